@@ -1,0 +1,295 @@
+//! The command line's words, and what help says of them. What a word must look like is judged here: a wrong one is misuse.
+
+mod examples;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser, Subcommand};
+use clap_complete::Shell;
+use node::http::messages::{Multiaddr, Wanted};
+use protocol::{Alias, Kind, Publisher, RepoName, RepoRef};
+
+/// Where the node listens for programs of this machine if nothing else is said.
+pub(crate) const HTTP: &str = "127.0.0.1:7070";
+
+/// Where the help lists the flags of every command.
+const EVERYWHERE: &str = "Options of every command";
+
+/// Publish, find, fetch, verify and serve machine-learning models together with every other node. No server needed.
+///
+/// Every command works on one data folder. While a node runs on it (shoal up), commands ask that node; otherwise they do
+/// the work themselves and say so.
+///
+/// Exit codes: 0 done, 1 failed, 2 misuse, 3 verification failed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "shoal",
+    version,
+    after_help = examples::BEGIN
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Global {
+    /// The data folder: keys, files, catalog and config.toml [default: the platform's, such as ~/.local/share/shoal]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Print JSON, for programs
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    pub(crate) json: bool,
+    /// Print only what was asked for, and errors
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Log to stderr; twice for more
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node in the foreground until Ctrl-C
+    ///
+    /// It serves what was published and fetched, finds other nodes, and does what the other commands ask. Flags come
+    /// before what config.toml in the data folder says.
+    #[command(
+        after_help = examples::UP
+    )]
+    Up(Up),
+    /// Publish a folder or a file under this node's publisher key
+    ///
+    /// Files are read once and served from where they lie: keep them there, or use --copy. The same content gives the same
+    /// manifest hash everywhere, so that all who have it serve it together.
+    #[command(
+        after_help = examples::PUBLISH
+    )]
+    Publish(Publish),
+    /// Fetch a repo, a revision or what a ticket names, from every node that has it
+    ///
+    /// Every byte is verified before it counts. What was fetched is kept, pinned and served to others. A fetch that was
+    /// interrupted goes on where it was when it is run again.
+    #[command(
+        after_help = examples::FETCH
+    )]
+    Fetch(Fetch),
+    /// Verify files against hashes and a signature, offline
+    ///
+    /// With --proof: a folder against a proof file, without a node, a data folder or a network. Without: what this node
+    /// keeps of a repo. Each bad file is named with the offset of each bad 1 MiB. Exit code 3: something is not as it should be.
+    #[command(
+        after_help = examples::VERIFY
+    )]
+    Verify(Verify),
+    /// Write the proof file of a repo, which makes it possible to verify copies anywhere
+    #[command(after_help = examples::PROOF)]
+    Proof(Proof),
+    /// List what this node has
+    #[command(after_help = examples::LS)]
+    Ls,
+    /// Show one repo: its release, its files, and where they are
+    #[command(after_help = examples::SHOW)]
+    Show(Repo),
+    /// Print a ticket: a text that is enough to fetch a repo from this node
+    #[command(after_help = examples::TICKET)]
+    Ticket(Repo),
+    /// Keep a repo's files until it is forgotten
+    #[command(after_help = examples::PIN)]
+    Pin(Repo),
+    /// Let a repo go, and free the space that nothing else needs
+    ///
+    /// Files that were published from where they lie stay there.
+    #[command(after_help = examples::FORGET)]
+    Forget(Repo),
+    /// Free the space of what no pinned repo needs
+    #[command(after_help = examples::COLLECT)]
+    Collect,
+    /// Follow a publisher, under a name of your choice
+    #[command(
+        after_help = examples::FOLLOW
+    )]
+    Follow(Follow),
+    /// Follow a publisher no more
+    #[command(after_help = examples::UNFOLLOW)]
+    Unfollow(Unfollow),
+    /// List the publishers that are followed
+    #[command(after_help = examples::FOLLOWING)]
+    Following,
+    /// Print this node's peer id and publisher id; they are made at the first use
+    #[command(after_help = examples::ID)]
+    Id,
+    /// List the nodes that the running node is connected to
+    #[command(after_help = examples::PEERS)]
+    Peers,
+    /// Show how the running node is
+    #[command(after_help = examples::STATUS)]
+    Status,
+    /// List what the running node is fetching
+    #[command(after_help = examples::JOBS)]
+    Jobs,
+    /// Work on the catalog: what this node knows of repos and files
+    #[command(subcommand)]
+    Catalog(Catalog),
+    /// Print completions for a shell
+    #[command(
+        after_help = examples::COMPLETIONS
+    )]
+    Completions(Completions),
+    /// Show what shoal does: three nodes on this machine publish, find, fetch and verify
+    ///
+    /// Three real nodes, each with a data folder for a while, talk over loopback only. One publishes DIR, or a small model made
+    /// on the spot; another, which knows only the third, finds it by name and fetches it. Every byte is compared.
+    #[command(after_help = examples::DEMO)]
+    Demo(Demo),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Up {
+    /// Listen for other nodes here; may come several times [default: QUIC and TCP on ports the system picks]
+    #[arg(long, value_name = "MULTIADDR")]
+    pub(crate) listen: Vec<Multiaddr>,
+    /// Listen for programs of this machine here; a loopback address, port 0 means any [default: 127.0.0.1:7070 if it is free]
+    #[arg(long, value_name = "ADDRESS", value_parser = loopback)]
+    pub(crate) http: Option<SocketAddr>,
+    /// Know this node from the start; may come several times
+    #[arg(long = "peer", value_name = "MULTIADDR")]
+    pub(crate) peers: Vec<Multiaddr>,
+    /// Neither look for nodes on the local network nor be found there
+    #[arg(long)]
+    pub(crate) no_mdns: bool,
+    /// Do not ask the router to let other nodes in
+    #[arg(long)]
+    pub(crate) no_upnp: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Publish {
+    /// The folder, or a single file
+    #[arg(value_name = "DIR")]
+    pub(crate) path: PathBuf,
+    /// The repo's name [default: that of the folder]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<RepoName>,
+    /// What it is: model, dataset or space
+    #[arg(long, value_name = "KIND", default_value = "model")]
+    pub(crate) kind: Kind,
+    /// Copy the files into the data folder instead of serving them from where they lie
+    #[arg(long)]
+    pub(crate) copy: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Fetch {
+    /// PUBLISHER/NAME, ALIAS/NAME, blake3/HASH, a manifest's hash, or a ticket
+    #[arg(value_name = "REPO|TICKET|HASH")]
+    pub(crate) what: Wanted,
+    /// Hand the files out to this folder, by reflink or hard link where the disk can
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+    /// Only files that match; may come several times
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) include: Vec<String>,
+    /// No file that matches; may come several times
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
+    /// Connect to this node first; may come several times
+    #[arg(long = "peer", value_name = "MULTIADDR")]
+    pub(crate) peers: Vec<Multiaddr>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verify {
+    /// A repo that this node has; with --proof, a folder
+    #[arg(value_name = "REPO|DIR")]
+    pub(crate) what: PathBuf,
+    /// The proof file to verify the folder against
+    #[arg(long, value_name = "FILE")]
+    pub(crate) proof: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Proof {
+    /// PUBLISHER/NAME, ALIAS/NAME or blake3/HASH
+    pub(crate) repo: RepoRef,
+    /// The file to write [default: NAME.proof here]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Repo {
+    /// PUBLISHER/NAME, ALIAS/NAME or blake3/HASH
+    pub(crate) repo: RepoRef,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Follow {
+    /// The publisher's id, of 52 characters
+    pub(crate) publisher: Publisher,
+    /// What you call it
+    #[arg(long = "as", value_name = "ALIAS")]
+    pub(crate) alias: Alias,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Unfollow {
+    /// The publisher's id, or what you call it
+    #[arg(value_name = "PUBLISHER|ALIAS")]
+    pub(crate) whom: Followed,
+}
+
+/// A publisher that is followed: its id or its alias.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Followed {
+    Publisher(Publisher),
+    Alias(Alias),
+}
+
+impl std::str::FromStr for Followed {
+    type Err = protocol::AliasError;
+
+    fn from_str(text: &str) -> Result<Followed, protocol::AliasError> {
+        match text.parse() {
+            Ok(publisher) => Ok(Followed::Publisher(publisher)),
+            Err(_) => Ok(Followed::Alias(text.parse()?)),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Catalog {
+    /// Make the catalog anew from the files, the releases and the keys, which are the truth
+    #[command(after_help = examples::REBUILD)]
+    Rebuild,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Completions {
+    /// Which shell
+    pub(crate) shell: Shell,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Demo {
+    /// What to publish [default: a small model with random weights, made on the spot]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// The doors open on loopback only.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| "not an address such as 127.0.0.1:7070".to_owned())?;
+    match address.ip().is_loopback() {
+        true => Ok(address),
+        false => Err("not a loopback address, and it must be one".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! The examples in the help of each command.
+
+pub(super) const BEGIN: &str = "Begin with:
+  shoal demo                      three nodes on this machine show what there is
+  shoal up                        run a node
+  shoal publish ./my-model        give a folder to the world
+  shoal fetch PUBLISHER/NAME      get it somewhere else";
+
+pub(super) const UP: &str = "Examples:
+  shoal up
+  shoal up --peer /ip4/192.0.2.7/udp/4001/quic-v1
+  shoal up --listen /ip4/0.0.0.0/udp/4001/quic-v1 --http 127.0.0.1:0 --no-mdns --json";
+
+pub(super) const PUBLISH: &str = "Examples:
+  shoal publish ./my-model
+  shoal publish ./my-model --name my-model --copy
+  shoal publish ./texts --kind dataset";
+
+pub(super) const FETCH: &str = "Examples:
+  shoal fetch meta/llama --to ./llama
+  shoal fetch shoal:aeb... --to ./model
+  shoal fetch meta/llama --include '*.safetensors' --include '*.json'
+  shoal fetch blake3/3fa9... --peer /ip4/192.0.2.7/udp/4001/quic-v1";
+
+pub(super) const VERIFY: &str = "Examples:
+  shoal verify ./llama --proof llama.proof
+  shoal verify meta/llama";
+
+pub(super) const PROOF: &str = "Example:
+  shoal proof meta/llama --out llama.proof";
+
+pub(super) const LS: &str = "Examples:
+  shoal ls
+  shoal ls --json";
+
+pub(super) const SHOW: &str = "Example:
+  shoal show meta/llama";
+
+pub(super) const TICKET: &str = "Example:
+  shoal ticket meta/llama";
+
+pub(super) const PIN: &str = "Example:
+  shoal pin meta/llama";
+
+pub(super) const FORGET: &str = "Example:
+  shoal forget meta/llama";
+
+pub(super) const COLLECT: &str = "Example:
+  shoal collect";
+
+pub(super) const FOLLOW: &str = "Example:
+  shoal follow 8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo --as meta
+  shoal fetch meta/llama";
+
+pub(super) const UNFOLLOW: &str = "Example:
+  shoal unfollow meta";
+
+pub(super) const FOLLOWING: &str = "Example:
+  shoal following";
+
+pub(super) const ID: &str = "Examples:
+  shoal id
+  shoal id --json";
+
+pub(super) const PEERS: &str = "Example:
+  shoal peers";
+
+pub(super) const STATUS: &str = "Example:
+  shoal status --json";
+
+pub(super) const JOBS: &str = "Example:
+  shoal jobs";
+
+pub(super) const COMPLETIONS: &str = "Examples:
+  shoal completions bash > ~/.local/share/bash-completion/completions/shoal
+  shoal completions zsh > ~/.zfunc/_shoal
+  shoal completions fish > ~/.config/fish/completions/shoal.fish";
+
+pub(super) const DEMO: &str = "Examples:
+  shoal demo
+  shoal demo ./my-model";
+
+pub(super) const REBUILD: &str = "Example:
+  shoal catalog rebuild";

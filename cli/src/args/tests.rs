@@ -1,0 +1,161 @@
+use super::*;
+use clap::CommandFactory;
+
+const KEY: &str = "8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo";
+
+fn parse(line: &str) -> Result<Args, clap::Error> {
+    Args::try_parse_from(std::iter::once("shoal").chain(line.split_whitespace()))
+}
+
+fn hash() -> String {
+    "ab".repeat(32)
+}
+
+#[test]
+fn definition_is_consistent() {
+    Args::command().debug_assert();
+}
+
+#[test]
+fn lines_of_the_design_are_understood() {
+    let hash = hash();
+    let key = publisher();
+    let lines = [
+        "up".to_owned(),
+        "up --listen /ip4/127.0.0.1/tcp/0 --listen /ip4/127.0.0.1/udp/0/quic-v1 --http 127.0.0.1:0 --no-mdns --no-upnp --json".to_owned(),
+        "up --peer /ip4/192.0.2.7/udp/4001/quic-v1 --http [::1]:7070 --data d -v".to_owned(),
+        "publish DIR".to_owned(),
+        "publish DIR --name my-model --kind dataset --copy --json".to_owned(),
+        "fetch meta/llama --to DIR --include *.json --exclude *.bin --exclude *.pt".to_owned(),
+        format!("fetch {hash}"),
+        format!("fetch blake3/{hash} --peer /dns4/example.org/tcp/4001"),
+        format!("fetch {key}/llama -q"),
+        "verify DIR --proof FILE --json".to_owned(),
+        "verify meta/llama".to_owned(),
+        "proof meta/llama --out x.proof".to_owned(),
+        "ls --json".to_owned(),
+        "--data d --json ls".to_owned(),
+        format!("show {key}/llama"),
+        "ticket meta/llama".to_owned(),
+        "pin meta/llama".to_owned(),
+        "forget meta/llama".to_owned(),
+        "collect".to_owned(),
+        format!("follow {key} --as meta"),
+        format!("unfollow {key}"),
+        "unfollow meta".to_owned(),
+        "following".to_owned(),
+        "id".to_owned(),
+        "peers".to_owned(),
+        "status".to_owned(),
+        "jobs".to_owned(),
+        "catalog rebuild".to_owned(),
+        "completions bash".to_owned(),
+        "demo".to_owned(),
+        "demo DIR --json -vv".to_owned(),
+    ];
+    for line in lines {
+        assert!(parse(&line).is_ok(), "{line}: {}", parse(&line).unwrap_err());
+    }
+}
+
+#[test]
+fn lines_that_make_no_sense_are_misuse() {
+    let key = publisher();
+    let lines = [
+        "".to_owned(),
+        "frobnicate".to_owned(),
+        "up extra".to_owned(),
+        "up --listen 127.0.0.1:80".to_owned(),
+        "up --http 0.0.0.0:7070".to_owned(),
+        "up --http 192.0.2.1:7070".to_owned(),
+        "up --http 7070".to_owned(),
+        "publish".to_owned(),
+        "publish DIR --kind picture".to_owned(),
+        "publish DIR --name ..".to_owned(),
+        "fetch".to_owned(),
+        "fetch llama".to_owned(),
+        "fetch shoal:garbage".to_owned(),
+        "fetch a/b/c".to_owned(),
+        "fetch blake3/123".to_owned(),
+        format!("fetch {}", hash().to_uppercase()),
+        "verify".to_owned(),
+        "show llama".to_owned(),
+        format!("follow {key}"),
+        "follow meta --as meta".to_owned(),
+        format!("follow {key} --as Meta"),
+        format!("follow {key} --as blake3"),
+        "unfollow Meta!".to_owned(),
+        "catalog".to_owned(),
+        "completions tcl".to_owned(),
+        "ls -q -v".to_owned(),
+        "ls --data".to_owned(),
+    ];
+    for line in lines {
+        let wrong = parse(&line).expect_err(&line);
+        assert_eq!(wrong.exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    for line in ["--help", "--version", "up --help", "help fetch"] {
+        assert_eq!(parse(line).expect_err(line).exit_code(), 0, "{line}");
+    }
+    let mut root = Args::command();
+    root.build();
+    let mut commands: Vec<_> = root
+        .get_subcommands()
+        .filter(|command| command.get_name() != "help")
+        .collect();
+    let mut seen = 0;
+    while let Some(command) = commands.pop() {
+        seen += 1;
+        assert!(command.get_about().is_some(), "{}", command.get_name());
+        if command.has_subcommands() {
+            commands.extend(
+                command
+                    .get_subcommands()
+                    .filter(|command| command.get_name() != "help"),
+            );
+            continue;
+        }
+        let example = command
+            .get_after_help()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        assert!(
+            example.contains("shoal "),
+            "{} has no example",
+            command.get_name()
+        );
+    }
+    assert!(seen > 20, "{seen}");
+}
+
+#[test]
+fn examples_of_the_help_parse() {
+    let root = Args::command();
+    let mut tried = 0;
+    for command in root.get_subcommands() {
+        let help = command
+            .get_after_help()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        for line in help.lines().filter_map(|line| line.trim().strip_prefix("shoal ")) {
+            // What stands for something longer cannot parse, and the shell would take quotes and `>` away.
+            if line.contains("...") {
+                continue;
+            }
+            let line = line.split(" > ").next().unwrap().replace('\'', "");
+            assert!(parse(&line).is_ok(), "{line}: {}", parse(&line).unwrap_err());
+            tried += 1;
+        }
+    }
+    assert!(tried > 20, "{tried}");
+}
+
+/// A publisher that is one: the key must be a point of the curve.
+fn publisher() -> String {
+    let publisher = KEY.parse::<Publisher>();
+    publisher.unwrap_or_else(|wrong| panic!("{wrong}")).to_string()
+}

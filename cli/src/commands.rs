@@ -1,0 +1,47 @@
+//! The commands: one function each, which asks, and prints what came out.
+
+mod catalog;
+mod completions;
+mod demo;
+mod fetch;
+mod follow;
+mod publish;
+mod repos;
+mod running;
+mod up;
+mod verify;
+
+use std::process::ExitCode;
+
+use crate::args::{Catalog, Command};
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// Runs one command.
+pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Up(up) => up::run(up, context).await?,
+        Command::Publish(publish) => publish::run(publish, context).await?,
+        Command::Fetch(fetch) => fetch::run(fetch, context).await?,
+        // Finding something wrong is no failure of the command, and yet not 0.
+        Command::Verify(verify) => return verify::run(verify, context).await,
+        Command::Proof(proof) => verify::prove(proof, context).await?,
+        Command::Ls => repos::list(context).await?,
+        Command::Show(repo) => repos::show(repo, context).await?,
+        Command::Ticket(repo) => repos::ticket(repo, context).await?,
+        Command::Pin(repo) => repos::pin(repo, context).await?,
+        Command::Forget(repo) => repos::forget(repo, context).await?,
+        Command::Collect => repos::collect(context).await?,
+        Command::Follow(follow) => follow::follow(follow, context).await?,
+        Command::Unfollow(unfollow) => follow::unfollow(unfollow, context).await?,
+        Command::Following => follow::list(context).await?,
+        Command::Id => running::id(context).await?,
+        Command::Peers => running::peers(context)?,
+        Command::Status => running::status(context)?,
+        Command::Jobs => running::jobs(context)?,
+        Command::Catalog(Catalog::Rebuild) => catalog::rebuild(context).await?,
+        Command::Completions(completions) => completions::run(completions, context)?,
+        Command::Demo(demo) => demo::run(demo, context).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,169 @@
+//! `shoal fetch REPO|TICKET|HASH`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use node::config::Config;
+use node::fetch::Fetched;
+use node::http::messages::{FetchAsk, Wanted};
+use node::node::Node;
+use protocol::{Hash, RepoId, RepoRef};
+use serde::Serialize;
+
+use crate::args::Fetch;
+use crate::client::Client;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::meeting::meets_somebody;
+use crate::{output, session};
+
+/// How long a node that was just started waits for another one to ask for a name.
+const MEET_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What `fetch --json` prints. Scripts rely on it.
+#[derive(Serialize)]
+struct Printed<'a> {
+    repo: Option<&'a RepoId>,
+    manifest: Hash,
+    bytes: u64,
+    fetched_bytes: u64,
+    seconds: f64,
+    to: Option<&'a PathBuf>,
+}
+
+pub(crate) async fn run(fetch: Fetch, context: &mut Context<'_>) -> Result<(), Failure> {
+    let Fetch {
+        what,
+        to,
+        include,
+        exclude,
+        peers,
+    } = fetch;
+    let to = to.map(session::absolute).transpose()?;
+    let ask = FetchAsk {
+        what,
+        to,
+        include,
+        exclude,
+        peers,
+    };
+    let fetched = match Client::find(&context.data) {
+        Some(client) => session::fetch_by(&client, &ask, context)?,
+        None => alone(ask, context).await?,
+    };
+    print(&fetched, context)
+}
+
+/// Fetches with a node that lives as long as the fetch.
+async fn alone(ask: FetchAsk, context: &mut Context<'_>) -> Result<Fetched, Failure> {
+    let mut config = Config::load(&context.data)?;
+    config.peers.extend(ask.peers.iter().cloned());
+    let node = Node::start(config).await?;
+    session::alone(context);
+    let named = matches!(ask.what, Wanted::Repo(RepoRef::Id(_) | RepoRef::Aliased { .. }));
+    let interrupted =
+        || Failure::new("interrupted").hint("run the same command again: it goes on where it was");
+    let fetched = tokio::select! {
+        fetched = async {
+            if named && !meets_somebody(&node, MEET_TIMEOUT).await {
+                context.note(format_args!("no other node is in sight yet"));
+            }
+            session::fetch_with(&node, ask, context).await
+        } => fetched,
+        _ = tokio::signal::ctrl_c() => Err(interrupted()),
+    };
+    node.shutdown().await;
+    fetched
+}
+
+fn print(fetched: &Fetched, context: &mut Context<'_>) -> Result<(), Failure> {
+    if context.json {
+        return Ok(context.print_json(&printed(fetched))?);
+    }
+    let what = fetched
+        .repo
+        .as_ref()
+        .map_or_else(|| format!("blake3/{}", fetched.manifest), ToString::to_string);
+    let rate = output::rate(fetched.fetched_bytes, fetched.seconds)
+        .map(|rate| format!(", {rate}"))
+        .unwrap_or_default();
+    let content = format!(
+        "{}, {}",
+        output::count(fetched.files, "file"),
+        output::size(fetched.bytes)
+    );
+    let came = match fetched.fetched_bytes {
+        0 => "nothing: all of it was here".to_owned(),
+        bytes => format!(
+            "{} in {}{rate}",
+            output::size(bytes),
+            output::seconds(fetched.seconds)
+        ),
+    };
+    let mut pairs = vec![
+        ("fetched", what),
+        ("manifest", fetched.manifest.to_string()),
+        ("content", content),
+        ("over the network", came),
+    ];
+    for share in &fetched.peers {
+        pairs.push(("from", format!("{}, {}", share.peer, output::size(share.bytes))));
+    }
+    if let Some(to) = &fetched.to {
+        pairs.push(("handed out", format!("{} ({})", to.display(), ways(fetched))));
+    }
+    let text = output::pairs(&pairs);
+    Ok(write!(context.io.stdout, "{text}")?)
+}
+
+/// How the files came into the folder.
+fn ways(fetched: &Fetched) -> String {
+    let ways = &fetched.handed_out;
+    let ways = [
+        (ways.reflink, "by reflink"),
+        (ways.hard_link, "by hard link"),
+        (ways.copy, "by copy"),
+        (ways.kept, "there already"),
+    ];
+    let used: Vec<_> = ways
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, way)| format!("{count} {way}"))
+        .collect();
+    used.join(", ")
+}
+
+fn printed(fetched: &Fetched) -> Printed<'_> {
+    Printed {
+        repo: fetched.repo.as_ref(),
+        manifest: fetched.manifest,
+        bytes: fetched.bytes,
+        fetched_bytes: fetched.fetched_bytes,
+        seconds: fetched.seconds,
+        to: fetched.to.as_ref(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn json_has_the_shape_that_scripts_rely_on() {
+        let to = PathBuf::from("/x");
+        let mut printed = Printed {
+            repo: None,
+            manifest: Hash::of(b""),
+            bytes: 3,
+            fetched_bytes: 2,
+            seconds: 0.5,
+            to: None,
+        };
+        let manifest = Hash::of(b"").to_string();
+        let wanted = json!({"repo": null, "manifest": manifest, "bytes": 3, "fetched_bytes": 2, "seconds": 0.5, "to": null});
+        assert_eq!(serde_json::to_value(&printed).unwrap(), wanted);
+        printed.to = Some(&to);
+        assert_eq!(serde_json::to_value(&printed).unwrap()["to"], json!("/x"));
+    }
+}

@@ -1,0 +1,222 @@
+//! What this node has: `ls`, `show`, `ticket`, `pin`, `forget`, `collect`.
+
+use node::http::messages::TicketAnswer;
+use node::library::{RepoView, Shown};
+use protocol::{Hash, RepoRef};
+use serde::Serialize;
+
+use crate::args::Repo;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::{self, Side};
+use crate::session::Session;
+
+/// What `pin --json` prints.
+#[derive(Serialize)]
+struct Pinned {
+    pinned: String,
+}
+
+pub(crate) async fn list(context: &mut Context<'_>) -> Result<(), Failure> {
+    let session = Session::open(context).await?;
+    let repos = session.list();
+    session.close().await;
+    let repos = repos?;
+    if context.json {
+        return Ok(context.print_json(&repos)?);
+    }
+    if repos.is_empty() {
+        context.note(format_args!(
+            "nothing yet: shoal publish DIR or shoal fetch REPO adds something"
+        ));
+    }
+    let heading = [
+        ("KIND", Side::Left),
+        ("SIZE", Side::Right),
+        ("FILES", Side::Right),
+        ("RELEASE", Side::Right),
+        ("STATE", Side::Left),
+        ("MANIFEST", Side::Left),
+        ("REPO", Side::Left),
+    ];
+    let rows: Vec<_> = repos.iter().map(row).collect();
+    Ok(write!(context.io.stdout, "{}", output::table(heading, &rows))?)
+}
+
+fn row(view: &RepoView) -> [String; 7] {
+    let dash = || "-".to_owned();
+    [
+        view.kind.map_or_else(dash, |kind| kind.to_string()),
+        output::size(view.bytes),
+        view.files.to_string(),
+        view.seq.map_or_else(dash, |seq| seq.to_string()),
+        state(view),
+        view.manifest.short(),
+        output::name(view),
+    ]
+}
+
+/// What there is to say beside "it is here".
+fn state(view: &RepoView) -> String {
+    // Of a repo that was forgotten the release is still known, so that no older one is ever followed.
+    let gone = view.files == 0;
+    let partial = !view.complete && !gone;
+    let words = [
+        (view.ours, "ours"),
+        (gone, "not here"),
+        (partial, "partial"),
+        (view.pinned, "pinned"),
+    ];
+    let words: Vec<_> = words
+        .iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, word)| *word)
+        .collect();
+    if words.is_empty() {
+        "-".to_owned()
+    } else {
+        words.join(",")
+    }
+}
+
+pub(crate) async fn show(asked: Repo, context: &mut Context<'_>) -> Result<(), Failure> {
+    let session = Session::open(context).await?;
+    let shown = session.show(&asked.repo).await;
+    session.close().await;
+    let shown = shown?;
+    if context.json {
+        return Ok(context.print_json(&shown)?);
+    }
+    let text = describe(&shown);
+    Ok(write!(context.io.stdout, "{text}")?)
+}
+
+fn describe(shown: &Shown) -> String {
+    let view = &shown.view;
+    let mut pairs = vec![("repo", output::name(view))];
+    if let (Some(id), Some(_)) = (&view.repo, &view.alias) {
+        pairs.push(("id", id.to_string()));
+    }
+    pairs.push(("manifest", view.manifest.to_string()));
+    if let (Some(kind), Some(seq)) = (view.kind, view.seq) {
+        let issued = shown
+            .issued
+            .map(|at| format!(", signed {}", output::day(at)))
+            .unwrap_or_default();
+        let expires = shown
+            .expires
+            .map(|at| format!(", good until {}", output::day(at)))
+            .unwrap_or_default();
+        pairs.push(("release", format!("{seq} of a {kind}{issued}{expires}")));
+    }
+    if let Some(upstream) = &shown.upstream {
+        pairs.push((
+            "copy of",
+            format!(
+                "{} on {}, commit {}",
+                upstream.repo, upstream.hub, upstream.commit
+            ),
+        ));
+    }
+    pairs.push((
+        "content",
+        format!(
+            "{}, {}",
+            output::count(view.files, "file"),
+            output::size(view.bytes)
+        ),
+    ));
+    pairs.push(("state", state(view)));
+    let heading = [
+        ("SIZE", Side::Right),
+        ("BLAKE3", Side::Left),
+        ("WHERE", Side::Left),
+        ("PATH", Side::Left),
+    ];
+    let entries = shown.entries.iter();
+    let rows: Vec<_> = entries
+        .map(|entry| {
+            [
+                output::size(entry.size),
+                entry.blake3.short(),
+                output::printable(&entry.place),
+                entry.path.clone(),
+            ]
+        })
+        .collect();
+    format!("{}\n{}", output::pairs(&pairs), output::table(heading, &rows))
+}
+
+pub(crate) async fn ticket(asked: Repo, context: &mut Context<'_>) -> Result<(), Failure> {
+    let session = Session::open(context).await?;
+    let (ticket, alone) = (session.ticket(&asked.repo).await, session.is_alone());
+    session.close().await;
+    let ticket = ticket?;
+    if alone {
+        context.note(format_args!(
+            "the ticket has no addresses: it has some while the node runs (shoal up)"
+        ));
+    }
+    match context.json {
+        true => context.print_json(&TicketAnswer { ticket })?,
+        false => context.print(ticket)?,
+    }
+    Ok(())
+}
+
+pub(crate) async fn pin(asked: Repo, context: &mut Context<'_>) -> Result<(), Failure> {
+    let session = Session::open(context).await?;
+    let pinned = session.pin(asked.repo.clone()).await;
+    session.close().await;
+    pinned?;
+    match context.json {
+        true => context.print_json(&Pinned {
+            pinned: asked.repo.to_string(),
+        })?,
+        false => context.print(format_args!("pinned {}", asked.repo))?,
+    }
+    Ok(())
+}
+
+pub(crate) async fn forget(asked: Repo, context: &mut Context<'_>) -> Result<(), Failure> {
+    let session = Session::open(context).await?;
+    let forgotten = session.forget(asked.repo.clone()).await;
+    session.close().await;
+    let forgotten = forgotten?;
+    if context.json {
+        return Ok(context.print_json(&forgotten)?);
+    }
+    let freed = freed(forgotten.blobs, forgotten.bytes);
+    Ok(context.print(format_args!(
+        "forgot {} ({}); {freed}",
+        asked.repo,
+        short(forgotten.manifest)
+    ))?)
+}
+
+pub(crate) async fn collect(context: &mut Context<'_>) -> Result<(), Failure> {
+    let session = Session::open(context).await?;
+    let collected = session.collect().await;
+    session.close().await;
+    let collected = collected?;
+    if context.json {
+        return Ok(context.print_json(&collected)?);
+    }
+    Ok(context.print(freed(collected.blobs, collected.bytes))?)
+}
+
+fn freed(blobs: u64, bytes: u64) -> String {
+    format!(
+        "freed {} in {}",
+        output::size(bytes),
+        output::count(blobs, "blob")
+    )
+}
+
+fn short(manifest: Hash) -> String {
+    RepoRef::Content(manifest)
+        .to_string()
+        .chars()
+        .take("blake3/".len() + 10)
+        .collect()
+}

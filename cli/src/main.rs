@@ -1,0 +1,18 @@
+//! The program: gives [`cli::run`] the process's arguments, streams and surroundings.
+
+use std::io::{IsTerminal, stderr, stdout};
+use std::process::ExitCode;
+
+use cli::Io;
+
+fn main() -> ExitCode {
+    let mut io = Io {
+        stdout: Box::new(stdout()),
+        stderr: Box::new(stderr()),
+        is_terminal: stderr().is_terminal(),
+        data: directories::ProjectDirs::from("", "", "shoal").map(|folders| folders.data_dir().to_owned()),
+        temp: std::env::temp_dir(),
+        log: std::env::var("SHOAL_LOG").ok(),
+    };
+    cli::run(std::env::args_os(), &mut io)
+}

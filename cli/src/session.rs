@@ -1,0 +1,272 @@
+//! Who does the work: the node that runs on the data folder, or this process alone. Commands ask without minding which.
+
+use std::path::PathBuf;
+
+use node::fetch::{FetchRequest, Fetched};
+use node::http::messages::{
+    FetchAsk, FollowAnswer, FollowAsk, Nothing, PublishAnswer, PublishAsk, RepoAsk, TicketAnswer,
+    UnfollowAnswer, UnfollowAsk,
+};
+use node::library::{Collected, Forgotten, Library, Rebuilt, RepoView, Shown};
+use node::limits::RELEASE_DAYS;
+use node::node::{Node, Status};
+use node::progress::Progress;
+use node::publish::PublishRequest;
+use node::verify::Report;
+use protocol::limits::PROOF_LEN_MAX;
+use protocol::{Proof, Publisher, RepoRef, Ticket};
+
+use crate::client::Client;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::meter::Meter;
+
+/// Who does the work.
+pub(crate) enum Session {
+    /// The node that runs.
+    Daemon(Client),
+    /// This process. Close it at the end.
+    Alone(Library),
+}
+
+impl Session {
+    /// Finds the node that runs on the data folder, or opens the folder, and says so.
+    pub(crate) async fn open(context: &mut Context<'_>) -> Result<Session, Failure> {
+        if let Some(client) = Client::find(&context.data) {
+            return Ok(Session::Daemon(client));
+        }
+        let library = Library::open(&context.data).await?;
+        alone(context);
+        Ok(Session::Alone(library))
+    }
+
+    /// Lets the data folder go.
+    pub(crate) async fn close(self) {
+        if let Session::Alone(library) = self {
+            library.close().await;
+        }
+    }
+
+    pub(crate) fn is_alone(&self) -> bool {
+        matches!(self, Session::Alone(_))
+    }
+
+    /// Publishes. Alone, the ticket names nobody to fetch from.
+    pub(crate) async fn publish(
+        &self,
+        ask: PublishAsk,
+        context: &mut Context<'_>,
+    ) -> Result<PublishAnswer, Failure> {
+        let library = match self {
+            Session::Daemon(client) => return watched(client, "publish", &ask, context),
+            Session::Alone(library) => library,
+        };
+        let PublishAsk {
+            path,
+            name,
+            kind,
+            copy,
+        } = ask;
+        let request = PublishRequest {
+            path,
+            name,
+            kind,
+            copy,
+            upstream: None,
+            valid_days: RELEASE_DAYS,
+        };
+        let (progress, snapshots) = Progress::channel();
+        let work = library.publish(request, &progress);
+        let published = Meter::new(context).watch(snapshots, work, context).await?;
+        let ticket = Ticket::new(published.manifest, Vec::new(), Some(published.repo.clone()))?;
+        Ok(PublishAnswer { published, ticket })
+    }
+
+    pub(crate) async fn verify(&self, repo: RepoRef, context: &mut Context<'_>) -> Result<Report, Failure> {
+        let library = match self {
+            Session::Daemon(client) => return watched(client, "verify", &RepoAsk { repo }, context),
+            Session::Alone(library) => library,
+        };
+        let (progress, snapshots) = Progress::channel();
+        let work = library.verify(&repo, &progress);
+        Ok(Meter::new(context).watch(snapshots, work, context).await?)
+    }
+
+    /// Makes a proof file's bytes.
+    pub(crate) async fn proof(&self, repo: RepoRef, context: &mut Context<'_>) -> Result<Proof, Failure> {
+        let library = match self {
+            Session::Daemon(client) => {
+                let bytes = client.post_for_bytes("proof", &RepoAsk { repo }, PROOF_LEN_MAX as u64)?;
+                return Ok(Proof::decode(&bytes)?);
+            }
+            Session::Alone(library) => library,
+        };
+        let (progress, snapshots) = Progress::channel();
+        let work = library.proof(&repo, &progress);
+        Ok(Meter::new(context).watch(snapshots, work, context).await?)
+    }
+
+    pub(crate) fn list(&self) -> Result<Vec<RepoView>, Failure> {
+        match self {
+            Session::Daemon(client) => client.get("repos"),
+            Session::Alone(library) => Ok(library.list()?),
+        }
+    }
+
+    pub(crate) async fn show(&self, repo: &RepoRef) -> Result<Shown, Failure> {
+        match self {
+            Session::Daemon(client) => client.get(&format!("show?repo={repo}")),
+            Session::Alone(library) => Ok(library.show(repo).await?),
+        }
+    }
+
+    /// Makes a ticket. Alone, it names nobody to fetch from.
+    pub(crate) async fn ticket(&self, repo: &RepoRef) -> Result<Ticket, Failure> {
+        let library = match self {
+            Session::Daemon(client) => {
+                let TicketAnswer { ticket } = client.get(&format!("ticket?repo={repo}"))?;
+                return Ok(ticket);
+            }
+            Session::Alone(library) => library,
+        };
+        let view = library.show(repo).await?.view;
+        Ok(Ticket::new(view.manifest, Vec::new(), view.repo)?)
+    }
+
+    pub(crate) async fn pin(&self, repo: RepoRef) -> Result<(), Failure> {
+        match self {
+            Session::Daemon(client) => client.post("pin", &RepoAsk { repo }).map(|Nothing {}| ()),
+            Session::Alone(library) => {
+                library.pin(&repo).await?;
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) async fn forget(&self, repo: RepoRef) -> Result<Forgotten, Failure> {
+        match self {
+            Session::Daemon(client) => client.post("forget", &RepoAsk { repo }),
+            Session::Alone(library) => Ok(library.forget(&repo).await?),
+        }
+    }
+
+    pub(crate) async fn collect(&self) -> Result<Collected, Failure> {
+        match self {
+            Session::Daemon(client) => client.post("collect", &Nothing {}),
+            Session::Alone(library) => Ok(library.collect().await?),
+        }
+    }
+
+    pub(crate) async fn rebuild_catalog(&self) -> Result<Rebuilt, Failure> {
+        match self {
+            Session::Daemon(client) => client.post("catalog/rebuild", &Nothing {}),
+            Session::Alone(library) => Ok(library.rebuild_catalog().await?),
+        }
+    }
+
+    pub(crate) fn follow(&self, ask: FollowAsk) -> Result<(), Failure> {
+        match self {
+            Session::Daemon(client) => client.post("follow", &ask).map(|Nothing {}| ()),
+            Session::Alone(library) => {
+                library.follow(ask.publisher, &ask.alias)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns whether the publisher was followed.
+    pub(crate) fn unfollow(&self, publisher: Publisher) -> Result<bool, Failure> {
+        match self {
+            Session::Daemon(client) => {
+                let UnfollowAnswer { followed } = client.post("unfollow", &UnfollowAsk { publisher })?;
+                Ok(followed)
+            }
+            Session::Alone(library) => Ok(library.unfollow(publisher)?),
+        }
+    }
+
+    pub(crate) fn following(&self) -> Result<Vec<FollowAnswer>, Failure> {
+        match self {
+            Session::Daemon(client) => client.get("following"),
+            Session::Alone(library) => Ok(library.following().into_iter().map(FollowAnswer::from).collect()),
+        }
+    }
+
+    /// The peer id and the publisher id.
+    pub(crate) fn ids(&self) -> Result<(String, Publisher), Failure> {
+        match self {
+            Session::Daemon(client) => {
+                let status: Status = client.get("status")?;
+                Ok((status.peer_id, status.publisher))
+            }
+            Session::Alone(library) => Ok((library.peer_id().to_string(), library.publisher())),
+        }
+    }
+}
+
+/// Fetches over the daemon.
+pub(crate) fn fetch_by(
+    client: &Client,
+    ask: &FetchAsk,
+    context: &mut Context<'_>,
+) -> Result<Fetched, Failure> {
+    watched(client, "fetch", ask, context)
+}
+
+/// Fetches with a node of this process.
+pub(crate) async fn fetch_with(
+    node: &Node,
+    ask: FetchAsk,
+    context: &mut Context<'_>,
+) -> Result<Fetched, Failure> {
+    let FetchAsk {
+        what,
+        to,
+        include,
+        exclude,
+        ..
+    } = ask;
+    let request = FetchRequest {
+        to,
+        include,
+        exclude,
+        ..FetchRequest::new(what.into())
+    };
+    let (progress, snapshots) = Progress::channel();
+    let work = node.fetch(request, &progress);
+    Ok(Meter::new(context).watch(snapshots, work, context).await?)
+}
+
+/// The node that runs on the data folder, for what only a running node can tell.
+pub(crate) fn running(context: &Context<'_>) -> Result<Client, Failure> {
+    let none =
+        || Failure::new(format!("no node runs on {}", context.data.display())).hint("start one: shoal up");
+    Client::find(&context.data).ok_or_else(none)
+}
+
+/// Says that this process does the work.
+pub(crate) fn alone(context: &mut Context<'_>) {
+    let data = context.data.clone();
+    context.note(format_args!("no daemon on {}; working alone", data.display()));
+}
+
+/// A path as the daemon can use it, which stands in another folder.
+pub(crate) fn absolute(path: PathBuf) -> Result<PathBuf, Failure> {
+    let absolute = std::path::absolute(&path)
+        .map_err(|error| Failure::from(error).context(path.display().to_string()))?;
+    match absolute.to_str() {
+        Some(_) => Ok(absolute),
+        None => Err(Failure::new(format!("{} is not UTF-8", absolute.display()))
+            .hint("rename it, or reach it by another path")),
+    }
+}
+
+fn watched<T: serde::de::DeserializeOwned>(
+    client: &Client,
+    what: &str,
+    ask: &impl serde::Serialize,
+    context: &mut Context<'_>,
+) -> Result<T, Failure> {
+    let mut meter = Meter::new(context);
+    client.watch(what, ask, |snapshot| meter.show(snapshot, context))
+}

@@ -1,0 +1,191 @@
+//! Reading: one row by its key, or a page of rows in the order of their keys. All of it blocks, mostly for microseconds.
+//!
+//! A page is a snapshot of nothing: rows that come or go between two pages are seen or not. To go through all rows, give the last key of a page to
+//! the next call; an empty page is the end.
+
+use std::path::{Path, PathBuf};
+
+use protocol::{Hash, Publisher, RepoId};
+
+use super::engine::Engine;
+use super::record::{
+    self, Digest, Digests, ManifestRow, Manifests, Place, Places, Provider, Providers, RepoRow,
+    Repos, Rows, Table,
+};
+use super::{Catalog, CatalogError, Inner, decode, lock, read_lock};
+
+/// Most rows of a page: a few megabytes at the most likely sizes.
+pub const PAGE_ROWS_MAX: usize = 10_000;
+
+impl Catalog {
+    /// The row of a repo.
+    ///
+    /// # Errors
+    /// [`CatalogError::Damaged`] where it can't be read; then rebuild. [`CatalogError::Closed`] and [`CatalogError::Io`]. So it is for all reads.
+    pub fn repo(&self, id: &RepoId) -> Result<Option<RepoRow>, CatalogError> {
+        self.0.get::<Repos>(id)
+    }
+
+    /// Repos in the order of publisher and name, those after `after`; at most `limit` and [`PAGE_ROWS_MAX`].
+    ///
+    /// # Errors
+    /// As [`Catalog::repo`].
+    pub fn repos(
+        &self,
+        after: Option<&RepoId>,
+        limit: usize,
+    ) -> Result<Vec<(RepoId, RepoRow)>, CatalogError> {
+        self.0.page::<Repos>(&[], after, limit)
+    }
+
+    /// Repos of one publisher in the order of their names, those after `after`; at most `limit` and [`PAGE_ROWS_MAX`].
+    ///
+    /// # Errors
+    /// As [`Catalog::repo`].
+    pub fn repos_of(
+        &self,
+        publisher: Publisher,
+        after: Option<&RepoId>,
+        limit: usize,
+    ) -> Result<Vec<(RepoId, RepoRow)>, CatalogError> {
+        self.0.page::<Repos>(publisher.as_bytes(), after, limit)
+    }
+
+    /// The row of a manifest.
+    ///
+    /// # Errors
+    /// As [`Catalog::repo`].
+    pub fn manifest(&self, hash: Hash) -> Result<Option<ManifestRow>, CatalogError> {
+        self.0.get::<Manifests>(&hash)
+    }
+
+    /// Manifests in the order of their hashes, those after `after`; at most `limit` and [`PAGE_ROWS_MAX`].
+    ///
+    /// # Errors
+    /// As [`Catalog::repo`].
+    pub fn manifests(
+        &self,
+        after: Option<Hash>,
+        limit: usize,
+    ) -> Result<Vec<(Hash, ManifestRow)>, CatalogError> {
+        self.0.page::<Manifests>(&[], after.as_ref(), limit)
+    }
+
+    /// Where a blob lies, if it is one too big for the store's database.
+    ///
+    /// # Errors
+    /// As [`Catalog::repo`].
+    pub fn place(&self, blob: Hash) -> Result<Option<Place>, CatalogError> {
+        self.0.get::<Places>(&blob)
+    }
+
+    /// Places in the order of the blobs' hashes, those after `after`; at most `limit` and [`PAGE_ROWS_MAX`].
+    ///
+    /// # Errors
+    /// As [`Catalog::repo`].
+    pub fn places(
+        &self,
+        after: Option<Hash>,
+        limit: usize,
+    ) -> Result<Vec<(Hash, Place)>, CatalogError> {
+        self.0.page::<Places>(&[], after.as_ref(), limit)
+    }
+
+    /// The digests of a file, as they were when it was last read. They hold only while its stamp is the same.
+    ///
+    /// # Errors
+    /// As [`Catalog::repo`].
+    pub fn digest(&self, path: &Path) -> Result<Option<Digest>, CatalogError> {
+        self.0.get::<Digests>(path)
+    }
+
+    /// Digests in the order of the paths' bytes (of those over 255 bytes, of the first 224), those after `after`; at most `limit` and
+    /// [`PAGE_ROWS_MAX`].
+    ///
+    /// # Errors
+    /// As [`Catalog::repo`].
+    pub fn digests(
+        &self,
+        after: Option<&Path>,
+        limit: usize,
+    ) -> Result<Vec<(PathBuf, Digest)>, CatalogError> {
+        self.0.page::<Digests>(&[], after, limit)
+    }
+
+    /// Digests of files at any depth below `folder`, in the order of [`Catalog::digests`]. Where the folder's path is longer than 223 bytes, some
+    /// of other folders with the same beginning can be among them: look at the paths.
+    ///
+    /// # Errors
+    /// As [`Catalog::repo`].
+    pub fn digests_below(
+        &self,
+        folder: &Path,
+        after: Option<&Path>,
+        limit: usize,
+    ) -> Result<Vec<(PathBuf, Digest)>, CatalogError> {
+        self.0.page::<Digests>(&record::below(folder), after, limit)
+    }
+
+    /// The remembered providers of a manifest, the one seen last first; at most [`super::PROVIDERS_MAX`].
+    ///
+    /// # Errors
+    /// As [`Catalog::repo`].
+    pub fn providers(&self, manifest: Hash) -> Result<Vec<Provider>, CatalogError> {
+        Ok(self.0.get::<Providers>(&manifest)?.unwrap_or_default())
+    }
+
+    /// Manifests with remembered providers, in the order of their hashes, those after `after`; at most `limit` and [`PAGE_ROWS_MAX`].
+    ///
+    /// # Errors
+    /// As [`Catalog::repo`].
+    pub fn provided(
+        &self,
+        after: Option<Hash>,
+        limit: usize,
+    ) -> Result<Vec<(Hash, Vec<Provider>)>, CatalogError> {
+        self.0.page::<Providers>(&[], after.as_ref(), limit)
+    }
+}
+
+impl Inner {
+    fn get<T: Table>(&self, key: &T::Key) -> Result<Option<T::Row>, CatalogError> {
+        self.reading(|engine| {
+            let key = T::key(key);
+            let value = engine.get(T::TREE, &key);
+            let value = value.map_err(|fault| CatalogError::of(&self.folder, fault))?;
+            value
+                .map(|value| decode::<T>(&key, &value).map(|(_, row)| row))
+                .transpose()
+        })
+    }
+
+    fn page<T: Table>(
+        &self,
+        prefix: &[u8],
+        after: Option<&T::Key>,
+        limit: usize,
+    ) -> Result<Rows<T>, CatalogError> {
+        self.reading(|engine| {
+            let after = after.map(T::key);
+            let limit = limit.min(PAGE_ROWS_MAX);
+            let pairs = engine.page(T::TREE, prefix, after.as_deref(), limit);
+            let pairs = pairs.map_err(|fault| CatalogError::of(&self.folder, fault))?;
+            pairs
+                .iter()
+                .map(|(key, value)| decode::<T>(key, value))
+                .collect()
+        })
+    }
+
+    fn reading<R>(
+        &self,
+        read: impl FnOnce(&Engine) -> Result<R, CatalogError>,
+    ) -> Result<R, CatalogError> {
+        let live = read_lock(&self.engine);
+        let Some(live) = live.as_ref() else {
+            let trouble = lock(&self.progress).trouble.clone();
+            return Err(trouble.map_or(CatalogError::Closed, |trouble| self.refusal(trouble)));
+        };
+        read(&live.engine).inspect_err(|error| self.note(error))
+    }
+}

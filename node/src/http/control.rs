@@ -1,0 +1,328 @@
+//! The control API: the node's verbs for programs of the same user, such as the command line.
+//!
+//! | route under `/api/shoal/v1` | says |
+//! |---|---|
+//! | GET `status` `peers` `jobs` `repos` `following` | how the node is, what it has |
+//! | GET `show?repo=` `ticket?repo=` | one repo |
+//! | POST `publish` `fetch` `verify` | lines of progress, then the end |
+//! | POST `proof` | the bytes of a proof file |
+//! | POST `pin` `forget` `collect` `follow` `unfollow` `catalog/rebuild` `shutdown` | done, or why not |
+//!
+//! Every route needs the token, and no GET changes anything.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::{debug, warn};
+
+use super::contact::Contact;
+use super::guard::{self, Guard};
+use super::jobs::Jobs;
+use super::messages::{
+    ErrorAnswer, FetchAsk, FollowAnswer, FollowAsk, Nothing, PeerAnswer, PublishAnswer, PublishAsk, ROOT,
+    RepoAsk, TicketAnswer, UnfollowAnswer, UnfollowAsk,
+};
+use super::request::{Asked, Refused, Told, absolute};
+use super::{BODY_LEN_MAX, HttpError, listen};
+use crate::fetch::FetchRequest;
+use crate::library::{Collected, Forgotten, Rebuilt, RepoView, Shown};
+use crate::limits::RELEASE_DAYS;
+use crate::node::{JobView, Node, Status};
+use crate::progress::Progress;
+use crate::publish::PublishRequest;
+
+/// The open doors of a node. Dropping it closes them, but leaves `control.json`; [`Door::close`] is the clean way.
+pub struct Door {
+    contact: Contact,
+    data: PathBuf,
+    shutdown: Arc<Notify>,
+    stop: watch::Sender<bool>,
+    listening: JoinHandle<()>,
+}
+
+/// What every route works with.
+#[derive(Clone)]
+struct Desk {
+    node: Node,
+    jobs: Jobs,
+    shutdown: Arc<Notify>,
+}
+
+/// Opens the doors of `node` on a loopback address; port 0 means any. Writes `control.json` into its data folder.
+///
+/// # Errors
+/// Every variant of [`HttpError`].
+pub async fn serve(node: Node, listen: SocketAddr) -> Result<Door, HttpError> {
+    if !listen.ip().is_loopback() {
+        return Err(HttpError::NotLoopback { address: listen });
+    }
+    let bound = TcpListener::bind(listen)
+        .await
+        .and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) = bound.map_err(|source| HttpError::Bind {
+        address: listen,
+        source,
+    })?;
+    let data = node.library().data().to_owned();
+    let contact = introduce(address, &data)
+        .await
+        .map_err(|source| HttpError::Contact {
+            path: Contact::path(&data),
+            source,
+        })?;
+    let (stop, stopping) = watch::channel(false);
+    let shutdown = Arc::new(Notify::new());
+    node.set_http(address);
+    let desk = Desk {
+        node,
+        jobs: Jobs::new(stopping.clone()),
+        shutdown: shutdown.clone(),
+    };
+    let router = router(desk, Guard::new(address, &contact.token));
+    let listening = tokio::spawn(listen::run(listener, router, stopping));
+    Ok(Door {
+        contact,
+        data,
+        shutdown,
+        stop,
+        listening,
+    })
+}
+
+impl Door {
+    /// Where the doors are.
+    pub fn address(&self) -> SocketAddr {
+        self.contact.address
+    }
+
+    /// Returns when somebody asked, through the doors, that the node stop.
+    pub async fn asked_to_stop(&self) {
+        self.shutdown.notified().await;
+    }
+
+    /// Removes `control.json`, ends what was asked for through the doors, and closes them; takes two seconds at most.
+    pub async fn close(self) {
+        let Door {
+            contact,
+            data,
+            stop,
+            listening,
+            ..
+        } = self;
+        let removed = spawn_blocking(move || contact.remove(&data)).await;
+        if let Ok(Err(error)) = removed {
+            warn!(%error, "control.json cannot be removed");
+        }
+        // An error means that nobody listens any more.
+        let _ = stop.send(true);
+        let _ = listening.await;
+    }
+}
+
+async fn introduce(address: SocketAddr, data: &Path) -> std::io::Result<Contact> {
+    let contact = Contact::new(address)?;
+    let (written, data) = (contact.clone(), data.to_owned());
+    spawn_blocking(move || written.write(&data))
+        .await
+        .map_err(std::io::Error::other)??;
+    Ok(contact)
+}
+
+fn router(desk: Desk, guard: Guard) -> Router {
+    let routes = Router::new()
+        .route("/status", get(status))
+        .route("/peers", get(peers))
+        .route("/jobs", get(jobs))
+        .route("/repos", get(repos))
+        .route("/following", get(following))
+        .route("/show", get(show))
+        .route("/ticket", get(ticket))
+        .route("/publish", post(publish))
+        .route("/fetch", post(fetch))
+        .route("/verify", post(verify))
+        .route("/proof", post(proof))
+        .route("/pin", post(pin))
+        .route("/forget", post(forget))
+        .route("/collect", post(collect))
+        .route("/follow", post(follow))
+        .route("/unfollow", post(unfollow))
+        .route("/catalog/rebuild", post(rebuild_catalog))
+        .route("/shutdown", post(shutdown))
+        .with_state(desk);
+    Router::new()
+        .nest(ROOT, routes)
+        .fallback(async || Refused::nothing_here())
+        .method_not_allowed_fallback(async || Refused::other_method())
+        .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
+        .layer(middleware::from_fn_with_state(guard, guard::stand))
+}
+
+async fn status(State(desk): State<Desk>) -> Result<Json<Status>, Refused> {
+    Ok(Json(desk.node.status().await?))
+}
+
+async fn peers(State(desk): State<Desk>) -> Json<Vec<PeerAnswer>> {
+    Json(desk.node.peers().await.iter().map(PeerAnswer::from).collect())
+}
+
+async fn jobs(State(desk): State<Desk>) -> Json<Vec<JobView>> {
+    Json(desk.node.jobs())
+}
+
+async fn repos(State(desk): State<Desk>) -> Result<Json<Vec<RepoView>>, Refused> {
+    let library = desk.node.library().clone();
+    blocking(move || library.list()).await
+}
+
+async fn following(State(desk): State<Desk>) -> Json<Vec<FollowAnswer>> {
+    let following = desk.node.library().following();
+    Json(following.into_iter().map(FollowAnswer::from).collect())
+}
+
+async fn show(
+    State(desk): State<Desk>,
+    Asked(RepoAsk { repo }): Asked<RepoAsk>,
+) -> Result<Json<Shown>, Refused> {
+    Ok(Json(desk.node.library().show(&repo).await?))
+}
+
+async fn ticket(
+    State(desk): State<Desk>,
+    Asked(RepoAsk { repo }): Asked<RepoAsk>,
+) -> Result<Json<TicketAnswer>, Refused> {
+    let ticket = desk.node.ticket(&repo)?;
+    Ok(Json(TicketAnswer { ticket }))
+}
+
+async fn publish(State(desk): State<Desk>, Told(ask): Told<PublishAsk>) -> Result<Response, Refused> {
+    let path = absolute(ask.path)?;
+    let request = PublishRequest {
+        path,
+        name: ask.name,
+        kind: ask.kind,
+        copy: ask.copy,
+        upstream: None,
+        valid_days: RELEASE_DAYS,
+    };
+    let (progress, snapshots) = Progress::channel();
+    desk.jobs.run(snapshots, async move {
+        let published = desk.node.publish(request, &progress).await;
+        let (published, ticket) = published.map_err(|error| ErrorAnswer::of(&error))?;
+        Ok(PublishAnswer { published, ticket })
+    })
+}
+
+async fn fetch(State(desk): State<Desk>, Told(ask): Told<FetchAsk>) -> Result<Response, Refused> {
+    let to = ask.to.map(absolute).transpose()?;
+    let what = ask.what.to_string();
+    let (include, exclude) = (ask.include, ask.exclude);
+    let request = FetchRequest {
+        to,
+        include,
+        exclude,
+        ..FetchRequest::new(ask.what.into())
+    };
+    let (progress, snapshots) = Progress::channel();
+    let job = desk.node.job(what, snapshots.clone());
+    desk.jobs.run(snapshots, async move {
+        let _job = job;
+        let swarm = desk.node.swarm();
+        // One is enough to begin with, and who cannot be reached may not be needed.
+        let mut dials: FuturesUnordered<_> = ask.peers.into_iter().map(|peer| swarm.dial(peer)).collect();
+        while let Some(Err(error)) = dials.next().await {
+            debug!(%error, "a peer to begin with");
+        }
+        let fetched = desk.node.fetch(request, &progress).await;
+        fetched.map_err(|error| ErrorAnswer::of(&error))
+    })
+}
+
+async fn verify(
+    State(desk): State<Desk>,
+    Told(RepoAsk { repo }): Told<RepoAsk>,
+) -> Result<Response, Refused> {
+    let (progress, snapshots) = Progress::channel();
+    desk.jobs.run(snapshots, async move {
+        let report = desk.node.library().verify(&repo, &progress).await;
+        report.map_err(|error| ErrorAnswer::of(&error))
+    })
+}
+
+async fn proof(State(desk): State<Desk>, Told(RepoAsk { repo }): Told<RepoAsk>) -> Result<Response, Refused> {
+    let proof = desk.node.library().proof(&repo, &Progress::default()).await?;
+    let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
+    Ok((kind, proof.encode()).into_response())
+}
+
+async fn pin(
+    State(desk): State<Desk>,
+    Told(RepoAsk { repo }): Told<RepoAsk>,
+) -> Result<Json<Nothing>, Refused> {
+    desk.node.library().pin(&repo).await?;
+    Ok(Json(Nothing {}))
+}
+
+async fn forget(
+    State(desk): State<Desk>,
+    Told(RepoAsk { repo }): Told<RepoAsk>,
+) -> Result<Json<Forgotten>, Refused> {
+    Ok(Json(desk.node.forget(&repo).await?))
+}
+
+async fn collect(
+    State(desk): State<Desk>,
+    Told(Nothing {}): Told<Nothing>,
+) -> Result<Json<Collected>, Refused> {
+    Ok(Json(desk.node.library().collect().await?))
+}
+
+async fn follow(State(desk): State<Desk>, Told(ask): Told<FollowAsk>) -> Result<Json<Nothing>, Refused> {
+    let library = desk.node.library().clone();
+    let Json(_) = blocking(move || library.follow(ask.publisher, &ask.alias)).await?;
+    Ok(Json(Nothing {}))
+}
+
+async fn unfollow(
+    State(desk): State<Desk>,
+    Told(ask): Told<UnfollowAsk>,
+) -> Result<Json<UnfollowAnswer>, Refused> {
+    let library = desk.node.library().clone();
+    let Json(followed) = blocking(move || library.unfollow(ask.publisher)).await?;
+    Ok(Json(UnfollowAnswer { followed }))
+}
+
+async fn rebuild_catalog(
+    State(desk): State<Desk>,
+    Told(Nothing {}): Told<Nothing>,
+) -> Result<Json<Rebuilt>, Refused> {
+    Ok(Json(desk.node.library().rebuild_catalog().await?))
+}
+
+async fn shutdown(State(desk): State<Desk>, Told(Nothing {}): Told<Nothing>) -> Json<Nothing> {
+    desk.shutdown.notify_one();
+    Json(Nothing {})
+}
+
+/// Does disk work off the tasks of the network.
+async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<Json<T>, Refused>
+where
+    T: Send + 'static,
+    E: std::error::Error + Send + 'static,
+{
+    let done = spawn_blocking(work).await;
+    Ok(Json(done.map_err(|_| Refused::broken())??))
+}
+
+#[cfg(test)]
+mod tests;

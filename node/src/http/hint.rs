@@ -1,0 +1,248 @@
+//! The next step after an error, where we know one: in the words of the command line, which shows it on its own line.
+
+use std::error::Error;
+use std::io;
+
+use crate::catalog::CatalogError;
+use crate::fetch::{FetchError, HandOutError};
+use crate::library::{LibraryError, OpenError};
+use crate::names::{FollowingError, NamesError};
+use crate::node::StartError;
+use crate::publish::PublishError;
+use crate::resolve::ResolveError;
+use crate::store::StoreError;
+use crate::swarm::SwarmError;
+use crate::verify::VerifyError;
+
+const SPACE: &str = "free some space: shoal ls shows what is kept, shoal forget REPO lets go of it";
+const ONLINE: &str = "somebody who has it must be online: --peer MULTIADDR or a ticket names a node to ask";
+const PUBLISH_AGAIN: &str = "publish the folder again, or fetch the repo from somebody who has it";
+
+/// What to do about an error: the first of its causes that we know something about decides.
+pub fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+    known(error).or_else(|| error.source().and_then(hint))
+}
+
+/// Looks at one error, and through those that only stand for another.
+fn known(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref() {
+        return of_start(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return of_open(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return of_library(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return of_fetch(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return of_resolve(error);
+    }
+    match error.downcast_ref() {
+        Some(PublishError::Library(error)) => return of_library(error),
+        Some(PublishError::Name { .. }) => return say("name it: shoal publish DIR --name NAME"),
+        _ => {}
+    }
+    if let Some(VerifyError::Library(error)) = error.downcast_ref() {
+        return of_library(error);
+    }
+    of_possessions(error).map(str::to_owned)
+}
+
+fn of_start(error: &StartError) -> Option<String> {
+    match error {
+        StartError::Open(error) => of_open(error),
+        StartError::Library(error) => of_library(error),
+        StartError::Swarm(SwarmError::Listen { .. }) => {
+            say("listen somewhere else: --listen MULTIADDR, or listen in config.toml")
+        }
+        StartError::Swarm(_) => None,
+    }
+}
+
+fn of_open(error: &OpenError) -> Option<String> {
+    match error {
+        OpenError::InUse { pid: Some(pid), .. } => Some(format!(
+            "wait for process {pid} or stop it, or use another data folder: --data DIR"
+        )),
+        OpenError::InUse { pid: None, .. } => {
+            say("wait for it or stop it, or use another data folder: --data DIR")
+        }
+        OpenError::Library(error) => of_library(error),
+        _ => None,
+    }
+}
+
+fn of_library(error: &LibraryError) -> Option<String> {
+    match error {
+        LibraryError::Unknown(what) => {
+            Some(format!("shoal ls lists what is here; shoal fetch {what} gets it"))
+        }
+        LibraryError::UnknownAlias(alias) => {
+            Some(format!("say who that is: shoal follow PUBLISHER --as {alias}"))
+        }
+        _ => None,
+    }
+}
+
+fn of_fetch(error: &FetchError) -> Option<String> {
+    match error {
+        FetchError::Resolve(error) => of_resolve(error),
+        FetchError::Library(error) => of_library(error),
+        FetchError::NoProvider { .. } => say(ONLINE),
+        FetchError::NothingMatches { .. } => {
+            say("quote the pattern, so that the shell leaves it alone: --include '*.json'")
+        }
+        _ => None,
+    }
+}
+
+fn of_resolve(error: &ResolveError) -> Option<String> {
+    match error {
+        ResolveError::NotFound(_) => Some(format!("check the name; {ONLINE}")),
+        ResolveError::Forked { .. } => {
+            say("ask the publisher; one revision is still to be had by its hash: shoal fetch blake3/HASH")
+        }
+        ResolveError::Library(error) => of_library(error),
+    }
+}
+
+/// What concerns the store, the catalog, the names and the disk.
+fn of_possessions(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    match error.downcast_ref() {
+        Some(StoreError::Full { .. } | StoreError::NoRoom { .. }) => return Some(SPACE),
+        Some(StoreError::Changed { .. } | StoreError::Damaged { .. }) => return Some(PUBLISH_AGAIN),
+        Some(StoreError::Moving { .. }) => return Some("publish again when nothing writes to it"),
+        _ => {}
+    }
+    match error.downcast_ref() {
+        Some(CatalogError::StorageFull { .. }) => return Some(SPACE),
+        Some(CatalogError::Damaged { .. }) => return Some("make it anew: shoal catalog rebuild"),
+        _ => {}
+    }
+    if let Some(NamesError::StorageFull { .. }) = error.downcast_ref() {
+        return Some(SPACE);
+    }
+    match error.downcast_ref() {
+        Some(FollowingError::AliasTaken { .. }) => {
+            return Some("choose another alias, or free it: shoal unfollow ALIAS");
+        }
+        Some(FollowingError::StorageFull { .. }) => return Some(SPACE),
+        _ => {}
+    }
+    if let Some(HandOutError::InTheWay { .. }) = error.downcast_ref() {
+        return Some("move it away, or hand out to another folder: --to DIR");
+    }
+    error.downcast_ref().and_then(of_io)
+}
+
+fn of_io(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(SPACE),
+        io::ErrorKind::PermissionDenied => Some("check who owns it, and its mode"),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            Some("use a disk that can be written; --data DIR names another data folder")
+        }
+        io::ErrorKind::AddrInUse => {
+            Some("another program listens there: choose another port, or port 0 for any")
+        }
+        _ => None,
+    }
+}
+
+fn say(hint: &str) -> Option<String> {
+    Some(hint.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn in_use(pid: Option<u32>) -> OpenError {
+        OpenError::InUse {
+            folder: PathBuf::from("/d"),
+            pid,
+        }
+    }
+
+    fn full() -> StoreError {
+        StoreError::Full {
+            path: PathBuf::from("/d/x"),
+            free: 0,
+        }
+    }
+
+    #[test]
+    fn errors_that_a_user_can_mend_say_how() {
+        let alias = || LibraryError::UnknownAlias("meta".parse().unwrap());
+        let unknown = || LibraryError::Unknown("meta/llama".parse().unwrap());
+        let hash = protocol::Hash::of(b"");
+        let waited = std::time::Duration::from_secs(1);
+        let table: Vec<(Box<dyn Error>, &str)> = vec![
+            (Box::new(in_use(Some(4711))), "process 4711"),
+            (Box::new(StartError::Open(in_use(Some(4711)))), "process 4711"),
+            (Box::new(in_use(None)), "--data DIR"),
+            (Box::new(alias()), "shoal follow PUBLISHER --as meta"),
+            (
+                Box::new(VerifyError::Library(alias())),
+                "shoal follow PUBLISHER --as meta",
+            ),
+            (
+                Box::new(FetchError::Resolve(ResolveError::Library(alias()))),
+                "shoal follow PUBLISHER --as meta",
+            ),
+            (Box::new(unknown()), "shoal fetch meta/llama"),
+            (
+                Box::new(FetchError::NoProvider {
+                    manifest: hash,
+                    waited,
+                    missing: 1,
+                }),
+                "--peer",
+            ),
+            (
+                Box::new(FetchError::Resolve(ResolveError::NotFound(
+                    "meta/llama".parse().unwrap(),
+                ))),
+                "check the name",
+            ),
+            (
+                Box::new(PublishError::Name {
+                    path: PathBuf::from("/"),
+                }),
+                "--name NAME",
+            ),
+            (Box::new(full()), "shoal forget"),
+            (Box::new(FetchError::Store(full())), "shoal forget"),
+            (
+                Box::new(PublishError::Library(LibraryError::Store(full()))),
+                "shoal forget",
+            ),
+            (
+                Box::new(FetchError::HandOut(HandOutError::InTheWay {
+                    path: PathBuf::from("/x"),
+                })),
+                "--to DIR",
+            ),
+            (
+                Box::new(io::Error::from(io::ErrorKind::StorageFull)),
+                "shoal forget",
+            ),
+            (Box::new(io::Error::from(io::ErrorKind::PermissionDenied)), "mode"),
+        ];
+        for (error, word) in table {
+            let hint = hint(&*error).unwrap_or_else(|| panic!("no hint for {error:?}"));
+            assert!(hint.contains(word), "{error:?}: {hint}");
+        }
+    }
+
+    #[test]
+    fn errors_that_we_know_nothing_about_have_no_hint() {
+        assert_eq!(hint(&io::Error::other("x")), None);
+        assert_eq!(hint(&StoreError::Closed), None);
+    }
+}

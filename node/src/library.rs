@@ -1,0 +1,628 @@
+//! What a node has, without the network: keys, names, catalog and store of one data folder, and the verbs that need no
+//! peer. One process holds a data folder at a time.
+
+use crate::{
+    catalog::{Catalog, CatalogError, ManifestRow, OpenState, RepoRow, Reserve, ReserveError},
+    durable,
+    keys::{self, KeyError, KeyKind},
+    names::{Follow, Followed, Following, FollowingError, Names, NamesError},
+    store::{Lies, Store, StoreError},
+};
+use ed25519_dalek::SigningKey;
+use fd_lock::{RwLock, RwLockWriteGuard};
+use libp2p::PeerId;
+use protocol::{Alias, Hash, Kind, Manifest, Publisher, RepoId, RepoRef, SignedRelease, Upstream};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{self, File},
+    io::{Read, Seek, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::SystemTime,
+};
+use tracing::{info, warn};
+
+/// Rows read from the catalog at a time.
+const PAGE: usize = 1_000;
+
+/// An open data folder. A cheap handle; the folder is free again when the last one is closed or dropped.
+#[derive(Clone)]
+pub struct Library(Arc<Inner>);
+
+struct Inner {
+    data: PathBuf,
+    store: Store,
+    catalog: Catalog,
+    names: Names,
+    following: Following,
+    node_key: SigningKey,
+    publisher_key: SigningKey,
+    reserve: Mutex<Reserve>,
+    lock: Mutex<Option<RwLockWriteGuard<'static, File>>>,
+}
+
+/// Why a data folder could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("{folder} is in use by {holder}", folder = folder.display(), holder = pid.map_or("another process".into(), |pid| format!("process {pid}")))]
+    InUse {
+        /// The data folder.
+        folder: PathBuf,
+        /// Whose it is, where that process said so.
+        pid: Option<u32>,
+    },
+    /// The folder cannot be made, read or written.
+    #[error("the data folder {folder}", folder = folder.display())]
+    Folder {
+        /// The data folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A key cannot be used.
+    #[error("a key")]
+    Key(#[from] KeyError),
+    /// The reserve cannot be kept.
+    #[error("the reserve file")]
+    Reserve(#[from] ReserveError),
+    /// Names or aliases do not read.
+    #[error("the names")]
+    Names(#[from] NamesError),
+    /// Aliases do not read.
+    #[error("the aliases")]
+    Following(#[from] FollowingError),
+    /// The store or the catalog cannot be opened.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+}
+
+/// Why a library could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LibraryError {
+    /// Nothing here bears that name.
+    #[error("{0} is not here")]
+    Unknown(RepoRef),
+    /// No publisher is followed under that alias.
+    #[error("nobody is followed as {0}")]
+    UnknownAlias(Alias),
+    /// The name's publisher signed two releases with one number.
+    #[error("the name")]
+    Names(#[from] NamesError),
+    /// Aliases cannot be kept.
+    #[error("the aliases")]
+    Following(#[from] FollowingError),
+    /// The catalog fails.
+    #[error("the catalog")]
+    Catalog(#[from] CatalogError),
+    /// The store fails.
+    #[error("the store")]
+    Store(#[from] StoreError),
+    /// A ticket cannot be made.
+    #[error("the ticket")]
+    Ticket(#[from] protocol::TicketError),
+}
+
+/// A repo, or a manifest without a name, as a list shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RepoView {
+    /// Its name; `None` for a manifest that was fetched by its hash.
+    pub repo: Option<RepoId>,
+    /// What its publisher is called here.
+    pub alias: Option<Alias>,
+    /// What it is.
+    pub kind: Option<Kind>,
+    /// Its manifest.
+    pub manifest: Hash,
+    /// The number of its release.
+    pub seq: Option<u64>,
+    /// Files.
+    pub files: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Whether all files are here.
+    pub complete: bool,
+    /// Whether it is kept from collection.
+    pub pinned: bool,
+    /// Whether we published it.
+    pub ours: bool,
+}
+
+/// One file of a repo.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EntryView {
+    /// Its path in the repo.
+    pub path: String,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its BLAKE3.
+    pub blake3: Hash,
+    /// Its SHA-256.
+    pub sha256: Option<protocol::Sha256>,
+    /// Its git id.
+    pub sha1: Option<protocol::GitId>,
+    /// Where its bytes are: `store`, `partial`, `missing`, or `reference PATH`.
+    pub place: String,
+}
+
+/// A repo with its files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The repo.
+    pub view: RepoView,
+    /// When its release was signed, in seconds since 1970.
+    pub issued: Option<u64>,
+    /// Until when it is valid, in seconds since 1970.
+    pub expires: Option<u64>,
+    /// What it is a copy of.
+    pub upstream: Option<Upstream>,
+    /// Its files.
+    pub entries: Vec<EntryView>,
+}
+
+/// What was let go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// The manifest.
+    pub manifest: Hash,
+    /// Blobs removed.
+    pub blobs: u64,
+    /// Bytes freed.
+    pub bytes: u64,
+}
+
+/// What a collection removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collected {
+    /// Blobs removed.
+    pub blobs: u64,
+    /// Bytes freed.
+    pub bytes: u64,
+}
+
+/// What a rebuild put into the catalog.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebuilt {
+    /// Names.
+    pub repos: u64,
+    /// Manifests.
+    pub manifests: u64,
+    /// References.
+    pub places: u64,
+}
+
+impl Library {
+    /// Opens a data folder, and makes it where it is not there.
+    pub async fn open(data: &Path) -> Result<Library, OpenError> {
+        let folder = data.to_owned();
+        let opened = tokio::task::spawn_blocking(move || Opened::open(&folder)).await;
+        let opened = opened.map_err(|_| LibraryError::Store(StoreError::Closed))??;
+        let store = Store::open(&opened.data, opened.catalog.clone()).await.map_err(LibraryError::from)?;
+        let library = Library(Arc::new(Inner {
+            data: opened.data,
+            store,
+            catalog: opened.catalog,
+            names: opened.names,
+            following: opened.following,
+            node_key: opened.node_key,
+            publisher_key: opened.publisher_key,
+            reserve: Mutex::new(opened.reserve),
+            lock: Mutex::new(Some(opened.lock)),
+        }));
+        if opened.state != OpenState::Good {
+            let rebuilt = library.fill_catalog().await?;
+            if opened.state != OpenState::Missing || rebuilt != Rebuilt::default() {
+                info!(state = ?opened.state, ?rebuilt, "the catalog was rebuilt from the store");
+            }
+        }
+        Ok(library)
+    }
+
+    /// Closes the store and the catalog; the folder is free when it returns.
+    pub async fn close(&self) {
+        self.0.store.close().await;
+        if let Err(error) = self.0.catalog.seal() {
+            warn!(%error, "closing the catalog");
+        }
+        self.0.lock.lock().expect("nothing panics while it holds this").take();
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> &Path {
+        &self.0.data
+    }
+
+    /// Who we publish as.
+    pub fn publisher(&self) -> Publisher {
+        Publisher::from(self.0.publisher_key.verifying_key())
+    }
+
+    /// Who we are to other nodes.
+    pub fn peer_id(&self) -> PeerId {
+        self.keypair().public().to_peer_id()
+    }
+
+    pub(crate) fn keypair(&self) -> libp2p::identity::Keypair {
+        libp2p::identity::Keypair::ed25519_from_bytes(self.0.node_key.to_bytes()).expect("32 bytes are a key")
+    }
+
+    pub(crate) fn publisher_key(&self) -> &SigningKey {
+        &self.0.publisher_key
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.0.catalog
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.0.names
+    }
+
+    /// Re-makes the reserve file when there is room again, or gives it up. Call it now and then.
+    pub(crate) fn tend_reserve(&self) {
+        if let Err(error) = self.0.reserve.lock().expect("nothing panics while it holds this").tend() {
+            warn!(%error, "the reserve file");
+        }
+    }
+
+    /// Calls a publisher by an alias from now on.
+    pub fn follow(&self, publisher: Publisher, alias: &Alias) -> Result<Followed, LibraryError> {
+        Ok(self.0.following.follow(publisher, alias, now())?)
+    }
+
+    /// Forgets a publisher's alias; `false` when there was none.
+    pub fn unfollow(&self, publisher: Publisher) -> Result<bool, LibraryError> {
+        Ok(self.0.following.unfollow(publisher)?)
+    }
+
+    /// Returns the publishers that have an alias.
+    pub fn following(&self) -> Vec<Follow> {
+        self.0.following.all()
+    }
+
+    /// Returns the repo that a reference names; `None` for one that names content.
+    pub fn repo_of(&self, what: &RepoRef) -> Result<Option<RepoId>, LibraryError> {
+        Ok(match what {
+            RepoRef::Id(repo) => Some(repo.clone()),
+            RepoRef::Aliased { alias, name } => {
+                let publisher = self.0.following.by_alias(alias);
+                let publisher = publisher.ok_or_else(|| LibraryError::UnknownAlias(alias.clone()))?;
+                Some(RepoId { publisher, name: name.clone() })
+            }
+            RepoRef::Content(_) => None,
+        })
+    }
+
+    /// Returns the newest release we hold of what a reference names.
+    pub fn release_of(&self, what: &RepoRef) -> Result<Option<SignedRelease>, LibraryError> {
+        let Some(repo) = self.repo_of(what)? else { return Ok(None) };
+        Ok(self.0.names.get(&repo)?)
+    }
+
+    /// Returns the manifest that a reference names, from what we hold.
+    pub fn resolve_local(&self, what: &RepoRef) -> Result<Hash, LibraryError> {
+        if let RepoRef::Content(hash) = what {
+            return Ok(*hash);
+        }
+        let release = self.release_of(what)?.ok_or_else(|| LibraryError::Unknown(what.clone()))?;
+        Ok(release.release().manifest)
+    }
+
+    /// Lists names and unnamed manifests.
+    pub fn list(&self) -> Result<Vec<RepoView>, LibraryError> {
+        let mut views = Vec::new();
+        let mut after: Option<RepoId> = None;
+        loop {
+            let page = self.0.catalog.repos(after.as_ref(), PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (repo, row) in page {
+                let manifest = self.0.catalog.manifest(row.manifest)?;
+                views.push(self.view(Some((repo, row)), None, manifest));
+            }
+        }
+        let mut after = None;
+        loop {
+            let page = self.0.catalog.manifests(after, PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            for (hash, row) in page {
+                if !views.iter().any(|view| view.manifest == hash) {
+                    views.push(self.view(None, Some(hash), Some(row)));
+                }
+            }
+        }
+        Ok(views)
+    }
+
+    fn view(&self, named: Option<(RepoId, RepoRow)>, hash: Option<Hash>, row: Option<ManifestRow>) -> RepoView {
+        let (repo, repo_row) = named.unzip();
+        RepoView {
+            alias: repo.as_ref().and_then(|repo| self.0.following.alias_of(repo.publisher)),
+            kind: repo_row.as_ref().map(|row| row.kind),
+            manifest: hash.or(repo_row.as_ref().map(|row| row.manifest)).unwrap_or(Hash::EMPTY),
+            seq: repo_row.as_ref().map(|row| row.seq),
+            files: row.as_ref().map_or(0, |row| u64::from(row.files)),
+            bytes: row.as_ref().map_or(0, |row| row.bytes),
+            complete: row.as_ref().is_some_and(|row| row.complete),
+            pinned: row.as_ref().is_some_and(|row| row.pinned),
+            ours: repo_row.is_some_and(|row| row.ours),
+            repo,
+        }
+    }
+
+    /// Describes a repo and its files.
+    pub async fn show(&self, what: &RepoRef) -> Result<Shown, LibraryError> {
+        let release = self.release_of(what)?;
+        let hash = self.resolve_local(what)?;
+        let manifest = self.known_manifest(what, hash).await?;
+        let row = self.0.catalog.manifest(hash)?;
+        let named = release.as_ref().map(|release| {
+            let repo = release.release().repo();
+            let ours = repo.publisher == self.publisher();
+            (repo, RepoRow::of(release, ours))
+        });
+        let mut view = self.view(named, Some(hash), row);
+        view.files = manifest.files().len() as u64;
+        view.bytes = manifest.total_len();
+        let small: Vec<Hash> = manifest.files().iter().filter(|file| is_small(file.size)).map(|file| file.blake3).collect();
+        let small = self.0.store.has_small(&small).await?;
+        let mut entries = Vec::new();
+        for file in manifest.files() {
+            let place = if is_small(file.size) {
+                if file.size == 0 || small.contains(&file.blake3) { "store".into() } else { "missing".into() }
+            } else {
+                match self.0.store.lies(file.blake3)? {
+                    Some(Lies::Owned(_)) => "store".into(),
+                    Some(Lies::Reference(path, _)) => format!("reference {}", path.display()),
+                    None if self.0.store.is_begun(file.blake3) => "partial".into(),
+                    None => "missing".into(),
+                }
+            };
+            entries.push(EntryView {
+                path: file.path.as_str().into(),
+                size: file.size,
+                blake3: file.blake3,
+                sha256: file.sha256,
+                sha1: file.sha1,
+                place,
+            });
+        }
+        let release = release.as_ref().map(SignedRelease::release);
+        Ok(Shown {
+            view,
+            issued: release.map(|release| release.issued),
+            expires: release.map(|release| release.expires),
+            upstream: release.and_then(|release| release.upstream.clone()),
+            entries,
+        })
+    }
+
+    /// Reads a manifest that a reference resolved to.
+    pub(crate) async fn known_manifest(&self, what: &RepoRef, hash: Hash) -> Result<Manifest, LibraryError> {
+        self.0.store.manifest(hash).await.map_err(|error| match error {
+            StoreError::Missing(_) => LibraryError::Unknown(what.clone()),
+            error => error.into(),
+        })
+    }
+
+    /// Keeps a manifest from collection.
+    pub async fn pin(&self, what: &RepoRef) -> Result<Hash, LibraryError> {
+        let hash = self.resolve_local(what)?;
+        self.known_manifest(what, hash).await?;
+        self.0.store.pin(hash).await?;
+        self.set_pinned(hash, true)?;
+        Ok(hash)
+    }
+
+    /// Lets a manifest go and removes what nothing else needs.
+    ///
+    /// The files a user published by reference stay where they are; only our own bytes go. The release stays: it is the
+    /// ratchet that keeps an older one from coming back.
+    pub async fn forget(&self, what: &RepoRef) -> Result<Forgotten, LibraryError> {
+        let manifest = self.resolve_local(what)?;
+        if self.0.catalog.manifest(manifest)?.is_none() && !self.0.store.pinned().await?.contains(&manifest) {
+            return Err(LibraryError::Unknown(what.clone()));
+        }
+        self.0.store.unpin(manifest).await?;
+        self.0.catalog.write(|batch| {
+            batch.remove_manifest(manifest);
+            batch.remove_providers(manifest);
+            Ok(())
+        })?;
+        let Collected { blobs, bytes } = self.collect().await?;
+        Ok(Forgotten { manifest, blobs, bytes })
+    }
+
+    /// Removes bytes that no manifest we keep needs.
+    pub async fn collect(&self) -> Result<Collected, LibraryError> {
+        let swept = self.0.store.collect().await?;
+        Ok(Collected { blobs: swept.blobs, bytes: swept.bytes })
+    }
+
+    /// Offers a release to the ratchet, and lists it once it is the newest.
+    pub(crate) fn accept(&self, release: &SignedRelease, now: u64) -> Result<(), LibraryError> {
+        self.0.names.accept(release, now)?;
+        let (repo, ours) = (release.release().repo(), release.release().publisher == self.publisher());
+        self.0.catalog.write(|batch| {
+            batch.put_repo(&repo, &RepoRow::of(release, ours));
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    pub(crate) fn set_complete(&self, hash: Hash, complete: bool) -> Result<(), StoreError> {
+        self.0.catalog.write(|batch| {
+            if let Some(row) = batch.manifest(hash)? {
+                batch.put_manifest(hash, &ManifestRow { complete, ..row });
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn set_pinned(&self, hash: Hash, pinned: bool) -> Result<(), LibraryError> {
+        self.0.catalog.write(|batch| {
+            if let Some(row) = batch.manifest(hash)? {
+                batch.put_manifest(hash, &ManifestRow { pinned, ..row });
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Throws the catalog away and makes it again from the store, the folder records and the releases.
+    pub async fn rebuild_catalog(&self) -> Result<Rebuilt, LibraryError> {
+        self.0.catalog.clear_for_rebuild()?;
+        self.fill_catalog().await
+    }
+
+    async fn fill_catalog(&self) -> Result<Rebuilt, LibraryError> {
+        let mut rebuilt = Rebuilt::default();
+        self.0.store.each_source(|_, _, source| {
+            rebuilt.places += source.files.len() as u64;
+            self.0.catalog.write_soon(|batch| {
+                for file in &source.files {
+                    batch.put_place(file.blake3, &file.place())?;
+                }
+                Ok(())
+            })?;
+            Ok(())
+        })?;
+        let mut names: std::collections::BTreeMap<Hash, Vec<RepoId>> = std::collections::BTreeMap::new();
+        for release in self.0.names.all()? {
+            match release {
+                Ok(release) => {
+                    let repo = release.release().repo();
+                    names.entry(release.release().manifest).or_default().push(repo.clone());
+                    let ours = repo.publisher == self.publisher();
+                    self.0.catalog.write_soon(|batch| {
+                        batch.put_repo(&repo, &RepoRow::of(&release, ours));
+                        Ok(())
+                    })?;
+                    rebuilt.repos += 1;
+                }
+                Err(damaged) => warn!(path = %damaged.path.display(), why = %damaged.why, "a release does not read"),
+            }
+        }
+        for hash in self.0.store.pinned().await? {
+            let manifest = match self.0.store.manifest(hash).await {
+                Ok(manifest) => manifest,
+                Err(error) => {
+                    warn!(manifest = %hash.short(), %error, "a pinned manifest does not read");
+                    continue;
+                }
+            };
+            let complete = self.missing(&manifest).await?.is_empty();
+            let row = ManifestRow {
+                files: manifest.files().len() as u32,
+                bytes: manifest.total_len(),
+                pinned: true,
+                complete,
+                added: now(),
+                names: names.remove(&hash).unwrap_or_default(),
+            };
+            self.0.catalog.write_soon(|batch| {
+                batch.put_manifest(hash, &row);
+                Ok(())
+            })?;
+            rebuilt.manifests += 1;
+        }
+        self.0.catalog.rebuilt()?;
+        Ok(rebuilt)
+    }
+
+    /// Tells whether we hold all of a manifest and know of no damage in it.
+    pub(crate) fn is_complete(&self, manifest: Hash) -> bool {
+        self.0.catalog.manifest(manifest).ok().flatten().is_some_and(|row| row.complete)
+    }
+
+    /// Returns the distinct blobs of a manifest that are not here whole, by what the file system says: `(hash, length)`.
+    pub(crate) async fn missing(&self, manifest: &Manifest) -> Result<Vec<(Hash, u64)>, StoreError> {
+        let mut blobs: Vec<(Hash, u64)> = manifest.files().iter().map(|file| (file.blake3, file.size)).collect();
+        let mut seen = std::collections::HashSet::new();
+        blobs.retain(|(hash, size)| *size > 0 && seen.insert(*hash));
+        let small: Vec<Hash> = blobs.iter().filter(|(_, size)| is_small(*size)).map(|(hash, _)| *hash).collect();
+        let small = self.0.store.has_small(&small).await?;
+        let damaged = self.0.store.damaged();
+        let mut missing = Vec::new();
+        for (hash, size) in blobs {
+            let here = if is_small(size) { small.contains(&hash) } else { self.0.store.seems_whole(hash, size)? };
+            if !here || damaged.contains_key(&hash) {
+                missing.push((hash, size));
+            }
+        }
+        Ok(missing)
+    }
+}
+
+fn is_small(size: u64) -> bool {
+    size <= crate::limits::SMALL_LEN
+}
+
+/// What opens without waiting for anything but the disk.
+struct Opened {
+    data: PathBuf,
+    catalog: Catalog,
+    state: OpenState,
+    names: Names,
+    following: Following,
+    node_key: SigningKey,
+    publisher_key: SigningKey,
+    reserve: Reserve,
+    lock: RwLockWriteGuard<'static, File>,
+}
+
+impl Opened {
+    fn open(data: &Path) -> Result<Opened, OpenError> {
+        let folder = |source| OpenError::Folder { folder: data.to_owned(), source };
+        durable::create_folders(data).map_err(folder)?;
+        let data = data.canonicalize().map_err(folder)?;
+        let lock = lock(&data)?;
+        // The reserve gives way before sled is opened: sled cannot open on a full disk.
+        let reserve = Reserve::open(&data.join("reserve"))?;
+        let opened = Catalog::open(&data.join("catalog")).map_err(LibraryError::from)?;
+        Ok(Opened {
+            names: Names::open(&data)?,
+            following: Following::open(&data)?,
+            node_key: keys::load_or_create(&data.join("node.key"), KeyKind::Node)?,
+            publisher_key: keys::load_or_create(&data.join("publisher.key"), KeyKind::Publisher)?,
+            catalog: opened.catalog,
+            state: opened.state,
+            reserve,
+            lock,
+            data,
+        })
+    }
+}
+
+/// Takes the folder's lock and writes our process id into it.
+fn lock(data: &Path) -> Result<RwLockWriteGuard<'static, File>, OpenError> {
+    let folder = |source| OpenError::Folder { folder: data.to_owned(), source };
+    let path = data.join("lock");
+    let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(folder)?;
+    // One small leak for each folder this process opens: the guard borrows the lock, and both live as long as the process
+    // may hold the folder.
+    let lock: &'static mut RwLock<File> = Box::leak(Box::new(RwLock::new(file)));
+    match lock.try_write() {
+        Ok(mut guard) => {
+            let _ = guard.set_len(0).and_then(|()| guard.rewind()).and_then(|()| writeln!(guard, "{}", std::process::id()));
+            Ok(guard)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            let mut pid = String::new();
+            let _ = File::open(&path).and_then(|file| file.take(32).read_to_string(&mut pid));
+            Err(OpenError::InUse { folder: data.to_owned(), pid: pid.trim().parse().ok() })
+        }
+        Err(error) => Err(folder(error)),
+    }
+}
+
+/// Returns the time in seconds since 1970. Used for what people read and for expiry, never to order anything.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,70 @@
+//! Every bound of this crate: a name, a unit and a reason. What concerns the formats is in `protocol::limits`.
+
+use std::time::Duration;
+
+/// Largest blob kept inside the blob database, in bytes. Above it a file of its own costs less than a row; at and below it
+/// a row costs less than a file. It is also what iroh-blobs puts inline.
+pub const SMALL_LEN: u64 = 16 * 1024;
+
+/// Largest blob that has no outboard file, in bytes: one shard. To verify any part of it, all of it is hashed anyway.
+pub const WHOLE_LEN: u64 = protocol::SHARD_LEN;
+
+/// Bytes asked for in one request. Long enough that the round trip costs little, short enough that a slow peer is found out.
+pub const REQUEST_LEN: u64 = 16 * 1024 * 1024;
+
+/// Blobs asked for in one request of many. At 32 bytes a hash the request stays far under 1 MiB.
+pub const MANY_BLOBS: usize = 1_024;
+
+/// Bytes of blobs asked for in one request of many.
+pub const MANY_LEN: u64 = 8 * 1024 * 1024;
+
+/// Largest request we read from a peer, in bytes: the bound of the iroh-blobs get protocol.
+pub const REQUEST_FRAME_LEN: usize = 1024 * 1024;
+
+/// Bytes verified and written, or read and verified, in one go on the way between a stream and a file.
+pub const PIECE_LEN: usize = 1024 * 1024;
+
+/// Requests under way at one provider. Two keep its line busy while we turn around.
+pub const REQUESTS_PER_PEER: usize = 3;
+
+/// Providers used at once for one manifest.
+pub const PROVIDERS_MAX: usize = 32;
+
+/// Providers asked of the DHT for one manifest.
+pub const PROVIDERS_ASKED: usize = 64;
+
+/// How long a request may go without a verified byte before another provider gets it.
+pub const STALL: Duration = Duration::from_secs(10);
+
+/// How long a peer may take to accept more of an answer we send before we give its stream up.
+pub const SEND_STALL: Duration = Duration::from_secs(30);
+
+/// How long we wait for a peer's small answer (a release, what it has).
+pub const ANSWER_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a fetch without any provider looks for one before it gives up.
+pub const PROVIDER_WAIT: Duration = Duration::from_secs(30);
+
+/// Pause between two searches for providers.
+pub const SEARCH_PAUSE: Duration = Duration::from_secs(3);
+
+/// Failures (resets, refusals, stalls) after which a provider is not asked again in this fetch.
+pub const STRIKES_MAX: u32 = 4;
+
+/// Answers we serve at once. Each holds two pieces of 1 MiB.
+pub const SERVED_AT_ONCE: usize = 32;
+
+/// Answers we serve at once to one peer.
+pub const SERVED_PER_PEER: usize = 12;
+
+/// Largest part of an answer that is made in memory for a request that is not aligned to groups, in bytes.
+pub const UNALIGNED_LEN: u64 = 16 * 1024 * 1024;
+
+/// From this many files on, one `syncfs` replaces an `fsync` each.
+pub const SYNC_EACH_MAX: usize = 16;
+
+/// Bytes kept free on the disk when room is checked for a fetch or a copy.
+pub const FREE_FLOOR: u64 = 64 * 1024 * 1024;
+
+/// Default life of a release, in days.
+pub const RELEASE_DAYS: u32 = 365;

@@ -1,0 +1,12 @@
+//! Names on disk: the releases we hold ([`Names`]) and the publishers the user follows ([`Following`]).
+//!
+//! Both are files, and the truth; the catalog only repeats them. Every call blocks, writing ones for several fsyncs: use a blocking pool. What is
+//! acknowledged is durable. Neither knows the network.
+
+mod following;
+mod releases;
+
+pub use following::{FOLLOWING_LEN_MAX, FOLLOWS_MAX, Follow, Followed, Following, FollowingError};
+pub use releases::{
+    Accepted, DamagedRelease, FORKS_KEPT_MAX, HISTORY_KEPT_MAX, Names, NamesError, Releases,
+};

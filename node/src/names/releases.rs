@@ -1,0 +1,361 @@
+//! Releases as files, behind the ratchet: what a node follows only moves forward, over restarts too.
+//!
+//! ```text
+//! releases/PUBLISHER/NAME.release              what we follow
+//!                    NAME@SEQ.release          every release we accepted, the last 16: older revisions stay addressable
+//!                    NAME@fork-HASH.release    the other side of a fork: evidence, never followed
+//! ```
+//! An `@` is in no repo's name, so no repo's file looks like another's history. The history holds the current release as well: written first, it
+//! stands in where `NAME.release` is lost or damaged, so that a flipped bit does not set the ratchet back.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use protocol::{Decision, Hash, RepoId, SignedRelease, ratchet};
+
+use crate::durable;
+
+mod files;
+#[cfg(test)]
+mod tests;
+
+pub use files::DamagedRelease;
+
+use files::{Files, io_error};
+
+/// Releases of one repo that are kept, the current one among them.
+pub const HISTORY_KEPT_MAX: usize = 16;
+
+/// Other sides of forks that are kept of one repo: two prove it, and a stolen key can't fill the disk with more.
+pub const FORKS_KEPT_MAX: usize = 4;
+
+/// Locks that repos share by their hash: one repo's releases are accepted one at a time.
+const LOCKS: usize = 16;
+
+/// The releases we hold. A handle: clone it freely.
+#[derive(Debug, Clone)]
+pub struct Names(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    files: Files,
+    locks: [Mutex<()>; LOCKS],
+}
+
+/// What became of an offered release that is not refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is newer than what we had, and is what we follow now.
+    New,
+    /// It says what we follow already.
+    Same,
+}
+
+/// Why an offered release is not followed, or releases can't be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum NamesError {
+    /// Its publisher signed another release with the same number. Neither moves us; both are kept.
+    #[error("{repo} is forked: its publisher signed two releases with number {seq}")]
+    Fork {
+        /// The repo.
+        repo: RepoId,
+        /// The number.
+        seq: u64,
+        /// Where the offered release is kept. `None`: there is enough evidence already.
+        evidence: Option<PathBuf>,
+    },
+    /// It has a lower number than what we follow: late, or replayed.
+    #[error("release {offered} of {repo} is older than release {have}, which is followed")]
+    Older {
+        /// The repo.
+        repo: RepoId,
+        /// The number we follow.
+        have: u64,
+        /// The number offered.
+        offered: u64,
+    },
+    /// Its number is too far from what we follow.
+    #[error("release {offered} of {repo} skips too many numbers")]
+    JumpTooLarge {
+        /// The repo.
+        repo: RepoId,
+        /// The number offered.
+        offered: u64,
+    },
+    /// It was issued in the future: one of two clocks is wrong.
+    #[error("release {offered} of {repo} was issued at {issued}, which is in the future")]
+    NotYetIssued {
+        /// The repo.
+        repo: RepoId,
+        /// The number offered.
+        offered: u64,
+        /// When it says it was issued, in Unix seconds.
+        issued: u64,
+    },
+    /// There are files of the repo, and not one of them can be read: what we followed is unknown, so nothing is accepted.
+    #[error(
+        "no release of {repo} can be read: restore {}, or remove it and its @ files to start over",
+        source.path.display()
+    )]
+    Damaged {
+        /// The repo.
+        repo: RepoId,
+        /// The file of the current release, and what is wrong with it.
+        source: DamagedRelease,
+    },
+    /// There is no room.
+    #[error("no room for a release: {need} bytes are needed, {have} are free")]
+    StorageFull {
+        /// Bytes that must be free.
+        need: u64,
+        /// Bytes that are free.
+        have: u64,
+    },
+    /// The system refused.
+    #[error("{path} cannot be used")]
+    Io {
+        /// What was to be read or written.
+        path: PathBuf,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Names {
+    /// Takes charge of the releases in `data/releases`, and removes what a crash left half-written there.
+    ///
+    /// # Errors
+    /// [`NamesError::Io`] and [`NamesError::StorageFull`].
+    pub fn open(data: &Path) -> Result<Names, NamesError> {
+        let folder = data.join("releases");
+        durable::create_folders(&folder).map_err(|source| io_error(&folder, source))?;
+        let names = Names(Arc::new(Inner {
+            files: Files { folder },
+            locks: Default::default(),
+        }));
+        for publisher in names.0.files.publishers()? {
+            let folder = names.0.files.folder_of(publisher);
+            durable::sweep_unfinished(&folder).map_err(|source| io_error(&folder, source))?;
+        }
+        Ok(names)
+    }
+
+    /// Decides about a release by what is on disk, and keeps it: on `New` it is durable. `now` is in Unix seconds.
+    ///
+    /// # Errors
+    /// Every variant of [`NamesError`]. Where it is not followed, what we followed before stands.
+    pub fn accept(&self, offered: &SignedRelease, now: u64) -> Result<Accepted, NamesError> {
+        let inner = &*self.0;
+        let repo = offered.release().repo();
+        let _one_at_a_time = inner.lock(&repo);
+        let current = inner.current(&repo)?;
+        inner.check_fork(&repo, offered)?;
+        let seq = offered.release().seq;
+        match ratchet::decide(current.as_ref(), offered, now) {
+            Decision::Accept => {}
+            Decision::Same => return Ok(Accepted::Same),
+            Decision::Fork => return Err(inner.forked(repo, offered)?),
+            Decision::Older { have, offered } => {
+                return Err(NamesError::Older {
+                    repo,
+                    have,
+                    offered,
+                });
+            }
+            Decision::JumpTooLarge => {
+                return Err(NamesError::JumpTooLarge { repo, offered: seq });
+            }
+            Decision::NotYetIssued => {
+                let issued = offered.release().issued;
+                return Err(NamesError::NotYetIssued {
+                    repo,
+                    offered: seq,
+                    issued,
+                });
+            }
+            Decision::OtherRepo => unreachable!("the current release was looked up by the repo"),
+        }
+        inner.keep(&repo, offered)?;
+        Ok(Accepted::New)
+    }
+
+    /// The release of a repo that we follow: the highest we accepted.
+    ///
+    /// # Errors
+    /// [`NamesError::Damaged`] and [`NamesError::Io`].
+    pub fn get(&self, repo: &RepoId) -> Result<Option<SignedRelease>, NamesError> {
+        self.0.current(repo)
+    }
+
+    /// The releases of a repo that we accepted, the newest first; at most [`HISTORY_KEPT_MAX`]. Damaged files are left out.
+    ///
+    /// # Errors
+    /// [`NamesError::Io`].
+    pub fn history(&self, repo: &RepoId) -> Result<Vec<SignedRelease>, NamesError> {
+        let mut accepted = Vec::new();
+        for seq in self.0.files.kept(repo)?.seqs.into_iter().rev() {
+            accepted.extend(
+                self.0
+                    .files
+                    .read(&self.0.files.history_file(repo, seq), repo)?
+                    .ok(),
+            );
+        }
+        Ok(accepted)
+    }
+
+    /// Releases that prove forks of a repo: each has the number of one that we accepted, and another content. At most [`FORKS_KEPT_MAX`].
+    ///
+    /// # Errors
+    /// [`NamesError::Io`].
+    pub fn forks(&self, repo: &RepoId) -> Result<Vec<SignedRelease>, NamesError> {
+        let mut forks = Vec::new();
+        for path in self.0.files.kept(repo)?.forks {
+            forks.extend(self.0.files.read(&path, repo)?.ok());
+        }
+        Ok(forks)
+    }
+
+    /// The releases we follow, of all repos, in no order. Damaged files are reported one by one, and are not the end.
+    ///
+    /// # Errors
+    /// [`NamesError::Io`]: the folders can't be listed.
+    pub fn all(&self) -> Result<Releases, NamesError> {
+        let mut repos = Vec::new();
+        for publisher in self.0.files.publishers()? {
+            repos.extend(self.0.files.repos_of(publisher)?);
+        }
+        Ok(Releases {
+            names: self.clone(),
+            repos: repos.into_iter(),
+        })
+    }
+}
+
+/// What [`Names::all`] walks: the release we follow of each repo, read when it is asked for.
+#[derive(Debug)]
+pub struct Releases {
+    names: Names,
+    repos: std::vec::IntoIter<RepoId>,
+}
+
+impl Iterator for Releases {
+    type Item = Result<SignedRelease, DamagedRelease>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let repo = self.repos.next()?;
+            let path = self.names.0.files.current_file(&repo);
+            let damaged = |why| DamagedRelease { path, why };
+            match self.names.get(&repo) {
+                Ok(Some(release)) => return Some(Ok(release)),
+                // Its files went away since they were listed.
+                Ok(None) => {}
+                Err(NamesError::Damaged { source, .. }) => return Some(Err(source)),
+                Err(NamesError::Io { path, source }) => {
+                    let why = source.to_string();
+                    return Some(Err(DamagedRelease { path, why }));
+                }
+                Err(other) => return Some(Err(damaged(other.to_string()))),
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Writes an accepted release: history first, then current, then the folder; then drops the oldest.
+    fn keep(&self, repo: &RepoId, release: &SignedRelease) -> Result<(), NamesError> {
+        let folder = self.files.folder_of(repo.publisher);
+        let encoding = release.encode();
+        let history = self.files.history_file(repo, release.release().seq);
+        let current = self.files.current_file(repo);
+        durable::create_folders(&folder)
+            .and_then(|()| durable::replace(&history, &encoding))
+            .and_then(|()| durable::replace(&current, &encoding))
+            .and_then(|()| durable::sync_folder(&folder))
+            .map_err(|source| io_error(&current, source))?;
+        let seqs = self.files.kept(repo)?.seqs;
+        let surplus = seqs.len().saturating_sub(HISTORY_KEPT_MAX);
+        for seq in seqs.into_iter().take(surplus) {
+            let path = self.files.history_file(repo, seq);
+            // The release is kept; a file too many is no reason to say otherwise.
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(%error, path = %path.display(), "old release cannot be removed");
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a release whose number we once accepted with another content, even where that is not the current one.
+    fn check_fork(&self, repo: &RepoId, offered: &SignedRelease) -> Result<(), NamesError> {
+        let path = self.files.history_file(repo, offered.release().seq);
+        match self.files.read(&path, repo)? {
+            Ok(accepted) if accepted.release() != offered.release() => {
+                Err(self.forked(repo.clone(), offered)?)
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Keeps the offered side of a fork, unless there is enough, and says that it is one.
+    fn forked(&self, repo: RepoId, offered: &SignedRelease) -> Result<NamesError, NamesError> {
+        let seq = offered.release().seq;
+        let forks = self.files.kept(&repo)?.forks;
+        let mut evidence = Some(self.files.fork_file(&repo, offered));
+        if let Some(path) = &evidence
+            && !forks.contains(path)
+        {
+            if forks.len() < FORKS_KEPT_MAX {
+                durable::write_atomic(path, &offered.encode())
+                    .map_err(|source| io_error(path, source))?;
+                tracing::warn!(%repo, seq, "publisher signed two releases with one number");
+            } else {
+                evidence = None;
+            }
+        }
+        Ok(NamesError::Fork {
+            repo,
+            seq,
+            evidence,
+        })
+    }
+
+    /// The highest release we accepted: by its own file, or where that is missing or damaged by the history.
+    fn current(&self, repo: &RepoId) -> Result<Option<SignedRelease>, NamesError> {
+        let path = self.files.current_file(repo);
+        let damage = match self.files.read(&path, repo)? {
+            Ok(release) => return Ok(Some(release)),
+            Err(damage) => damage,
+        };
+        let mut any = damage.is_some();
+        for seq in self.files.kept(repo)?.seqs.into_iter().rev() {
+            any = true;
+            if let Ok(release) = self.files.read(&self.files.history_file(repo, seq), repo)? {
+                tracing::warn!(%repo, seq, "current release is damaged: its copy stands in");
+                return Ok(Some(release));
+            }
+        }
+        if !any {
+            return Ok(None);
+        }
+        let source = damage.unwrap_or_else(|| DamagedRelease {
+            path,
+            why: "it is missing, and no release before it can be read".to_owned(),
+        });
+        Err(NamesError::Damaged {
+            repo: repo.clone(),
+            source,
+        })
+    }
+
+    fn lock(&self, repo: &RepoId) -> MutexGuard<'_, ()> {
+        let hash = Hash::of(repo.to_string().as_bytes());
+        let index = usize::from(hash.as_bytes()[0]) % LOCKS;
+        self.locks[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}

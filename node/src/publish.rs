@@ -1,0 +1,486 @@
+//! Publishing: a folder or a file becomes a manifest, and the manifest a signed release. Each file is read once, on all
+//! cores; a file that has not changed since it was last read is not read again.
+
+use crate::{
+    catalog::{Digest, ManifestRow, PlaceKind, RepoRow, Stamp},
+    library::{Library, LibraryError, now},
+    limits::{RELEASE_DAYS, SMALL_LEN, WHOLE_LEN},
+    names::{Accepted, NamesError},
+    progress::{Phase, Progress},
+    store::{digest::Digests, Fresh, How, Import, Kept, SourceFile, StoreError},
+};
+use protocol::{
+    FileEntry, Hash, Kind, Manifest, ManifestError, PathError, Release, ReleaseError, RepoId, RepoName, RepoPath,
+    SignedRelease, Upstream, manifest::kept_in_git,
+};
+use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime},
+};
+
+/// Files hashed before their small ones go to the database: bounds the memory they take.
+const BATCH: usize = 1_024;
+
+/// A file modified less than this before it was read is read again next time: its time stamp may not tell a later change.
+const FRESH: Duration = Duration::from_millis(20);
+
+/// What to publish, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishRequest {
+    /// The folder or file.
+    pub path: PathBuf,
+    /// The repo's name; by default the folder's or file's, made fit.
+    pub name: Option<RepoName>,
+    /// What it is.
+    pub kind: Kind,
+    /// Whether files are copied into the store instead of being seeded from where they lie.
+    pub copy: bool,
+    /// What this is a copy of.
+    pub upstream: Option<Upstream>,
+    /// How long the release is valid, in days.
+    pub valid_days: u32,
+}
+
+impl PublishRequest {
+    /// Asks to publish a model by reference under its folder's name.
+    pub fn new(path: impl Into<PathBuf>) -> PublishRequest {
+        PublishRequest {
+            path: path.into(),
+            name: None,
+            kind: Kind::Model,
+            copy: false,
+            upstream: None,
+            valid_days: RELEASE_DAYS,
+        }
+    }
+}
+
+/// What was published.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Published {
+    /// Under which name.
+    pub repo: RepoId,
+    /// As what.
+    pub kind: Kind,
+    /// The manifest.
+    pub manifest: Hash,
+    /// The release's number.
+    pub seq: u64,
+    /// Files.
+    pub files: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Bytes that had to be read.
+    pub read_bytes: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// What was left out of the folder, and why.
+    pub left_out: Vec<String>,
+}
+
+/// Why nothing was published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The folder or file is not there or may not be read.
+    #[error("{path}", path = path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A name in the folder that could not be kept on every platform.
+    #[error("{path}: its name cannot be published", path = path.display())]
+    Path {
+        /// Which.
+        path: PathBuf,
+        /// The rule it breaks.
+        source: PathError,
+    },
+    /// A name that is not UTF-8.
+    #[error("{path}: its name is not UTF-8", path = path.display())]
+    NotUtf8 {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Neither a file nor a folder.
+    #[error("{path} is neither a file nor a folder", path = path.display())]
+    Special {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The folder's name cannot be made a repo name.
+    #[error("no repo name can be made of {path}", path = path.display())]
+    Name {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The files do not make a manifest.
+    #[error("{path} cannot be published", path = path.display())]
+    Manifest {
+        /// The folder.
+        path: PathBuf,
+        /// The rule it breaks.
+        source: ManifestError,
+    },
+    /// The release cannot be made.
+    #[error("the release")]
+    Release(#[from] ReleaseError),
+    /// The names on disk refuse the release.
+    #[error("the name")]
+    Names(#[from] NamesError),
+    /// The bytes cannot be kept.
+    #[error("the store")]
+    Store(#[from] StoreError),
+    /// Something of ours fails.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+}
+
+/// A file to publish.
+struct Found {
+    path: PathBuf,
+    name: RepoPath,
+    stamp: Stamp,
+}
+
+impl Library {
+    /// Publishes a folder or a file under the publisher's key. When it returns, all of it is durable.
+    pub async fn publish(&self, request: PublishRequest, progress: &Progress) -> Result<Published, PublishError> {
+        let begun = Instant::now();
+        progress.phase(Phase::Reading, 0, 0);
+        let root = request.path.clone();
+        let name = match &request.name {
+            Some(name) => name.clone(),
+            None => name_of(&root)?,
+        };
+        let (found, left_out) = run(move || find(&root)).await?;
+        let total = found.iter().map(|file| file.stamp.len).sum();
+        progress.phase(Phase::Reading, total, found.len() as u64);
+
+        let _writing = self.store().writing().await;
+        let taken = self.take(found, request.copy, progress).await?;
+        let manifest = Manifest::new(taken.entries).map_err(|source| PublishError::Manifest {
+            path: request.path.clone(),
+            source,
+        })?;
+        progress.phase(Phase::Storing, 0, 0);
+        let hash = manifest.hash();
+        taken.import.settle(self.store()).await?;
+        let _manifest = self.store().put_manifest(&manifest).await?;
+        self.store().record(hash, taken.references).await?;
+        self.store().pin(hash).await?;
+        let release = self.release(name, &request, hash).await?;
+        self.record_published(&manifest, &release, taken.digests).await?;
+        Ok(Published {
+            repo: release.release().repo(),
+            kind: request.kind,
+            manifest: hash,
+            seq: release.release().seq,
+            files: manifest.files().len() as u64,
+            bytes: manifest.total_len(),
+            read_bytes: taken.read,
+            seconds: begun.elapsed().as_secs_f64(),
+            left_out,
+        })
+    }
+
+    /// Reads what has to be read.
+    async fn take(&self, mut found: Vec<Found>, copy: bool, progress: &Progress) -> Result<Took, PublishError> {
+        let mut took = Took::default();
+        while !found.is_empty() {
+            let batch: Vec<Found> = found.drain(..found.len().min(BATCH)).collect();
+            let mut small = Vec::new();
+            for file in batch.iter().filter(|file| file.stamp.len <= SMALL_LEN) {
+                small.extend(self.known(file)?.map(|digest| digest.blake3));
+            }
+            let rows = self.store().has_small(&small).await?;
+            let (library, progress) = (self.clone(), progress.clone());
+            let batch = run(move || library.take_batch(batch, copy, &rows, &progress)).await?;
+            let mut small = Vec::new();
+            for taking in batch {
+                took.read += taking.read;
+                match taking.how {
+                    How::Small(bytes) => small.push(bytes),
+                    How::Reference(file) => took.references.push(file),
+                    How::Copy => {}
+                }
+                took.digests.extend(taking.digest);
+                taking.fresh.into_iter().for_each(|fresh| took.import.add(fresh));
+                took.entries.push(taking.entry);
+            }
+            took.kept.push(self.store().put_small(small).await?);
+        }
+        Ok(took)
+    }
+
+    fn take_batch(
+        &self,
+        batch: Vec<Found>,
+        copy: bool,
+        rows: &HashSet<Hash>,
+        progress: &Progress,
+    ) -> Result<Vec<Taking>, PublishError> {
+        let take = |file: &Found| {
+            let taking = match self.unchanged(file, copy, rows)? {
+                Some(taking) => {
+                    progress.add(taking.entry.size, 0);
+                    taking
+                }
+                None => self.read(file, copy, progress)?,
+            };
+            progress.add(0, 1);
+            Ok(taking)
+        };
+        batch.par_iter().map(take).collect()
+    }
+
+    fn read(&self, file: &Found, copy: bool, progress: &Progress) -> Result<Taking, PublishError> {
+        let git = |len| kept_in_git(&file.name, len);
+        let read = Import::file(self.store(), &file.path, git, copy, &|bytes| progress.add(bytes, 0));
+        let (taken, fresh) = read.map_err(|error| match error {
+            StoreError::Io { path, source } if path == file.path => PublishError::Read { path, source },
+            error => error.into(),
+        })?;
+        let Digests { blake3, sha256, sha1, len } = taken.digests;
+        let digest = Digest { stamp: taken.stamp, blake3, sha256, sha1 };
+        let path = file.name.clone();
+        Ok(Taking {
+            entry: FileEntry { path, size: len, blake3, sha256: Some(sha256), sha1 },
+            how: taken.how,
+            fresh,
+            digest: settled(&taken.stamp).then(|| (file.path.clone(), digest)),
+            read: len,
+        })
+    }
+
+    /// Returns a file that was read before, has not changed, and whose bytes we have.
+    ///
+    /// - `rows`: small blobs that the store has.
+    fn unchanged(&self, file: &Found, copy: bool, rows: &HashSet<Hash>) -> Result<Option<Taking>, PublishError> {
+        let Some(digest) = self.known(file)? else { return Ok(None) };
+        let (hash, len, stamp) = (digest.blake3, file.stamp.len, file.stamp);
+        let how = if len <= SMALL_LEN {
+            rows.contains(&hash).then_some(How::Copy)
+        } else if len > WHOLE_LEN && !self.store().has_outboard(hash) {
+            None
+        } else if self.store().file_path(hash).exists() {
+            Some(How::Copy)
+        } else {
+            let place = self.catalog().place(hash).map_err(LibraryError::from)?;
+            let here = place.is_some_and(|place| {
+                place.kind == PlaceKind::Reference { path: file.path.clone(), stamp }
+            });
+            let reference = SourceFile {
+                path: file.path.clone(),
+                blake3: hash,
+                len,
+                mtime_ns: stamp.mtime_ns,
+                inode: stamp.inode,
+            };
+            (here && !copy).then_some(How::Reference(reference))
+        };
+        let entry = FileEntry {
+            path: file.name.clone(),
+            size: len,
+            blake3: hash,
+            sha256: Some(digest.sha256),
+            sha1: digest.sha1,
+        };
+        Ok(how.map(|how| Taking { entry, how, fresh: None, digest: None, read: 0 }))
+    }
+
+    /// Returns the digests of a file that was read before and has not changed.
+    fn known(&self, file: &Found) -> Result<Option<Digest>, PublishError> {
+        let digest = self.catalog().digest(&file.path).map_err(LibraryError::from)?;
+        let git = kept_in_git(&file.name, file.stamp.len);
+        Ok(digest.filter(|digest| digest.stamp == file.stamp && git == digest.sha1.is_some()))
+    }
+
+    /// Signs the next release of the name, or finds that the last one says the same.
+    async fn release(&self, name: RepoName, request: &PublishRequest, manifest: Hash) -> Result<SignedRelease, PublishError> {
+        let (library, request) = (self.clone(), request.clone());
+        run(move || {
+            let repo = RepoId { publisher: library.publisher(), name: name.clone() };
+            let last = library.names().get(&repo)?;
+            let now = now();
+            if let Some(last) = &last {
+                let release = last.release();
+                let half_life = release.issued + (release.expires - release.issued) / 2;
+                if release.manifest == manifest && release.kind == request.kind && release.upstream == request.upstream && now < half_life {
+                    return Ok(last.clone());
+                }
+            }
+            let release = Release {
+                publisher: repo.publisher,
+                name,
+                kind: request.kind,
+                manifest,
+                seq: last.as_ref().map_or(0, |last| last.release().seq) + 1,
+                prev: last.as_ref().map(|last| last.release().manifest),
+                issued: now,
+                expires: now + u64::from(request.valid_days) * 24 * 60 * 60,
+                upstream: request.upstream,
+                card: None,
+            };
+            let signed = SignedRelease::sign(release, library.publisher_key())?;
+            match library.names().accept(&signed, now)? {
+                Accepted::New | Accepted::Same => Ok(signed),
+            }
+        })
+        .await
+    }
+
+    async fn record_published(&self, manifest: &Manifest, release: &SignedRelease, digests: Vec<(PathBuf, Digest)>) -> Result<(), PublishError> {
+        let library = self.clone();
+        let (hash, files, bytes) = (manifest.hash(), manifest.files().len() as u32, manifest.total_len());
+        let release = release.clone();
+        run(move || {
+            library.catalog().write_soon(|batch| {
+                for (path, digest) in &digests {
+                    batch.put_digest(path, digest)?;
+                }
+                Ok(())
+            }).map_err(LibraryError::from)?;
+            let repo = release.release().repo();
+            library.catalog().write(|batch| {
+                let mut names = batch.manifest(hash)?.map(|row| row.names).unwrap_or_default();
+                if !names.contains(&repo) {
+                    names.push(repo.clone());
+                }
+                batch.put_manifest(hash, &ManifestRow { files, bytes, pinned: true, complete: true, added: now(), names });
+                batch.put_repo(&repo, &RepoRow::of(&release, true));
+                Ok(())
+            }).map_err(LibraryError::from)?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+
+/// A file on its way into the manifest.
+struct Taking {
+    entry: FileEntry,
+    how: How,
+    fresh: Option<Fresh>,
+    digest: Option<(PathBuf, Digest)>,
+    read: u64,
+}
+
+/// All that a publish took in.
+#[derive(Default)]
+struct Took {
+    entries: Vec<FileEntry>,
+    import: Import,
+    kept: Vec<Kept>,
+    references: Vec<SourceFile>,
+    digests: Vec<(PathBuf, Digest)>,
+    read: u64,
+}
+
+/// Tells whether a time stamp is old enough to prove that a file did not change since.
+fn settled(stamp: &Stamp) -> bool {
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(stamp.mtime_ns).unwrap_or(0));
+    modified.elapsed().is_ok_and(|age| age > FRESH)
+}
+
+async fn run<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PublishError> + Send + 'static,
+) -> Result<T, PublishError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
+}
+
+/// Makes a repo name of a path's last part: what does not fit becomes a dash.
+fn name_of(path: &Path) -> Result<RepoName, PublishError> {
+    let unfit = || PublishError::Name { path: path.to_owned() };
+    let full = path.canonicalize().map_err(|source| PublishError::Read { path: path.to_owned(), source })?;
+    let last = full.file_name().and_then(|name| name.to_str()).ok_or_else(unfit)?;
+    let mut name = String::new();
+    for c in last.chars() {
+        let c = if c.is_ascii_alphanumeric() || matches!(c, '.' | '_') { c } else { '-' };
+        if !(matches!(c, '-' | '.') && name.ends_with(c)) {
+            name.push(c);
+        }
+    }
+    name.truncate(protocol::limits::REPO_NAME_LEN_MAX);
+    let name = name.trim_matches(['-', '.']);
+    RepoName::new(name.strip_suffix(".git").unwrap_or(name)).map_err(|_| unfit())
+}
+
+/// Lists the files of a folder, or the one file, with what is left out.
+fn find(root: &Path) -> Result<(Vec<Found>, Vec<String>), PublishError> {
+    let read = |path: &Path| {
+        let path = path.to_owned();
+        move |source| PublishError::Read { path, source }
+    };
+    let full = root.canonicalize().map_err(read(root))?;
+    let metadata = full.metadata().map_err(read(root))?;
+    let mut left_out = Vec::new();
+    if metadata.is_file() {
+        let name = full.file_name().unwrap_or_default();
+        let file = found(&full, Path::new(name), Stamp::of(&metadata))?;
+        return Ok((vec![file], left_out));
+    }
+    if !metadata.is_dir() {
+        return Err(PublishError::Special { path: root.to_owned() });
+    }
+    let mut files = Vec::new();
+    let mut walk = walkdir::WalkDir::new(&full).min_depth(1).into_iter();
+    while let Some(entry) = walk.next() {
+        let entry = entry.map_err(|error| {
+            let path = error.path().unwrap_or(&full).to_owned();
+            PublishError::Read { path, source: error.into() }
+        })?;
+        let name = entry.path().strip_prefix(&full).expect("the walk stays below its root");
+        if is_dropping(entry.file_name().to_str().unwrap_or("")) {
+            left_out.push(format!("{}: made by a tool, not part of the content", name.display()));
+            if entry.file_type().is_dir() {
+                walk.skip_current_dir();
+            }
+            continue;
+        }
+        let target = if entry.path_is_symlink() {
+            match entry.path().canonicalize() {
+                Ok(target) if target.starts_with(&full) && target.is_file() => target,
+                _ => {
+                    left_out.push(format!("{}: a symbolic link to no file of this folder", name.display()));
+                    continue;
+                }
+            }
+        } else {
+            entry.path().to_owned()
+        };
+        let metadata = target.metadata().map_err(read(&target))?;
+        if metadata.is_file() {
+            files.push(found(&target, name, Stamp::of(&metadata))?);
+        } else if !metadata.is_dir() {
+            left_out.push(format!("{}: neither a file nor a folder", name.display()));
+        }
+    }
+    Ok((files, left_out))
+}
+
+fn found(path: &Path, name: &Path, stamp: Stamp) -> Result<Found, PublishError> {
+    let mut text = String::new();
+    for part in name.components() {
+        let part = part.as_os_str().to_str().ok_or_else(|| PublishError::NotUtf8 { path: path.to_owned() })?;
+        if !text.is_empty() {
+            text.push('/');
+        }
+        text.push_str(part);
+    }
+    let name = RepoPath::new(&text).map_err(|source| PublishError::Path { path: path.to_owned(), source })?;
+    Ok(Found { path: path.to_owned(), name, stamp })
+}
+
+/// Tells whether a file or folder of this name is no content: version control, caches and what editors leave.
+pub(crate) fn is_dropping(name: &str) -> bool {
+    matches!(name, ".git" | ".cache" | ".hg" | ".svn" | ".DS_Store" | "Thumbs.db" | "desktop.ini" | ".ipynb_checkpoints" | "__pycache__")
+        || name.ends_with('~')
+        || name.starts_with(".#")
+        || (name.starts_with('.') && (name.ends_with(".swp") || name.ends_with(".swo")))
+}

@@ -1,0 +1,120 @@
+//! Resolving: a name becomes a manifest. What is on disk, what connected peers hold and what the DHT holds are asked together;
+//! every release passes the ratchet on disk before anybody acts on it.
+
+use crate::{
+    frame,
+    library::{LibraryError, now},
+    names::NamesError,
+    node::Node,
+    swarm::Swarm,
+};
+use futures::{StreamExt, stream::FuturesUnordered};
+use libp2p::{PeerId, StreamProtocol};
+use protocol::{CatalogAsk, CatalogTell, RepoId, RepoRef, SignedRelease, release::key_of, wire};
+use std::time::Duration;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+/// Peers asked for a release.
+const PEERS_ASKED: usize = 16;
+/// How long the connected peers and the DHT are asked together.
+const WAIT: Duration = Duration::from_secs(20);
+
+/// Why a name does not lead to a manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// Neither disk nor peers nor the DHT know the name.
+    #[error("no release of {0} was found")]
+    NotFound(RepoRef),
+    /// The publisher signed two releases with one number: neither is followed.
+    #[error("{repo} is forked: its publisher signed two releases with number {seq}; neither is followed")]
+    Forked {
+        /// The name.
+        repo: RepoId,
+        /// The number.
+        seq: u64,
+    },
+    /// The names on disk fail.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+}
+
+impl From<NamesError> for ResolveError {
+    fn from(error: NamesError) -> ResolveError {
+        LibraryError::Names(error).into()
+    }
+}
+
+impl Node {
+    /// Finds the newest release of a name: on disk, at connected peers (`first` before the others) and in the DHT.
+    pub(crate) async fn resolve(&self, repo: &RepoId, first: &[PeerId]) -> Result<SignedRelease, ResolveError> {
+        let found = timeout(WAIT, self.search(repo, first)).await;
+        if found.is_err() {
+            debug!(%repo, "the search for a release took too long; what came is used");
+        }
+        let current = self.library().names().get(repo)?;
+        let current = current.ok_or_else(|| ResolveError::NotFound(repo.clone().into()))?;
+        let seq = current.release().seq;
+        let forks = self.library().names().forks(repo)?;
+        if forks.iter().any(|fork| fork.release().seq >= seq) {
+            return Err(ResolveError::Forked { repo: repo.clone(), seq });
+        }
+        Ok(current)
+    }
+
+    async fn search(&self, repo: &RepoId, first: &[PeerId]) {
+        let mut peers = first.to_vec();
+        for peer in self.swarm().peers().await {
+            if peers.len() < PEERS_ASKED && !peers.contains(&peer.peer) {
+                peers.push(peer.peer);
+            }
+        }
+        let mut asked: FuturesUnordered<_> = peers.into_iter().map(|peer| ask(self.swarm(), peer, repo)).collect();
+        let from_peers = async {
+            while let Some(release) = asked.next().await {
+                if let Some(release) = release {
+                    self.take(repo, release).await;
+                }
+            }
+        };
+        let from_dht = async {
+            match self.swarm().get_records(key_of(repo.publisher, &repo.name)).await {
+                Ok(releases) => {
+                    for release in releases {
+                        self.take(repo, release).await;
+                    }
+                }
+                Err(error) => debug!(%repo, %error, "the DHT was not asked"),
+            }
+        };
+        tokio::join!(from_peers, from_dht);
+    }
+
+    /// Offers a release to the ratchet on disk.
+    async fn take(&self, repo: &RepoId, release: SignedRelease) {
+        if release.release().repo() != *repo {
+            return;
+        }
+        let library = self.library().clone();
+        let taken = tokio::task::spawn_blocking(move || library.accept(&release, now())).await;
+        match taken {
+            Ok(Ok(())) | Err(_) => {}
+            Ok(Err(LibraryError::Names(error @ (NamesError::Older { .. } | NamesError::NotYetIssued { .. })))) => {
+                debug!(%repo, %error, "a release is not followed");
+            }
+            Ok(Err(error)) => warn!(%repo, %error, "a release is not followed"),
+        }
+    }
+}
+
+/// Asks one peer for a release.
+async fn ask(swarm: &Swarm, peer: PeerId, repo: &RepoId) -> Option<SignedRelease> {
+    let protocol = StreamProtocol::new(wire::CATALOG_PROTOCOL);
+    let mut stream = swarm.open_stream(peer, protocol).await.ok()?;
+    let ask = CatalogAsk::Release { publisher: repo.publisher, name: repo.name.clone() };
+    frame::write(&mut stream, &ask).await.ok()?;
+    match frame::read(&mut stream).await.ok()? {
+        CatalogTell::Release(Some(release)) => SignedRelease::decode(&release).ok(),
+        CatalogTell::Release(None) | CatalogTell::Version(_) => None,
+    }
+}

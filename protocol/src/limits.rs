@@ -1,0 +1,70 @@
+//! Every bound of the formats: its name, its unit, its reason. Nothing else in the crate holds a number of this kind.
+
+/// The version of every format in this crate. A newer one is refused by a typed error that names it.
+pub const VERSION: u64 = 1;
+
+/// Largest manifest, in bytes of its encoding: 100,000 files at about 320 bytes an entry.
+pub const MANIFEST_LEN_MAX: usize = 32 * 1024 * 1024;
+
+/// Most files in one manifest: what one folder walk, one screen and one hash sequence bear.
+pub const FILES_MAX: usize = 100_000;
+
+/// Largest blob, in bytes (4 TiB): one bit a shard is then 512 KiB, so that a peer tells what it has of a file in one frame.
+pub const BLOB_LEN_MAX: u64 = 1 << 42;
+
+/// Largest sum of the sizes in one manifest, in bytes: the integers that every JSON reader represents exactly.
+pub const TOTAL_LEN_MAX: u64 = 1 << 53;
+
+/// Longest path in a manifest, in bytes of UTF-8: fits the path limit of every platform below a short folder name.
+pub const PATH_LEN_MAX: usize = 1024;
+
+/// Longest component of a path, in bytes of UTF-8: what ext4, APFS and NTFS take.
+pub const COMPONENT_LEN_MAX: usize = 255;
+
+/// Most components of a path: deeper trees are droppings of a tool, and recursion over them is bounded by this.
+pub const PATH_DEPTH_MAX: usize = 16;
+
+/// Largest file that the Hub keeps in git and not in large-file storage, in bytes.
+pub const GIT_FILE_LEN_MAX: u64 = 10 * 1024 * 1024;
+
+/// Longest name of a repo, in bytes: the Hub's own limit, whose clients check it.
+pub const REPO_NAME_LEN_MAX: usize = 96;
+
+/// Longest alias of a publisher, in bytes: shorter than the 52 characters of a publisher's id, so that no alias looks like one.
+pub const ALIAS_LEN_MAX: usize = 39;
+
+/// Largest signed release, in bytes: one DHT record, with room for the longest names and an upstream.
+pub const RELEASE_LEN_MAX: usize = 8 * 1024;
+
+/// Longest life of a release, in seconds (400 days): a year and the time to notice that it ran out.
+pub const RELEASE_LIFE_MAX: u64 = 400 * 24 * 60 * 60;
+
+/// Largest number in a release (`seq`, `issued`, `expires`): the integers that every JSON reader represents exactly.
+pub const RELEASE_NUMBER_MAX: u64 = 1 << 53;
+
+/// Largest step of `seq` from one release to the next that a node follows: a stolen key cannot use up the numbers at once.
+pub const SEQ_JUMP_MAX: u64 = 1 << 32;
+
+/// How far a publisher's clock may be ahead of ours, in seconds.
+pub const CLOCK_SKEW_MAX: u64 = 10 * 60;
+
+/// Longest host name of an upstream hub, in bytes: the limit of the DNS.
+pub const UPSTREAM_HUB_LEN_MAX: usize = 253;
+
+/// Longest name of an upstream repo, in bytes: an owner and a name of 96 each, and the slash.
+pub const UPSTREAM_REPO_LEN_MAX: usize = 193;
+
+/// Most addresses in a ticket: several providers with several addresses each, in a text that can still be pasted.
+pub const TICKET_ADDRESSES_MAX: usize = 16;
+
+/// Longest address in a ticket, in bytes of its text: a relayed address with two peer ids is about 150.
+pub const ADDRESS_LEN_MAX: usize = 256;
+
+/// Longest ticket, in bytes of its text: 16 addresses of 256 bytes, a repo and a hash are 6,900 in base32.
+pub const TICKET_LEN_MAX: usize = 8 * 1024;
+
+/// Largest proof, in bytes: the largest manifest, and 96 MiB of chaining values, which is 3 TiB of content.
+pub const PROOF_LEN_MAX: usize = 128 * 1024 * 1024;
+
+/// Largest body of a frame, in bytes: a bit for each of 8 million shards.
+pub const FRAME_LEN_MAX: usize = 1024 * 1024;

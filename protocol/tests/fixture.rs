@@ -1,0 +1,385 @@
+//! Valid values of every format: fixed ones for golden bytes, and strategies for random ones.
+
+use ed25519_dalek::SigningKey;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use protocol::shard::{self, SHARD_LEN};
+use protocol::{
+    CatalogAsk, CatalogTell, ChainingValue, FileBits, FileEntry, GitId, Hash, Kind, Manifest,
+    Proof, Publisher, Release, RepoId, RepoName, RepoPath, Sha256, SignedRelease, SwarmAsk,
+    SwarmTell, Ticket, Upstream,
+};
+
+/// A moment at which the fixed releases are in force, in Unix seconds.
+pub(crate) const NOW: u64 = 1_800_000_000;
+
+/// A peer id as text, of the length that an Ed25519 key gives.
+pub(crate) const PEER: &str = "12D3KooWGRUY2DzjEuZb8gSGFqZzyBqFYDtHbYQWJWPvFRHhsXbN";
+
+/// The key pair whose secret half is `number` 32 times over.
+pub(crate) fn key(number: u8) -> SigningKey {
+    SigningKey::from_bytes(&[number; 32])
+}
+
+pub(crate) fn publisher(number: u8) -> Publisher {
+    key(number).verifying_key().into()
+}
+
+pub(crate) fn name(text: &str) -> RepoName {
+    text.parse().unwrap()
+}
+
+pub(crate) fn path(text: &str) -> RepoPath {
+    text.parse().unwrap()
+}
+
+/// The bytes of BLAKE3's own test vectors: 0 to 250 and again.
+pub(crate) fn pattern(len: u64) -> Vec<u8> {
+    (0..=250)
+        .cycle()
+        .take(usize::try_from(len).unwrap())
+        .collect()
+}
+
+/// The chaining values of a blob's shards, as a proof wants them.
+pub(crate) fn values_of(blob: &[u8]) -> Vec<ChainingValue> {
+    let len = u64::try_from(blob.len()).unwrap();
+    if len <= SHARD_LEN {
+        return Vec::new();
+    }
+    let shards = blob.chunks(usize::try_from(SHARD_LEN).unwrap());
+    (0..)
+        .step_by(usize::try_from(SHARD_LEN).unwrap())
+        .zip(shards)
+        .map(|(offset, bytes)| shard::chaining_value(offset, bytes))
+        .collect()
+}
+
+/// An entry whose digests are made up, but for the BLAKE3 of its size, so that equal sizes are equal blobs.
+pub(crate) fn entry(at: &str, size: u64) -> FileEntry {
+    let made_up = Hash::of(&[b"blob", size.to_le_bytes().as_slice()].concat());
+    FileEntry {
+        path: path(at),
+        size,
+        blake3: if size == 0 { Hash::EMPTY } else { made_up },
+        sha256: None,
+        sha1: None,
+    }
+}
+
+/// The files of the golden manifest, and their bytes.
+pub(crate) fn golden_files() -> Vec<(FileEntry, Vec<u8>)> {
+    let readme = b"# Golden\n".to_vec();
+    let config = b"{}\n".to_vec();
+    let weights = pattern(2 * SHARD_LEN + 12_345);
+    let digest = |hex: &str| Some(hex.parse::<Sha256>().unwrap());
+    let git = |hex: &str| Some(hex.parse::<GitId>().unwrap());
+    let file = |at, bytes: &[u8], sha256, sha1| FileEntry {
+        path: path(at),
+        size: u64::try_from(bytes.len()).unwrap(),
+        blake3: Hash::of(bytes),
+        sha256,
+        sha1,
+    };
+    vec![
+        (
+            file(
+                "README.md",
+                &readme,
+                digest("859c6352ea55ca0b218285fbd4866df877912e3fab76e953e77f3b70f478f16a"),
+                git("4871ee39dd9eec127b5b4db155aecbad70fde7d8"),
+            ),
+            readme,
+        ),
+        (
+            file(
+                "config.json",
+                &config,
+                digest("ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356"),
+                git("0967ef424bce6791893e9a57bb952f80fd536e93"),
+            ),
+            config,
+        ),
+        (
+            file("empty", b"", Some(Sha256::EMPTY), Some(GitId::EMPTY)),
+            Vec::new(),
+        ),
+        (
+            file(
+                "weights/größe.safetensors",
+                &weights,
+                digest("2e5e321c61c38df2ec144156f2f70495fa0551a75f1d8cd234ffe54b01d11fba"),
+                None,
+            ),
+            weights,
+        ),
+    ]
+}
+
+pub(crate) fn golden_manifest() -> Manifest {
+    Manifest::new(golden_files().into_iter().map(|(entry, _)| entry).collect()).unwrap()
+}
+
+pub(crate) fn golden_release() -> Release {
+    Release {
+        publisher: publisher(7),
+        name: name("golden-model"),
+        kind: Kind::Model,
+        manifest: golden_manifest().hash(),
+        seq: 2,
+        prev: Some(Hash::of(b"the manifest before")),
+        issued: NOW - 60,
+        expires: NOW + 30 * 24 * 60 * 60,
+        upstream: Some(Upstream {
+            commit: "0123456789abcdef0123456789abcdef01234567".to_owned(),
+            hub: "huggingface.co".to_owned(),
+            repo: "some-org/Golden-Model".to_owned(),
+        }),
+        card: Some(Hash::of(b"the card")),
+    }
+}
+
+pub(crate) fn golden_signed() -> SignedRelease {
+    SignedRelease::sign(golden_release(), &key(7)).unwrap()
+}
+
+pub(crate) fn golden_ticket() -> Ticket {
+    let addresses = [
+        format!("/ip4/192.0.2.7/udp/4001/quic-v1/p2p/{PEER}"),
+        format!("/ip6/2001:db8::7/tcp/4001/p2p/{PEER}"),
+    ];
+    let repo = RepoId {
+        publisher: publisher(7),
+        name: name("golden-model"),
+    };
+    Ticket::new(golden_manifest().hash(), addresses.to_vec(), Some(repo)).unwrap()
+}
+
+pub(crate) fn golden_proof() -> Proof {
+    let shards = golden_files()
+        .iter()
+        .map(|(_, bytes)| values_of(bytes))
+        .collect();
+    Proof::new(golden_manifest(), Some(golden_signed()), shards).unwrap()
+}
+
+/// A release that says nothing more than it has to.
+pub(crate) fn plain_release(key_number: u8, seq: u64, content: u8) -> Release {
+    Release {
+        publisher: publisher(key_number),
+        name: name("m"),
+        kind: Kind::Model,
+        manifest: Hash::from_bytes([content; 32]),
+        seq,
+        prev: None,
+        issued: NOW,
+        expires: NOW + 1,
+        upstream: None,
+        card: None,
+    }
+}
+
+pub(crate) fn hashes() -> impl Strategy<Value = Hash> {
+    any::<[u8; 32]>().prop_map(Hash::from_bytes)
+}
+
+pub(crate) fn names() -> impl Strategy<Value = RepoName> {
+    "[A-Za-z0-9_]{1,20}([._-][A-Za-z0-9_]{1,20}){0,3}"
+        .prop_filter_map("ends with .git", |text| text.parse().ok())
+}
+
+pub(crate) fn kinds() -> impl Strategy<Value = Kind> {
+    prop_oneof![Just(Kind::Model), Just(Kind::Dataset), Just(Kind::Space)]
+}
+
+/// Paths from a small alphabet, so that collisions happen, with letters outside ASCII.
+pub(crate) fn repo_paths() -> impl Strategy<Value = RepoPath> {
+    "[a-zA-Z0-9_ßéü日本-]{1,8}([.][a-z]{1,5})?(/[a-zA-Z0-9_é]{1,6}){0,4}"
+        .prop_filter_map("breaks a rule", |text| text.parse().ok())
+}
+
+fn entries() -> impl Strategy<Value = FileEntry> {
+    let sizes = prop_oneof![0..4_u64, any::<u32>().prop_map(u64::from), 0..1_u64 << 42];
+    let sha256 = option::of(any::<[u8; 32]>().prop_map(Sha256::from_bytes));
+    let sha1 = option::of(any::<[u8; 20]>().prop_map(GitId::from_bytes));
+    (repo_paths(), sizes, hashes(), sha256, sha1).prop_map(|(path, size, blake3, sha256, sha1)| {
+        let empty = size == 0;
+        FileEntry {
+            path,
+            size,
+            blake3: if empty { Hash::EMPTY } else { blake3 },
+            sha256: sha256.map(|it| if empty { Sha256::EMPTY } else { it }),
+            sha1: sha1.map(|it| if empty { GitId::EMPTY } else { it }),
+        }
+    })
+}
+
+pub(crate) fn manifests() -> impl Strategy<Value = Manifest> {
+    vec(entries(), 1..12).prop_filter_map("paths collide", |files| Manifest::new(files).ok())
+}
+
+fn upstreams() -> impl Strategy<Value = Upstream> {
+    (
+        prop_oneof!["[0-9a-f]{40}", "[0-9a-f]{64}"],
+        "[a-z0-9.:-]{1,40}",
+        "[A-Za-z0-9_-]{1,20}(/[A-Za-z0-9_.-]{1,20}x)?",
+    )
+        .prop_map(|(commit, hub, repo)| Upstream { commit, hub, repo })
+}
+
+/// Releases that can be signed with [`key`] of the number.
+pub(crate) fn releases() -> impl Strategy<Value = (u8, Release)> {
+    let numbers = (1..1_u64 << 53, 0..1_u64 << 53, 1..400 * 24 * 60 * 60_u64);
+    let optional = (
+        option::of(hashes()),
+        option::of(upstreams()),
+        option::of(hashes()),
+    );
+    (0..4_u8, names(), kinds(), hashes(), numbers, optional).prop_map(
+        |(number, name, kind, manifest, (seq, issued, life), (prev, upstream, card))| {
+            let release = Release {
+                publisher: publisher(number),
+                name,
+                kind,
+                manifest,
+                seq,
+                prev,
+                issued,
+                expires: issued + life,
+                upstream,
+                card,
+            };
+            (number, release)
+        },
+    )
+}
+
+pub(crate) fn signed_releases() -> impl Strategy<Value = SignedRelease> {
+    releases().prop_map(|(number, release)| SignedRelease::sign(release, &key(number)).unwrap())
+}
+
+pub(crate) fn repo_ids() -> impl Strategy<Value = RepoId> {
+    (0..4_u8, names()).prop_map(|(number, name)| RepoId {
+        publisher: publisher(number),
+        name,
+    })
+}
+
+pub(crate) fn tickets() -> impl Strategy<Value = Ticket> {
+    let way = "(/(ip4|dns|tcp|udp)/[!-.0-~]{1,20}){0,5}";
+    let address = way.prop_map(|way| format!("{way}/p2p/{PEER}"));
+    (hashes(), vec(address, 0..=16), option::of(repo_ids()))
+        .prop_map(|(manifest, addresses, repo)| Ticket::new(manifest, addresses, repo).unwrap())
+}
+
+/// Proofs of a few real blobs of up to three shards.
+pub(crate) fn proofs() -> impl Strategy<Value = Proof> {
+    let sizes = prop_oneof![0..3_u64, SHARD_LEN - 1..=3 * SHARD_LEN];
+    (vec(sizes, 1..4), option::of(0..4_u8)).prop_map(|(sizes, signer)| {
+        let mut files = Vec::new();
+        let mut shards = Vec::new();
+        for (number, size) in sizes.into_iter().enumerate() {
+            let bytes = pattern(size);
+            shards.push(values_of(&bytes));
+            files.push(FileEntry {
+                path: path(&format!("file-{number}")),
+                size,
+                blake3: Hash::of(&bytes),
+                sha256: None,
+                sha1: None,
+            });
+        }
+        let manifest = Manifest::new(files).unwrap();
+        let release = signer.map(|number| {
+            let mut release = plain_release(number, 1, 0);
+            release.manifest = manifest.hash();
+            SignedRelease::sign(release, &key(number)).unwrap()
+        });
+        Proof::new(manifest, release, shards).unwrap()
+    })
+}
+
+pub(crate) fn catalog_asks() -> impl Strategy<Value = CatalogAsk> {
+    prop_oneof![
+        repo_ids().prop_map(|RepoId { publisher, name }| CatalogAsk::Release { publisher, name }),
+        Just(CatalogAsk::Version),
+    ]
+}
+
+pub(crate) fn catalog_tells() -> impl Strategy<Value = CatalogTell> {
+    prop_oneof![
+        option::of(vec(any::<u8>(), 0..300)).prop_map(CatalogTell::Release),
+        any::<u32>().prop_map(CatalogTell::Version),
+    ]
+}
+
+pub(crate) fn swarm_asks() -> impl Strategy<Value = SwarmAsk> {
+    hashes().prop_map(|manifest| SwarmAsk::Have { manifest })
+}
+
+pub(crate) fn swarm_tells() -> impl Strategy<Value = SwarmTell> {
+    let bits = (any::<u32>(), vec(any::<u8>(), 0..40));
+    let bits = bits.prop_map(|(file, bits)| FileBits { file, bits });
+    prop_oneof![
+        Just(SwarmTell::Nothing),
+        Just(SwarmTell::Everything),
+        vec(bits, 0..20).prop_map(SwarmTell::Partial),
+    ]
+}
+
+/// One change to some bytes; a position is taken modulo what is there.
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
+    Set(usize, u8),
+    Flip(usize, u8),
+    Insert(usize, u8),
+    Remove(usize),
+    Cut(usize),
+    /// Puts a copy of some bytes behind them.
+    Repeat(usize, usize),
+}
+
+pub(crate) fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let at = any::<usize>;
+    let one = prop_oneof![
+        (at(), any::<u8>()).prop_map(|(at, byte)| Change::Set(at, byte)),
+        (at(), 0..8_u8).prop_map(|(at, bit)| Change::Flip(at, bit)),
+        (at(), any::<u8>()).prop_map(|(at, byte)| Change::Insert(at, byte)),
+        at().prop_map(Change::Remove),
+        at().prop_map(Change::Cut),
+        (at(), at()).prop_map(|(at, len)| Change::Repeat(at, len)),
+    ];
+    vec(one, 1..6)
+}
+
+pub(crate) fn change(bytes: &mut Vec<u8>, changes: &[Change]) {
+    for change in changes {
+        let len = bytes.len().max(1);
+        match *change {
+            Change::Set(at, byte) => {
+                if let Some(old) = bytes.get_mut(at % len) {
+                    *old = byte;
+                }
+            }
+            Change::Flip(at, bit) => {
+                if let Some(old) = bytes.get_mut(at % len) {
+                    *old ^= 1 << bit;
+                }
+            }
+            Change::Insert(at, byte) => bytes.insert(at % (bytes.len() + 1), byte),
+            Change::Remove(at) => {
+                if !bytes.is_empty() {
+                    bytes.remove(at % len);
+                }
+            }
+            Change::Cut(at) => bytes.truncate(at % len),
+            Change::Repeat(at, count) => {
+                let from = at % len;
+                let to = bytes.len().min(from + count % 64);
+                let copy = bytes.get(from..to).unwrap_or_default().to_vec();
+                bytes.splice(to..to, copy);
+            }
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The golden bytes of each format. A change of a file in `vectors/` is a change of the wire.
+//!
+//! `SHOAL_BLESS=1 cargo test -p protocol` writes them anew, and then fails, so that no run that writes is taken for a run that checks.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use crate::fixture::{
+    PEER, golden_files, golden_manifest, golden_proof, golden_signed, golden_ticket, key, name,
+    pattern, plain_release, publisher, values_of,
+};
+use protocol::release::{key_of, provider_key};
+use protocol::shard::{GROUP_LEN, SHARD_LEN, shard_count};
+use protocol::wire::{decode_frame, encode_frame};
+use protocol::{
+    CatalogAsk, CatalogTell, FileBits, Hash, Manifest, Proof, RepoPath, SignedRelease, SwarmAsk,
+    SwarmTell, Ticket,
+};
+
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("vectors")
+        .join(name)
+}
+
+/// Compares bytes with the golden file, or writes them there.
+fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let path = file(name);
+    if std::env::var_os("SHOAL_BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        panic!("{name} was written: look at the difference, then test without SHOAL_BLESS");
+    }
+    let kept = std::fs::read(&path).unwrap();
+    assert!(
+        kept == bytes,
+        "{name} is not what this program writes: the format changed"
+    );
+    kept
+}
+
+/// A JSON string in which everything outside ASCII is escaped.
+fn ascii(text: &str) -> String {
+    let json = serde_json::to_string(text).unwrap();
+    let mut units = [0; 2];
+    json.chars().fold(String::new(), |mut out, c| {
+        match c {
+            ' '..='~' => out.push(c),
+            _ => c
+                .encode_utf16(&mut units)
+                .iter()
+                .for_each(|unit| write!(out, "\\u{unit:04x}").unwrap()),
+        }
+        out
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}
+
+#[test]
+fn manifest_is_what_it_was() {
+    let manifest = golden_manifest();
+    let bytes = golden("manifest.json", &manifest.encode());
+    assert_eq!(Manifest::decode(&bytes).unwrap(), manifest);
+}
+
+#[test]
+fn manifest_hash_is_what_it_was() {
+    let manifest = golden_manifest();
+    golden("manifest.hash", format!("{}\n", manifest.hash()).as_bytes());
+    assert!(
+        manifest
+            .hash()
+            .to_string()
+            .starts_with(&manifest.commit_id())
+    );
+    assert_eq!(manifest.commit_id().len(), 40);
+}
+
+#[test]
+fn release_is_what_it_was() {
+    let bytes = golden("release.bin", &golden_signed().encode());
+    assert_eq!(SignedRelease::decode(&bytes).unwrap(), golden_signed());
+}
+
+#[test]
+fn shortest_release_is_what_it_was() {
+    let signed = SignedRelease::sign(plain_release(7, 1, 9), &key(7)).unwrap();
+    let bytes = golden("release-short.bin", &signed.encode());
+    assert_eq!(SignedRelease::decode(&bytes).unwrap(), signed);
+}
+
+#[test]
+fn ticket_is_what_it_was() {
+    let text = format!("{}\n", golden_ticket());
+    let kept = String::from_utf8(golden("ticket.txt", text.as_bytes())).unwrap();
+    assert_eq!(kept.trim_end().parse::<Ticket>().unwrap(), golden_ticket());
+    assert_eq!(golden_ticket().addresses().len(), 2);
+    assert!(golden_ticket().addresses()[0].ends_with(PEER));
+}
+
+#[test]
+fn shortest_ticket_is_what_it_was() {
+    let ticket = Ticket::new(golden_manifest().hash(), Vec::new(), None).unwrap();
+    golden("ticket-short.txt", format!("{ticket}\n").as_bytes());
+}
+
+#[test]
+fn proof_is_what_it_was() {
+    let bytes = golden("proof.bin", &golden_proof().encode());
+    assert_eq!(Proof::decode(&bytes).unwrap(), golden_proof());
+}
+
+#[test]
+fn golden_files_are_what_the_manifest_says() {
+    for (entry, bytes) in golden_files() {
+        assert_eq!(Hash::of(&bytes), entry.blake3, "{}", entry.path);
+        assert_eq!(u64::try_from(bytes.len()).unwrap(), entry.size);
+    }
+}
+
+#[test]
+fn frames_are_what_they_were() {
+    let ask = CatalogAsk::Release {
+        publisher: publisher(7),
+        name: name("golden-model"),
+    };
+    let bits = vec![
+        FileBits::new(0, 1, [0]),
+        FileBits::new(3, 11, [0, 2, 8, 10]),
+    ];
+    let manifest = golden_manifest().hash();
+    let frames = [
+        ("catalog ask release", encode_frame(&ask)),
+        ("catalog ask version", encode_frame(&CatalogAsk::Version)),
+        (
+            "catalog tell release",
+            encode_frame(&CatalogTell::Release(Some(b"release".to_vec()))),
+        ),
+        (
+            "catalog tell no release",
+            encode_frame(&CatalogTell::Release(None)),
+        ),
+        (
+            "catalog tell version",
+            encode_frame(&CatalogTell::Version(1)),
+        ),
+        ("swarm ask have", encode_frame(&SwarmAsk::Have { manifest })),
+        ("swarm tell nothing", encode_frame(&SwarmTell::Nothing)),
+        (
+            "swarm tell everything",
+            encode_frame(&SwarmTell::Everything),
+        ),
+        (
+            "swarm tell partial",
+            encode_frame(&SwarmTell::Partial(bits.clone())),
+        ),
+    ];
+    let mut text = String::new();
+    for (name, frame) in frames {
+        writeln!(text, "{name}: {}", hex(&frame.unwrap())).unwrap();
+    }
+    golden("frames.txt", text.as_bytes());
+    let partial = text.lines().last().unwrap().rsplit(' ').next().unwrap();
+    let partial = data_encoding::HEXLOWER.decode(partial.as_bytes()).unwrap();
+    let (back, _) = decode_frame::<SwarmTell>(&partial).unwrap().unwrap();
+    assert_eq!(back, SwarmTell::Partial(bits));
+}
+
+#[test]
+fn keys_are_what_they_were() {
+    let mut text = String::new();
+    for number in [0, 1, 7, 255] {
+        let publisher = publisher(number);
+        writeln!(text, "seed: {}", hex(&[number; 32])).unwrap();
+        writeln!(text, "public key: {}", hex(publisher.as_bytes())).unwrap();
+        writeln!(text, "publisher: {publisher}").unwrap();
+        let key = key_of(publisher, &name("golden-model"));
+        writeln!(text, "key of golden-model: {}", hex(&key)).unwrap();
+    }
+    let manifest = golden_manifest().hash();
+    writeln!(text, "manifest: {manifest}").unwrap();
+    writeln!(
+        text,
+        "key of its providers: {}",
+        hex(&provider_key(manifest))
+    )
+    .unwrap();
+    golden("keys.txt", text.as_bytes());
+}
+
+#[test]
+fn trees_are_what_they_were() {
+    let mut text = String::new();
+    let sizes = [
+        0,
+        1,
+        1024,
+        GROUP_LEN - 1,
+        GROUP_LEN,
+        GROUP_LEN + 1,
+        SHARD_LEN - 1,
+        SHARD_LEN,
+        SHARD_LEN + 1,
+        2 * SHARD_LEN + 12_345,
+        5 * SHARD_LEN,
+    ];
+    for size in sizes {
+        let blob = pattern(size);
+        let (hash, shards) = (Hash::of(&blob), shard_count(size));
+        writeln!(text, "{size} bytes, {shards} shards: {hash}").unwrap();
+        for value in values_of(&blob) {
+            writeln!(text, "  {}", hex(value.as_bytes())).unwrap();
+        }
+    }
+    golden("trees.txt", text.as_bytes());
+}
+
+#[test]
+fn paths_are_judged_as_they_were() {
+    let paths = [
+        "a",
+        "a/b.c",
+        "größe",
+        "日本語/モデル",
+        "😀",
+        "com10",
+        "with space",
+        "．．",
+        "",
+        "/a",
+        "a//b",
+        "a/",
+        "..",
+        "a/../b",
+        "a\\b",
+        "C:a",
+        "a:b",
+        "a?",
+        "a\u{0}",
+        "a\u{85}",
+        "a\u{2028}",
+        "a\u{202e}b",
+        "a\u{200b}b",
+        "a\u{ad}b",
+        "a\u{fe0f}",
+        "e\u{301}",
+        "\u{212b}",
+        "a.",
+        "a ",
+        "a /b",
+        "con",
+        "NUL.txt",
+        "a/com¹.x",
+        "lpt0",
+        "CONIN$",
+    ];
+    let mut text = String::new();
+    for path in paths {
+        let shown = ascii(path);
+        match RepoPath::new(path) {
+            Ok(path) => writeln!(text, "{shown} folds to {}", ascii(&path.fold())).unwrap(),
+            Err(error) => {
+                let rule = format!("{error:?}");
+                let rule = rule.split([' ', '{']).next().unwrap();
+                writeln!(text, "{shown} breaks {rule}").unwrap();
+            }
+        }
+    }
+    golden("paths.txt", text.as_bytes());
+}

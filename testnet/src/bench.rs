@@ -1,0 +1,266 @@
+//! The benchmarks. Every figure of Shoal stands beside what it is to be compared with, measured in the same run on the same
+//! files. What is measured runs in processes of its own, so that its memory and CPU are its own.
+
+mod baseline;
+mod import;
+mod meter;
+mod part;
+mod single;
+
+pub(crate) use part::Part;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Subcommand, ValueEnum};
+use meter::Measured;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::{
+    env, fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::Command,
+    thread::available_parallelism,
+    time::Duration,
+};
+use tempfile::TempDir;
+use testnet::{fixture, nodes::Process, report::Table};
+
+/// Longest that one measured part may take.
+const PART_DEADLINE: Duration = Duration::from_secs(30 * 60);
+
+/// Bytes of a gibibyte, as a divisor.
+const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
+
+/// Bytes of each file of the folder of small files.
+const SMALL_LEN: u64 = 4 * 1024;
+
+/// Bytes of each file of the folder of middling files, of which there are a tenth as many.
+const MIDDLING_LEN: u64 = 256 * 1024;
+
+/// The seed of all files.
+const SEED: u64 = 1;
+
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    /// Publish by reference: a large file, many small ones, and hashing alone.
+    Import(Options),
+    /// Fetch over loopback from one provider, verify, and copying and hashing alone.
+    Single {
+        #[command(flatten)]
+        options: Options,
+        /// Over which transport.
+        #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+        transport: Transport,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Bytes of the large file; K, M and G at the end count in 1,024s.
+    #[arg(long, value_name = "BYTES", default_value = "2G", value_parser = bytes)]
+    size: u64,
+    /// Files of 4 KiB in the folder of small files; a tenth as many of 256 KiB are in another.
+    #[arg(long, default_value_t = 20_000)]
+    files: usize,
+    /// How often each thing is measured.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Where the files are made, and removed again; by default where the system keeps such.
+    #[arg(long, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Over what bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub(crate) enum Transport {
+    /// TCP, Noise, Yamux.
+    Tcp,
+    /// QUIC.
+    Quic,
+}
+
+impl Transport {
+    /// Where a node listens for it on loopback.
+    fn address(self) -> &'static str {
+        match self {
+            Transport::Tcp => "/ip4/127.0.0.1/tcp/0",
+            Transport::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Transport::Tcp => "TCP",
+            Transport::Quic => "QUIC",
+        }
+    }
+}
+
+impl Bench {
+    pub(crate) fn run(self) -> Result<()> {
+        let (tables, json) = match self {
+            Bench::Import(options) => (import::run(&options)?, options.json),
+            Bench::Single { options, transport } => (single::run(&options, transport)?, options.json),
+        };
+        let mut out = io::stdout().lock();
+        if json {
+            let tables: Vec<_> = tables.iter().map(Table::to_json).collect();
+            writeln!(out, "{}", json!({ "machine": machine(), "tables": tables }))?;
+        } else {
+            writeln!(out, "{}", machine())?;
+            for table in tables {
+                writeln!(out, "\n{table}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The files of a benchmark, gone when it is dropped.
+struct Files {
+    folder: TempDir,
+    large: PathBuf,
+    small: PathBuf,
+    middling: PathBuf,
+}
+
+impl Files {
+    /// Makes them, and waits until they are on disk: what is written back later would be measured too.
+    fn make(options: &Options) -> Result<Files> {
+        let place = options.dir.clone().unwrap_or_else(env::temp_dir);
+        let folder = tempfile::Builder::new().prefix("shoal-bench-").tempdir_in(&place);
+        let folder = folder.with_context(|| place.display().to_string())?;
+        let path = |name| folder.path().join(name);
+        let files = Files {
+            large: path("large.bin"),
+            small: path("small"),
+            middling: path("middling"),
+            folder,
+        };
+        say(format_args!("making files in {}", files.folder.path().display()));
+        fixture::file(&files.large, SEED, "large", options.size)?;
+        fixture::many(&files.small, SEED, options.files, SMALL_LEN)?;
+        fixture::many(&files.middling, SEED, options.files / 10, MIDDLING_LEN)?;
+        rustix::fs::sync();
+        Ok(files)
+    }
+
+    /// Returns a new folder, and waits until what was written before is on disk.
+    fn fresh(&self, name: &str) -> Result<PathBuf> {
+        let path = self.folder.path().join(name);
+        if path.exists() {
+            fs::remove_dir_all(&path)?;
+        }
+        fs::create_dir(&path)?;
+        rustix::fs::sync();
+        Ok(path)
+    }
+
+    /// Returns the folders of files, each with what to call it.
+    fn folders(&self, options: &Options) -> [(String, &Path); 2] {
+        [
+            (format!("{} files of 4 KiB", options.files), &self.small),
+            (format!("{} files of 256 KiB", options.files / 10), &self.middling),
+        ]
+    }
+}
+
+/// Starts a part as a child of ours.
+fn start(part: &str, arguments: &[&str]) -> Result<Process> {
+    let mut command = Command::new(env::current_exe()?);
+    command.args(["part", part]).args(arguments);
+    Process::spawn(command)
+}
+
+/// Runs a part to its end and returns what it measured.
+fn measure(part: &str, arguments: &[&str]) -> Result<Measured> {
+    let mut process = start(part, arguments)?;
+    let measured = process.next_line(PART_DEADLINE)?;
+    let status = process.wait(PART_DEADLINE)?;
+    ensure!(status.success(), "{part}: {status}: {}", process.stderr());
+    serde_json::from_str(&measured).with_context(|| format!("{part} said {measured}"))
+}
+
+/// Tells what is being done, on stderr.
+fn say(what: std::fmt::Arguments<'_>) {
+    // Nobody listening is no failure.
+    let _ = writeln!(io::stderr(), "{what}");
+}
+
+/// Describes the machine in a line.
+fn machine() -> String {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let cpus = read("/proc/cpuinfo");
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .unwrap_or("unknown");
+    let cores = available_parallelism().map_or(1, usize::from);
+    let load = read("/proc/loadavg")
+        .split(' ')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    format!(
+        "{cores} cores, {}, Linux {}, load {load}",
+        model.trim_start_matches([' ', '\t', ':']),
+        read("/proc/sys/kernel/osrelease").trim(),
+    )
+}
+
+/// Returns a path as an argument.
+fn argument(path: &Path) -> Result<&str> {
+    path.to_str()
+        .with_context(|| format!("{} is not UTF-8", path.display()))
+}
+
+/// Names a number of bytes as people do.
+fn human(bytes: u64) -> String {
+    match bytes as f64 / GIB {
+        gib if gib >= 1.0 => format!("{} GiB", (gib * 1000.0).round() / 1000.0),
+        gib => format!("{:.0} MiB", gib * 1024.0),
+    }
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.strip_suffix(['K', 'M', 'G']) {
+        Some(digits) if text.ends_with('K') => (digits, 1 << 10),
+        Some(digits) if text.ends_with('M') => (digits, 1 << 20),
+        Some(digits) => (digits, 1 << 30),
+        None => (text, 1),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| format!("{text} is not a number of bytes"))?;
+    number
+        .checked_mul(factor)
+        .ok_or_else(|| format!("{text} is too much"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(bytes("2G"), Ok(2 << 30));
+        assert_eq!(bytes("512M"), Ok(512 << 20));
+        assert_eq!(bytes("7K"), Ok(7 << 10));
+        assert_eq!(bytes("7"), Ok(7));
+        assert!(bytes("7X").is_err() && bytes("").is_err() && bytes("99999999999G").is_err());
+        assert_eq!(human(2 << 30), "2 GiB");
+        assert_eq!(human(20 << 30), "20 GiB");
+        assert_eq!(human(5 << 28), "1.25 GiB");
+        assert_eq!(human((1 << 30) + (1 << 30) / 200), "1.005 GiB");
+        assert_eq!(human(512 << 20), "512 MiB");
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory;
+        crate::Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,137 @@
+//! The streams of a hostile provider: reads what is asked, and answers in its way and time.
+
+use super::{Behaviour, State};
+use anyhow::{Context, Result};
+use futures::{AsyncReadExt, AsyncWriteExt};
+use libp2p::{Stream, StreamProtocol};
+use node::swarm::InboundStream;
+use protocol::{
+    CatalogAsk, CatalogTell, RepoId, SwarmAsk, SwarmTell,
+    wire::{self, BLOBS_PROTOCOL, CATALOG_PROTOCOL, PREFIX_LEN},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{future::pending, sync::Arc, time::Duration};
+use tokio::{
+    sync::mpsc::Receiver,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+
+/// Longest request for bytes, in bytes.
+const REQUEST_LEN_MAX: u64 = 1024 * 1024;
+
+/// Streams answered at once; more wait. Those that never end count too.
+const STREAMS_MAX: usize = 256;
+
+/// Answers all streams of one protocol until the swarm stops.
+pub(super) async fn answer(
+    state: Arc<State>,
+    protocol: StreamProtocol,
+    mut streams: Receiver<InboundStream>,
+) {
+    // Dropped with us, and all streams with it.
+    let mut answering = JoinSet::new();
+    while let Some(InboundStream { stream, .. }) = streams.recv().await {
+        while answering.try_join_next().is_some() {}
+        if answering.len() >= STREAMS_MAX {
+            answering.join_next().await;
+        }
+        let (state, protocol) = (Arc::clone(&state), protocol.clone());
+        answering.spawn(async move {
+            // Whoever asks badly, or goes away, is not our concern.
+            let _ = match protocol.as_ref() {
+                BLOBS_PROTOCOL => blobs(&state, stream).await,
+                CATALOG_PROTOCOL => catalog(&state, stream).await,
+                _ => swarm(&state, stream).await,
+            };
+        });
+    }
+}
+
+async fn catalog(state: &State, mut stream: Stream) -> Result<()> {
+    while let Some(ask) = read(&mut stream).await? {
+        let tell = match ask {
+            CatalogAsk::Version => CatalogTell::Version(1),
+            CatalogAsk::Release { publisher, name } => {
+                state.asked.send_modify(|asked| asked.releases += 1);
+                let release = state.mood().releases.get(&RepoId { publisher, name }).cloned();
+                CatalogTell::Release(release.map(|release| release.encode()))
+            }
+        };
+        write(&mut stream, &tell).await?;
+    }
+    Ok(stream.close().await?)
+}
+
+async fn swarm(state: &State, mut stream: Stream) -> Result<()> {
+    while let Some(SwarmAsk::Have { manifest }) = read(&mut stream).await? {
+        state.asked.send_modify(|asked| asked.have += 1);
+        let ours = manifest == state.holdings.manifest.hash();
+        let tell = if ours {
+            SwarmTell::Everything
+        } else {
+            SwarmTell::Nothing
+        };
+        write(&mut stream, &tell).await?;
+    }
+    Ok(stream.close().await?)
+}
+
+async fn blobs(state: &State, mut stream: Stream) -> Result<()> {
+    let mut request = Vec::new();
+    (&mut stream)
+        .take(REQUEST_LEN_MAX)
+        .read_to_end(&mut request)
+        .await?;
+    let answer = state.holdings.answer(&request)?;
+    let behaviour = match answer.manifest && !state.manifest_too {
+        true => Behaviour::Honest,
+        false => state.mood().behaviour,
+    };
+    state.asked.send_modify(|asked| asked.blobs += 1);
+    let bytes = answer.spoil(behaviour);
+    match behaviour {
+        Behaviour::Honest
+        | Behaviour::WrongBytes
+        | Behaviour::WrongSize
+        | Behaviour::TooMany
+        | Behaviour::Garbage => {
+            stream.write_all(&bytes).await?;
+        }
+        // The stream ends with its last handle.
+        Behaviour::Resets => return Ok(()),
+        Behaviour::Nothing | Behaviour::StallsHalf => {
+            stream.write_all(&bytes).await?;
+            stream.flush().await?;
+            // Holds the stream until the provider stops.
+            return pending().await;
+        }
+        Behaviour::OneBytePerSecond => {
+            let mut second = interval(Duration::from_secs(1));
+            second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            for byte in bytes {
+                second.tick().await;
+                stream.write_all(&[byte]).await?;
+                stream.flush().await?;
+            }
+        }
+    }
+    Ok(stream.close().await?)
+}
+
+/// Reads the next frame; `None` at the end of the stream.
+async fn read<T: DeserializeOwned>(stream: &mut Stream) -> Result<Option<T>> {
+    let mut prefix = [0; PREFIX_LEN];
+    if stream.read(&mut prefix[..1]).await? == 0 {
+        return Ok(None);
+    }
+    stream.read_exact(&mut prefix[1..]).await?;
+    let mut body = vec![0; wire::frame_len(prefix)?];
+    stream.read_exact(&mut body).await?;
+    Ok(Some(wire::decode_body(&body).context("a frame")?))
+}
+
+async fn write<T: Serialize>(stream: &mut Stream, message: &T) -> Result<()> {
+    stream.write_all(&wire::encode_frame(message)?).await?;
+    Ok(stream.flush().await?)
+}

@@ -1,0 +1,126 @@
+//! The rooms and what may know what: read from what cargo knows, and from the source.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::acts::files;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// For each room, the rooms that it depends on in any way.
+fn arrows() -> BTreeMap<String, BTreeSet<String>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut arrows = BTreeMap::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        let dependencies = package["dependencies"].as_array().unwrap().iter();
+        let rooms = dependencies.filter(|dependency| dependency["path"].is_string());
+        let rooms = rooms.map(|dependency| dependency["name"].as_str().unwrap().to_owned()).collect();
+        arrows.insert(package["name"].as_str().unwrap().to_owned(), rooms);
+    }
+    arrows
+}
+
+#[test]
+fn rooms_know_only_the_rooms_below_them() {
+    let table = [
+        ("protocol", "".split_whitespace()),
+        ("node", "protocol".split_whitespace()),
+        ("cli", "node protocol".split_whitespace()),
+        ("testnet", "node protocol".split_whitespace()),
+        ("tests", "cli node protocol testnet".split_whitespace()),
+    ];
+    let allowed: BTreeMap<String, BTreeSet<String>> =
+        table.map(|(room, below)| (room.to_owned(), below.map(str::to_owned).collect())).into();
+    let arrows = arrows();
+    assert_eq!(arrows.keys().collect::<Vec<_>>(), allowed.keys().collect::<Vec<_>>(), "the rooms");
+    for (room, below) in &arrows {
+        let forbidden: Vec<_> = below.difference(&allowed[room]).collect();
+        assert!(forbidden.is_empty(), "{room} may not know {forbidden:?}");
+    }
+}
+
+#[test]
+fn root_holds_nothing_but_the_rooms_and_what_cargo_and_ci_need() {
+    let allowed = "Cargo.toml Cargo.lock LICENSE README.md protocol node cli testnet tests \
+        .ci .cargo .config .clippy.toml .rustfmt.toml .gitignore .gitattributes";
+    let allowed: BTreeSet<&str> = allowed.split_whitespace().collect();
+    // What git does not keep.
+    let unkept = [".git", "target"];
+    for entry in fs::read_dir(root()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(allowed.contains(&*name) || unkept.contains(&&*name), "{name} does not belong in the root");
+    }
+}
+
+/// The source of a file without its tests and its comments.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// The source files of a module: `NAME.rs` and what is below `NAME/`, but for the tests.
+fn module(source: &Path, name: &str) -> Vec<PathBuf> {
+    let mut found = vec![source.join(format!("{name}.rs"))];
+    let folder = source.join(name);
+    if folder.is_dir() {
+        found.extend(files(&folder));
+    }
+    found.retain(|path| path.is_file() && !path.to_string_lossy().contains("tests"));
+    found
+}
+
+#[test]
+fn possessions_know_neither_verbs_nor_doors() {
+    let source = root().join("node/src");
+    let strangers = ["library", "publish", "fetch", "serve", "announce", "resolve", "verify", "validate", "node", "http"];
+    for possession in ["store", "catalog", "names", "keys", "durable", "swarm"] {
+        for path in module(&source, possession) {
+            let code = code(&path);
+            for stranger in strangers {
+                let named = code.contains(&format!("crate::{stranger}::")) || code.contains(&format!("    {stranger}::{{"));
+                assert!(!named, "{} knows {stranger}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn iroh_blobs_and_sled_stay_behind_their_own_files() {
+    let source = root().join("node/src");
+    let behind = |module: &str, path: &Path| {
+        let below = path.strip_prefix(&source).unwrap().to_string_lossy().into_owned();
+        below == format!("{module}.rs") || below.starts_with(&format!("{module}/"))
+    };
+    for path in files(&source) {
+        let code = code(&path);
+        assert!(!code.contains("sled::") || behind("catalog", &path), "{} knows sled", path.display());
+        assert!(!code.contains("FsStore") || behind("store", &path), "{} knows the blob database", path.display());
+    }
+}
+
+#[test]
+fn nouns_are_pure() {
+    let impure = [
+        "std::fs", "std::net", "std::env", "std::process", "std::thread", "SystemTime", "Instant::", "tokio", "async ", "rand::", "OsRng",
+    ];
+    for path in files(&root().join("protocol/src")) {
+        let code = code(&path);
+        for word in impure {
+            assert!(!code.contains(word), "{} has {word}", path.display());
+        }
+    }
+}

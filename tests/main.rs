@@ -1,0 +1,18 @@
+//! What Shoal promises, tried on whole nodes and on the real program. One file for each promise; the names of the tests are the claims.
+
+#![allow(clippy::unwrap_used, reason = "a test that meets an error has failed, and this says where")]
+
+mod acts;
+mod architecture;
+mod command_line;
+mod data_folder;
+mod full_disk;
+mod hostile;
+mod names;
+mod power;
+mod program;
+mod publish_fetch;
+mod real_model;
+mod restart;
+mod rot;
+mod verify;
