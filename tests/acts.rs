@@ -24,7 +24,10 @@ pub(crate) fn unseen() -> Progress {
 
 /// Asks to publish a folder under a name.
 pub(crate) fn request(folder: &Path, name: &str) -> PublishRequest {
-    PublishRequest { name: Some(RepoName::from_str(name).unwrap()), ..PublishRequest::new(folder) }
+    PublishRequest {
+        name: Some(RepoName::from_str(name).unwrap()),
+        ..PublishRequest::new(folder)
+    }
 }
 
 /// Publishes a folder by reference.
@@ -34,12 +37,22 @@ pub(crate) async fn publish(node: &Node, folder: &Path, name: &str) -> (Publishe
 
 /// Publishes a folder by copying it.
 pub(crate) async fn publish_copy(node: &Node, folder: &Path, name: &str) -> (Published, Ticket) {
-    publish_as(node, PublishRequest { copy: true, ..request(folder, name) }).await
+    publish_as(
+        node,
+        PublishRequest {
+            copy: true,
+            ..request(folder, name)
+        },
+    )
+    .await
 }
 
 async fn publish_as(node: &Node, request: PublishRequest) -> (Published, Ticket) {
     let unseen = unseen();
-    within(ACT, "publish", node.publish(request, &unseen)).await.unwrap().unwrap()
+    within(ACT, "publish", node.publish(request, &unseen))
+        .await
+        .unwrap()
+        .unwrap()
 }
 
 /// What can be fetched.
@@ -77,15 +90,27 @@ pub(crate) async fn fetch(node: &Node, what: impl What, to: Option<&Path>) -> Fe
 }
 
 /// Fetches what may not be had.
-pub(crate) async fn try_fetch(node: &Node, what: impl What, to: Option<&Path>) -> Result<Fetched, FetchError> {
-    let request = FetchRequest { to: to.map(PathBuf::from), ..FetchRequest::new(what.what()) };
-    within(ACT, "fetch", node.fetch(request, &unseen())).await.unwrap()
+pub(crate) async fn try_fetch(
+    node: &Node,
+    what: impl What,
+    to: Option<&Path>,
+) -> Result<Fetched, FetchError> {
+    let request = FetchRequest {
+        to: to.map(PathBuf::from),
+        ..FetchRequest::new(what.what())
+    };
+    within(ACT, "fetch", node.fetch(request, &unseen()))
+        .await
+        .unwrap()
 }
 
 /// Verifies what a library has of a repo.
 pub(crate) async fn verify(library: &Library, repo: &RepoId) -> Report {
     let (repo, unseen) = (RepoRef::Id(repo.clone()), unseen());
-    within(ACT, "verify", library.verify(&repo, &unseen)).await.unwrap().unwrap()
+    within(ACT, "verify", library.verify(&repo, &unseen))
+        .await
+        .unwrap()
+        .unwrap()
 }
 
 /// Verifies that a library has all of a repo as it was published.
@@ -98,7 +123,12 @@ pub(crate) async fn assert_verifies(library: &Library, repo: &RepoId) {
 pub(crate) fn age(folder: &Path) {
     let then = SystemTime::now() - Duration::from_secs(3600);
     for path in files(folder) {
-        File::options().write(true).open(&path).unwrap().set_modified(then).unwrap();
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(then)
+            .unwrap();
     }
 }
 
@@ -110,7 +140,11 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
         for entry in fs::read_dir(folder).unwrap() {
             let entry = entry.unwrap();
             let kind = entry.file_type().unwrap();
-            if kind.is_dir() { folders.push(entry.path()) } else { found.push(entry.path()) }
+            if kind.is_dir() {
+                folders.push(entry.path())
+            } else {
+                found.push(entry.path())
+            }
         }
     }
     found.sort();
@@ -119,5 +153,8 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// Bytes of all files below a folder.
 pub(crate) fn bytes_in(folder: &Path) -> u64 {
-    files(folder).iter().map(|path| fs::metadata(path).unwrap().len()).sum()
+    files(folder)
+        .iter()
+        .map(|path| fs::metadata(path).unwrap().len())
+        .sum()
 }

@@ -21,13 +21,19 @@ fn arrows() -> BTreeMap<String, BTreeSet<String>> {
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let mut arrows = BTreeMap::new();
     for package in metadata["packages"].as_array().unwrap() {
         let dependencies = package["dependencies"].as_array().unwrap().iter();
         let rooms = dependencies.filter(|dependency| dependency["path"].is_string());
-        let rooms = rooms.map(|dependency| dependency["name"].as_str().unwrap().to_owned()).collect();
+        let rooms = rooms
+            .map(|dependency| dependency["name"].as_str().unwrap().to_owned())
+            .collect();
         arrows.insert(package["name"].as_str().unwrap().to_owned(), rooms);
     }
     arrows
@@ -42,10 +48,15 @@ fn rooms_know_only_the_rooms_below_them() {
         ("testnet", "node protocol".split_whitespace()),
         ("tests", "cli node protocol testnet".split_whitespace()),
     ];
-    let allowed: BTreeMap<String, BTreeSet<String>> =
-        table.map(|(room, below)| (room.to_owned(), below.map(str::to_owned).collect())).into();
+    let allowed: BTreeMap<String, BTreeSet<String>> = table
+        .map(|(room, below)| (room.to_owned(), below.map(str::to_owned).collect()))
+        .into();
     let arrows = arrows();
-    assert_eq!(arrows.keys().collect::<Vec<_>>(), allowed.keys().collect::<Vec<_>>(), "the rooms");
+    assert_eq!(
+        arrows.keys().collect::<Vec<_>>(),
+        allowed.keys().collect::<Vec<_>>(),
+        "the rooms"
+    );
     for (room, below) in &arrows {
         let forbidden: Vec<_> = below.difference(&allowed[room]).collect();
         assert!(forbidden.is_empty(), "{room} may not know {forbidden:?}");
@@ -61,7 +72,10 @@ fn root_holds_nothing_but_the_rooms_and_what_cargo_and_ci_need() {
     let unkept = [".git", "target"];
     for entry in fs::read_dir(root()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(allowed.contains(&*name) || unkept.contains(&&*name), "{name} does not belong in the root");
+        assert!(
+            allowed.contains(&*name) || unkept.contains(&&*name),
+            "{name} does not belong in the root"
+        );
     }
 }
 
@@ -69,31 +83,83 @@ fn root_holds_nothing_but_the_rooms_and_what_cargo_and_ci_need() {
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// The source files of a module: `NAME.rs` and what is below `NAME/`, but for the tests.
 fn module(source: &Path, name: &str) -> Vec<PathBuf> {
-    let mut found = vec![source.join(format!("{name}.rs"))];
-    let folder = source.join(name);
-    if folder.is_dir() {
-        found.extend(files(&folder));
+    let (file, folder) = (source.join(format!("{name}.rs")), source.join(name));
+    let below = if folder.is_dir() {
+        files(&folder)
+    } else {
+        Vec::new()
+    };
+    let is_test = |path: &PathBuf| {
+        path.strip_prefix(source)
+            .unwrap()
+            .to_string_lossy()
+            .contains("tests")
+    };
+    [file]
+        .into_iter()
+        .chain(below)
+        .filter(|path| !is_test(path))
+        .collect()
+}
+
+/// The modules of its own crate that a source file names: `crate::NAME`, alone or within braces.
+fn named(code: &str) -> BTreeSet<String> {
+    let word = |text: &str| {
+        text.chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_')
+            .collect::<String>()
+    };
+    let mut found = BTreeSet::new();
+    for rest in code.split("crate::").skip(1) {
+        let Some(list) = rest.strip_prefix('{') else {
+            found.insert(word(rest));
+            continue;
+        };
+        // One name at each comma, but for those within further braces.
+        let mut depth = 0;
+        let mut at_name = true;
+        for (at, c) in list.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => at_name = true,
+                c if at_name && !c.is_whitespace() => {
+                    found.insert(word(&list[at..]));
+                    at_name = false;
+                }
+                _ => {}
+            }
+        }
     }
-    found.retain(|path| path.is_file() && !path.to_string_lossy().contains("tests"));
     found
+}
+
+#[test]
+fn names_of_modules_are_found_however_they_are_written() {
+    let code = "use crate::{\n    a::{b, c},\n    d,\n    e::f::{self, g},\n};\nuse crate::h;\nlet x = crate::i::j();";
+    assert_eq!(named(code), ["a", "d", "e", "h", "i"].map(str::to_owned).into());
 }
 
 #[test]
 fn possessions_know_neither_verbs_nor_doors() {
     let source = root().join("node/src");
-    let strangers = ["library", "publish", "fetch", "serve", "announce", "resolve", "verify", "validate", "node", "http"];
+    let strangers = [
+        "library", "publish", "fetch", "serve", "announce", "resolve", "verify", "validate", "node", "http",
+    ];
     for possession in ["store", "catalog", "names", "keys", "durable", "swarm"] {
         for path in module(&source, possession) {
-            let code = code(&path);
-            for stranger in strangers {
-                let named = code.contains(&format!("crate::{stranger}::")) || code.contains(&format!("    {stranger}::{{"));
-                assert!(!named, "{} knows {stranger}", path.display());
-            }
+            let known = named(&code(&path));
+            let stranger = strangers.iter().find(|stranger| known.contains(**stranger));
+            assert!(stranger.is_none(), "{} knows {stranger:?}", path.display());
         }
     }
 }
@@ -107,15 +173,33 @@ fn iroh_blobs_and_sled_stay_behind_their_own_files() {
     };
     for path in files(&source) {
         let code = code(&path);
-        assert!(!code.contains("sled::") || behind("catalog", &path), "{} knows sled", path.display());
-        assert!(!code.contains("FsStore") || behind("store", &path), "{} knows the blob database", path.display());
+        assert!(
+            !code.contains("sled::") || behind("catalog", &path),
+            "{} knows sled",
+            path.display()
+        );
+        assert!(
+            !code.contains("FsStore") || behind("store", &path),
+            "{} knows the blob database",
+            path.display()
+        );
     }
 }
 
 #[test]
 fn nouns_are_pure() {
     let impure = [
-        "std::fs", "std::net", "std::env", "std::process", "std::thread", "SystemTime", "Instant::", "tokio", "async ", "rand::", "OsRng",
+        "std::fs",
+        "std::net",
+        "std::env",
+        "std::process",
+        "std::thread",
+        "SystemTime",
+        "Instant::",
+        "tokio",
+        "async ",
+        "rand::",
+        "OsRng",
     ];
     for path in files(&root().join("protocol/src")) {
         let code = code(&path);

@@ -23,7 +23,12 @@ fn toy() -> TempDir {
 }
 
 fn keys(value: &Value) -> BTreeSet<&str> {
-    value.as_object().unwrap_or_else(|| panic!("an object: {value}")).keys().map(String::as_str).collect()
+    value
+        .as_object()
+        .unwrap_or_else(|| panic!("an object: {value}"))
+        .keys()
+        .map(String::as_str)
+        .collect()
 }
 
 /// Checks that `value` has these fields.
@@ -34,10 +39,17 @@ fn has(value: &Value, wanted: &[&str]) {
 
 /// The commands that a help text lists.
 fn commands(help: &str) -> Vec<String> {
-    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.trim().is_empty());
+    let listed = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.trim().is_empty());
     // A description that goes on in the next line is indented deeper.
     let named = listed.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    named.map(|line| line.split_whitespace().next().unwrap().to_owned()).filter(|name| name != "help").collect()
+    named
+        .map(|line| line.split_whitespace().next().unwrap().to_owned())
+        .filter(|name| name != "help")
+        .collect()
 }
 
 #[test]
@@ -47,19 +59,50 @@ fn help_of_every_command_shows_an_example() {
     assert!(help.status.success() && help.stderr.is_empty(), "{help:?}");
     let names = commands(&help.stdout);
     let wanted = [
-        "up", "publish", "fetch", "ls", "show", "peers", "status", "jobs", "verify", "proof", "follow", "id", "ticket", "pin", "forget", "demo",
+        "up",
+        "publish",
+        "fetch",
+        "ls",
+        "show",
+        "peers",
+        "status",
+        "jobs",
+        "verify",
+        "proof",
+        "follow",
+        "id",
+        "ticket",
+        "pin",
+        "forget",
+        "demo",
         "completions",
     ];
     for name in wanted {
-        assert!(names.iter().any(|listed| listed == name), "{name} is not in {names:?}");
+        assert!(
+            names.iter().any(|listed| listed == name),
+            "{name} is not in {names:?}"
+        );
     }
     for name in &names {
         let help = shoal.run(&[name, "--help"]).stdout;
         let below = commands(&help);
-        let helps = if below.is_empty() { vec![help] } else { below.iter().map(|sub| shoal.run(&[name, sub, "--help"]).stdout).collect() };
+        let helps = if below.is_empty() {
+            vec![help]
+        } else {
+            below
+                .iter()
+                .map(|sub| shoal.run(&[name, sub, "--help"]).stdout)
+                .collect()
+        };
         for help in helps {
-            let example = help.split("Example").nth(1).unwrap_or_else(|| panic!("{name} has no example:\n{help}"));
-            assert!(example.contains(&format!("shoal {name}")), "the example of {name} shows another command:\n{help}");
+            let example = help
+                .split("Example")
+                .nth(1)
+                .unwrap_or_else(|| panic!("{name} has no example:\n{help}"));
+            assert!(
+                example.contains(&format!("shoal {name}")),
+                "the example of {name} shows another command:\n{help}"
+            );
         }
     }
 }
@@ -83,7 +126,10 @@ fn senseless_command_lines_are_misuse() {
     ];
     for args in table {
         let said = shoal.fails(2, args);
-        assert!(said.stdout.is_empty() && !said.stderr.is_empty(), "{args:?}: {said:?}");
+        assert!(
+            said.stdout.is_empty() && !said.stderr.is_empty(),
+            "{args:?}: {said:?}"
+        );
     }
 }
 
@@ -93,34 +139,81 @@ fn json_has_the_shapes_that_scripts_rely_on() {
     let shoal = Shoal::new();
     let node = shoal.up();
     let published = shoal.publish(&folder.path().join("toy-model"), &[]);
-    assert_eq!(keys(&published), BTreeSet::from(["repo", "manifest", "ticket", "files", "bytes"]));
+    assert_eq!(
+        keys(&published),
+        BTreeSet::from(["repo", "manifest", "ticket", "files", "bytes"])
+    );
     assert_eq!(published["files"], 4);
     let repo = field(&published, "repo");
-    assert!(repo.starts_with(&node.ready().publisher) && repo.ends_with("/toy-model"), "{repo}");
+    assert!(
+        repo.starts_with(&node.ready().publisher) && repo.ends_with("/toy-model"),
+        "{repo}"
+    );
 
     let other = Shoal::new();
     let out = folder.path().join("out");
     let fetched = other.json(&["fetch", field(&published, "ticket"), "--to", text(&out)]);
-    assert_eq!(keys(&fetched), BTreeSet::from(["repo", "manifest", "bytes", "fetched_bytes", "seconds", "to"]));
-    assert_eq!((&fetched["manifest"], &fetched["bytes"]), (&published["manifest"], &published["bytes"]));
-    assert_eq!((field(&fetched, "to"), field(&fetched, "repo")), (text(&out), repo));
+    assert_eq!(
+        keys(&fetched),
+        BTreeSet::from(["repo", "manifest", "bytes", "fetched_bytes", "seconds", "to"])
+    );
+    assert_eq!(
+        (&fetched["manifest"], &fetched["bytes"]),
+        (&published["manifest"], &published["bytes"])
+    );
+    assert_eq!(
+        (field(&fetched, "to"), field(&fetched, "repo")),
+        (text(&out), repo)
+    );
     fixture::assert_same(&folder.path().join("toy-model"), &out);
 
     let verified = other.json(&["verify", repo]);
     assert_eq!(keys(&verified), BTreeSet::from(["ok", "files", "bad"]));
     fixture::file(&out.join("extra"), 1, "extra", 1).unwrap();
     let proof = folder.path().join("toy.proof");
-    assert!(other.run(&["proof", repo, "--out", text(&proof)]).status.success());
+    assert!(
+        other
+            .run(&["proof", repo, "--out", text(&proof)])
+            .status
+            .success()
+    );
     let said = other.fails(3, &["verify", text(&out), "--proof", text(&proof), "--json"]);
     let verified = last_json(&said.stdout).unwrap();
-    assert_eq!(keys(&verified["bad"][0]), BTreeSet::from(["path", "reason", "offset"]));
+    assert_eq!(
+        keys(&verified["bad"][0]),
+        BTreeSet::from(["path", "reason", "offset"])
+    );
 
-    has(&shoal.json(&["ls"])[0], &["repo", "alias", "kind", "manifest", "seq", "files", "bytes", "complete", "pinned", "ours"]);
-    has(&shoal.json(&["show", repo]), &["view", "issued", "expires", "entries"]);
-    has(&shoal.json(&["show", repo])["entries"][0], &["path", "size", "blake3", "sha256", "sha1", "place"]);
+    has(
+        &shoal.json(&["ls"])[0],
+        &[
+            "repo", "alias", "kind", "manifest", "seq", "files", "bytes", "complete", "pinned", "ours",
+        ],
+    );
+    has(
+        &shoal.json(&["show", repo]),
+        &["view", "issued", "expires", "entries"],
+    );
+    has(
+        &shoal.json(&["show", repo])["entries"][0],
+        &["path", "size", "blake3", "sha256", "sha1", "place"],
+    );
     has(&shoal.json(&["id"]), &["peer_id", "publisher"]);
     has(&shoal.json(&["ticket", repo]), &["ticket"]);
-    has(&shoal.json(&["status"]), &["peer_id", "publisher", "listen", "http", "data", "repos", "connected", "up_bytes", "damaged"]);
+    has(
+        &shoal.json(&["status"]),
+        &[
+            "peer_id",
+            "publisher",
+            "listen",
+            "http",
+            "data",
+            "repos",
+            "connected",
+            "up_bytes",
+            "damaged",
+        ],
+    );
     assert!(shoal.json(&["peers"]).is_array() && shoal.json(&["jobs"]).is_array());
     assert_eq!(shoal.json(&["following"]), Value::Array(Vec::new()));
     shoal.json(&["follow", &node.ready().publisher, "--as", "me"]);
@@ -137,13 +230,28 @@ fn ready_line_tells_all_that_a_script_needs() {
     command.args(["--listen", "/ip4/127.0.0.1/tcp/0"]);
     let node = testnet::nodes::Process::spawn(command).unwrap();
     let ready: Value = serde_json::from_str(&node.next_line(Duration::from_secs(30)).unwrap()).unwrap();
-    assert_eq!(keys(&ready), BTreeSet::from(["event", "peer_id", "publisher", "listen", "http", "data"]));
+    assert_eq!(
+        keys(&ready),
+        BTreeSet::from(["event", "peer_id", "publisher", "listen", "http", "data"])
+    );
     assert_eq!(field(&ready, "event"), "ready");
     let peer = field(&ready, "peer_id");
-    let listen: Vec<&str> = ready["listen"].as_array().unwrap().iter().map(|address| address.as_str().unwrap()).collect();
+    let listen: Vec<&str> = ready["listen"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|address| address.as_str().unwrap())
+        .collect();
     assert_eq!(listen.len(), 1, "only where it was told to: {listen:?}");
-    assert!(listen[0].starts_with("/ip4/127.0.0.1/tcp/") && listen[0].ends_with(&format!("/p2p/{peer}")), "{listen:?}");
-    let http: SocketAddr = field(&ready, "http").strip_prefix("http://").unwrap().parse().unwrap();
+    assert!(
+        listen[0].starts_with("/ip4/127.0.0.1/tcp/") && listen[0].ends_with(&format!("/p2p/{peer}")),
+        "{listen:?}"
+    );
+    let http: SocketAddr = field(&ready, "http")
+        .strip_prefix("http://")
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!(http.ip().is_loopback() && http.port() != 0);
     assert_eq!(field(&ready, "data"), text(&shoal.data().canonicalize().unwrap()));
 }
@@ -153,8 +261,19 @@ fn node_stops_cleanly_on_sigterm_and_frees_its_ports() {
     let shoal = Shoal::new();
     let mut node = shoal.up();
     assert!(shoal.data().join("control.json").exists());
-    let http: SocketAddr = node.ready().http.strip_prefix("http://").unwrap().parse().unwrap();
-    let tcp = node.ready().listen.iter().find(|address| address.contains("/tcp/")).unwrap();
+    let http: SocketAddr = node
+        .ready()
+        .http
+        .strip_prefix("http://")
+        .unwrap()
+        .parse()
+        .unwrap();
+    let tcp = node
+        .ready()
+        .listen
+        .iter()
+        .find(|address| address.contains("/tcp/"))
+        .unwrap();
     let tcp: u16 = tcp.split('/').nth(4).unwrap().parse().unwrap();
     node.terminate().unwrap();
     let status = node.wait(STOP).unwrap();
@@ -163,7 +282,15 @@ fn node_stops_cleanly_on_sigterm_and_frees_its_ports() {
     TcpListener::bind(http).unwrap();
     // On the same port again, at once.
     let listen = vec![format!("/ip4/127.0.0.1/tcp/{tcp}")];
-    let again = ShoalProcess::up(program::path(), shoal.data(), UpOptions { listen, ..UpOptions::default() }).unwrap();
+    let again = ShoalProcess::up(
+        program::path(),
+        shoal.data(),
+        UpOptions {
+            listen,
+            ..UpOptions::default()
+        },
+    )
+    .unwrap();
     assert!(again.ready().listen[0].contains(&format!("/tcp/{tcp}/")));
     assert_eq!(again.ready().peer_id, node.ready().peer_id);
 }
@@ -174,7 +301,10 @@ fn contact_left_by_a_killed_node_misleads_nobody() {
     let shoal = Shoal::new();
     let mut node = shoal.up();
     node.kill_nine().unwrap();
-    assert!(shoal.data().join("control.json").exists(), "a killed node cannot clean up");
+    assert!(
+        shoal.data().join("control.json").exists(),
+        "a killed node cannot clean up"
+    );
     let published = shoal.publish(&folder.path().join("toy-model"), &[]);
     assert_eq!(published["files"], 4);
     // A contact whose port somebody else has now, too.
@@ -184,9 +314,17 @@ fn contact_left_by_a_killed_node_misleads_nobody() {
     let mut stolen: Value = serde_json::from_str(&stolen).unwrap();
     stolen["token"] = Value::from("0".repeat(64));
     fs::write(shoal.data().join("control.json"), stolen.to_string()).unwrap();
-    assert_eq!(shoal.json(&["ls"]).as_array().unwrap().len(), 1, "the list is the stranger's");
+    assert_eq!(
+        shoal.json(&["ls"]).as_array().unwrap().len(),
+        1,
+        "the list is the stranger's"
+    );
     drop(stranger);
-    for garbage in ["", "{", "{\"address\":\"192.0.2.1:80\",\"token\":\"x\",\"pid\":1}"] {
+    for garbage in [
+        "",
+        "{",
+        "{\"address\":\"192.0.2.1:80\",\"token\":\"x\",\"pid\":1}",
+    ] {
         fs::write(shoal.data().join("control.json"), garbage).unwrap();
         assert_eq!(shoal.json(&["ls"]).as_array().unwrap().len(), 1);
     }
@@ -198,7 +336,10 @@ fn unknown_names_fail_with_the_next_step() {
     for command in ["fetch", "show", "verify", "ticket", "forget"] {
         let said = shoal.fails(1, &[command, "nobody/model"]);
         assert!(said.stdout.is_empty(), "{said:?}");
-        assert!(said.stderr.contains("error: ") && said.stderr.contains("nobody"), "{said:?}");
+        assert!(
+            said.stderr.contains("error: ") && said.stderr.contains("nobody"),
+            "{said:?}"
+        );
     }
     let said = shoal.fails(1, &["fetch", "nobody/model"]);
     let hint = said.stderr.lines().find(|line| line.starts_with("hint: "));
@@ -207,7 +348,10 @@ fn unknown_names_fail_with_the_next_step() {
     assert!(said.stderr.contains("/does/not/exist"), "{said:?}");
     for command in ["peers", "status", "jobs"] {
         let said = shoal.fails(1, &[command]);
-        assert!(said.stderr.contains("hint: ") && said.stderr.contains("shoal up"), "{said:?}");
+        assert!(
+            said.stderr.contains("hint: ") && said.stderr.contains("shoal up"),
+            "{said:?}"
+        );
     }
 }
 
@@ -216,11 +360,23 @@ fn what_was_asked_for_goes_to_stdout_and_the_rest_to_stderr() {
     let folder = toy();
     let shoal = Shoal::new();
     let said = shoal.run(&["publish", text(&folder.path().join("toy-model"))]);
-    assert!(said.stdout.contains("/toy-model") && said.stdout.contains("shoal:"), "{said:?}");
-    assert!(said.stderr.contains("no daemon") && !said.stdout.contains("no daemon"), "{said:?}");
+    assert!(
+        said.stdout.contains("/toy-model") && said.stdout.contains("shoal:"),
+        "{said:?}"
+    );
+    assert!(
+        said.stderr.contains("no daemon") && !said.stdout.contains("no daemon"),
+        "{said:?}"
+    );
     let quiet = shoal.run(&["-q", "ls"]);
-    assert!(quiet.stderr.is_empty() && quiet.stdout.contains("/toy-model"), "{quiet:?}");
-    assert!(!said.stdout.contains('\u{1b}') && !said.stderr.contains('\u{1b}'), "colour where nobody watches: {said:?}");
+    assert!(
+        quiet.stderr.is_empty() && quiet.stdout.contains("/toy-model"),
+        "{quiet:?}"
+    );
+    assert!(
+        !said.stdout.contains('\u{1b}') && !said.stderr.contains('\u{1b}'),
+        "colour where nobody watches: {said:?}"
+    );
 }
 
 #[test]
@@ -232,7 +388,14 @@ fn running_node_does_the_work_of_every_command() {
     let out = folder.path().join("out");
     // C knows nobody but whom it is told of.
     let peer = &node_a.ready().listen[0];
-    let fetched = c.json(&["fetch", field(&published, "repo"), "--to", text(&out), "--peer", peer]);
+    let fetched = c.json(&[
+        "fetch",
+        field(&published, "repo"),
+        "--to",
+        text(&out),
+        "--peer",
+        peer,
+    ]);
     assert_eq!(fetched["manifest"], published["manifest"]);
     fixture::assert_same(&folder.path().join("toy-model"), &out);
     assert_eq!(c.json(&["peers"]).as_array().unwrap().len(), 1);
@@ -249,16 +412,61 @@ fn running_node_does_the_work_of_every_command() {
 }
 
 #[test]
+fn fetch_without_a_daemon_finds_a_name_by_one_peer() {
+    let folder = toy();
+    let (a, b, c) = (Shoal::new(), Shoal::new(), Shoal::new());
+    let middle = b.up();
+    let peers = vec![middle.ready().listen[0].clone()];
+    let _node = ShoalProcess::up(
+        program::path(),
+        a.data(),
+        UpOptions {
+            peers,
+            ..UpOptions::default()
+        },
+    )
+    .unwrap();
+    let published = a.publish(&folder.path().join("toy-model"), &[]);
+    let repo = field(&published, "repo");
+    c.json(&["follow", repo.split('/').next().unwrap(), "--as", "friend"]);
+    let out = folder.path().join("out");
+    let fetched = c.json(&[
+        "fetch",
+        "friend/toy-model",
+        "--to",
+        text(&out),
+        "--peer",
+        &middle.ready().listen[0],
+    ]);
+    assert_eq!(
+        (field(&fetched, "repo"), &fetched["manifest"]),
+        (repo, &published["manifest"])
+    );
+    fixture::assert_same(&folder.path().join("toy-model"), &out);
+    // Afterwards, with nobody there: what is here needs no network, and a name that is not here ends in time.
+    drop((middle, _node));
+    assert_eq!(c.json(&["verify", "friend/toy-model"])["ok"], true);
+    assert_eq!(c.json(&["fetch", "friend/toy-model"])["fetched_bytes"], 0);
+}
+
+#[test]
 fn completions_are_those_of_the_shells() {
     let shoal = Shoal::new();
     for shell in ["bash", "zsh", "fish"] {
         let said = shoal.run(&["completions", shell]);
-        assert!(said.status.success() && said.stdout.contains("publish"), "{shell}: {said:?}");
+        assert!(
+            said.status.success() && said.stdout.contains("publish"),
+            "{shell}: {said:?}"
+        );
         if works(shell, &["--version"]) {
             let file = shoal.data().join(shell);
             fs::write(&file, &said.stdout).unwrap();
             let checked = Command::new(shell).arg("-n").arg(&file).output().unwrap();
-            assert!(checked.status.success(), "{shell}: {}", String::from_utf8_lossy(&checked.stderr));
+            assert!(
+                checked.status.success(),
+                "{shell}: {}",
+                String::from_utf8_lossy(&checked.stderr)
+            );
         }
     }
     shoal.fails(2, &["completions", "abacus"]);

@@ -22,7 +22,10 @@ async fn second_process_on_a_data_folder_is_told_who_has_it() {
     let daemon = tokio::task::block_in_place(|| shoal.up());
     let pid = daemon.id().to_string();
     let refused = tokio::task::block_in_place(|| shoal.fails(1, &["up", "--http", "127.0.0.1:0"]));
-    assert!(refused.stderr.contains(&pid) && refused.stderr.contains("hint: "), "{refused:?}");
+    assert!(
+        refused.stderr.contains(&pid) && refused.stderr.contains("hint: "),
+        "{refused:?}"
+    );
     assert!(refused.stderr.contains(text(shoal.data())), "{refused:?}");
     // As a library too.
     match Library::open(shoal.data()).await {
@@ -77,12 +80,19 @@ fn folder_without_permission_is_named_with_the_next_step() {
         for command in ["ls", "id"] {
             let (code, stderr) = run_without_rights(&shut, &[command]);
             assert_eq!(code, Some(1), "{stderr}");
-            assert!(stderr.contains(text(&shut)) && stderr.contains("hint: "), "{stderr}");
+            assert!(
+                stderr.contains(text(&shut)) && stderr.contains("hint: "),
+                "{stderr}"
+            );
             assert!(!stderr.contains("panicked"), "{stderr}");
         }
     }
     fs::set_permissions(&shut, fs::Permissions::from_mode(0o700)).unwrap();
-    assert_eq!(fs::read_dir(&shut).unwrap().count(), 0, "something was written all the same");
+    assert_eq!(
+        fs::read_dir(&shut).unwrap().count(),
+        0,
+        "something was written all the same"
+    );
 }
 
 #[test]
@@ -106,7 +116,11 @@ fn keys_are_private_and_stay_the_same() {
     }
     assert_eq!(shoal.json(&["id"]), first);
     // A key that others could read is not used.
-    fs::set_permissions(shoal.data().join("publisher.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(
+        shoal.data().join("publisher.key"),
+        fs::Permissions::from_mode(0o644),
+    )
+    .unwrap();
     let said = shoal.fails(1, &["id"]);
     assert!(said.stderr.contains("publisher.key"), "{said:?}");
 }
@@ -116,11 +130,18 @@ fn wrong_configuration_is_named_by_its_line() {
     let shoal = Shoal::new();
     let config = shoal.data().join("config.toml");
     let right = fs::read_to_string(&config).unwrap();
-    for (wrong, named) in [("mdnss = true", "mdnss"), ("listen = 7", "listen"), ("[peers", "config.toml")] {
+    for (wrong, named) in [
+        ("mdnss = true", "mdnss"),
+        ("listen = 7", "listen"),
+        ("[peers", "config.toml"),
+    ] {
         fs::write(&config, format!("{right}{wrong}\n")).unwrap();
         let said = shoal.run(&["up", "--http", "127.0.0.1:0"]);
         assert_eq!(said.code(), 1, "{said:?}");
-        assert!(said.stderr.contains(named) && said.stderr.contains("config.toml"), "{said:?}");
+        assert!(
+            said.stderr.contains(named) && said.stderr.contains("config.toml"),
+            "{said:?}"
+        );
     }
 }
 
@@ -130,7 +151,10 @@ async fn catalog_that_is_gone_or_spoiled_is_made_again_by_itself() {
     let (data, model) = (folder.path().join("data"), folder.path().join("model"));
     fixture::folder(&model, 1, &[("large.bin", 2_000_000), ("small.txt", 20)]).unwrap();
     let library = Library::open(&data).await.unwrap();
-    let published = library.publish(crate::acts::request(&model, "model"), &crate::acts::unseen()).await.unwrap();
+    let published = library
+        .publish(crate::acts::request(&model, "model"), &crate::acts::unseen())
+        .await
+        .unwrap();
     let mut before = library.list().unwrap();
     library.close().await;
     let spoil: [(&str, fn(&Path)); 3] = [
@@ -148,7 +172,9 @@ async fn catalog_that_is_gone_or_spoiled_is_made_again_by_itself() {
     ];
     for (what, spoil) in spoil {
         spoil(&data.join("catalog"));
-        let library = Library::open(&data).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+        let library = Library::open(&data)
+            .await
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
         let after = library.list().unwrap();
         assert_eq!(after, before, "{what}");
         crate::acts::assert_verifies(&library, &published.repo).await;
@@ -166,7 +192,11 @@ fn catalog_is_rebuilt_when_asked() {
     let repo = field(&shoal.publish(&model, &[]), "repo").to_owned();
     let before = shoal.json(&["ls"]);
     let rebuilt = shoal.json(&["catalog", "rebuild"]);
-    assert_eq!((rebuilt["repos"].as_u64(), rebuilt["manifests"].as_u64()), (Some(1), Some(1)), "{rebuilt}");
+    assert_eq!(
+        (rebuilt["repos"].as_u64(), rebuilt["manifests"].as_u64()),
+        (Some(1), Some(1)),
+        "{rebuilt}"
+    );
     assert_eq!(shoal.json(&["ls"]), before);
     assert_eq!(shoal.json(&["verify", &repo])["ok"], true);
 }

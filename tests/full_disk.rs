@@ -97,28 +97,51 @@ fn says_full(error: &(dyn Error + 'static)) -> bool {
 }
 
 fn copied(folder: &Path, name: &str) -> PublishRequest {
-    PublishRequest { copy: true, ..request(folder, name) }
+    PublishRequest {
+        copy: true,
+        ..request(folder, name)
+    }
 }
 
 /// Folders on the usual disk to publish from: what fits, and what does not.
 fn sources() -> (tempfile::TempDir, PathBuf, PathBuf, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let [first, huge, later] = ["first", "huge", "later"].map(|name| folder.path().join(name));
-    fixture::folder(&first, 1, &[("large.bin", 12 * MIB), ("row.bin", 9_000), ("config.json", 200)]).unwrap();
-    fixture::folder(&huge, 2, &[("one.bin", 150 * MIB), ("two.bin", 170 * MIB), ("row.bin", 9_000)]).unwrap();
+    fixture::folder(
+        &first,
+        1,
+        &[("large.bin", 12 * MIB), ("row.bin", 9_000), ("config.json", 200)],
+    )
+    .unwrap();
+    fixture::folder(
+        &huge,
+        2,
+        &[("one.bin", 150 * MIB), ("two.bin", 170 * MIB), ("row.bin", 9_000)],
+    )
+    .unwrap();
     fixture::folder(&later, 3, &[("large.bin", 6 * MIB), ("row.bin", 8_000)]).unwrap();
     (folder, first, huge, later)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn publish_that_does_not_fit_is_refused_and_what_was_there_stays() {
-    let Some(disk) = small(SmallDisk::ext4(DISK)) else { return };
+    let Some(disk) = small(SmallDisk::ext4(DISK)) else {
+        return;
+    };
     let (_kept, first, huge, later) = sources();
     let data = disk.path().join("data");
     let library = Library::open(&data).await.unwrap();
     let published = library.publish(copied(&first, "first"), &unseen()).await.unwrap();
-    let refused = library.publish(copied(&huge, "huge"), &unseen()).await.unwrap_err();
+    let refused = library
+        .publish(copied(&huge, "huge"), &unseen())
+        .await
+        .unwrap_err();
     assert!(says_full(&refused), "{refused:?}");
+    // The disk that is full is named, not the one that is read from.
+    assert!(
+        format!("{refused:?}").contains(disk.path().to_str().unwrap()),
+        "{refused:?}"
+    );
     assert_verifies(&library, &published.repo).await;
     assert_eq!(library.list().unwrap().len(), 1, "what was refused is not listed");
 
@@ -137,7 +160,9 @@ async fn publish_that_does_not_fit_is_refused_and_what_was_there_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn publish_on_a_disk_without_a_free_byte_fails_cleanly_and_works_when_there_is_room() {
-    let Some(disk) = small(SmallDisk::ext4(DISK)) else { return };
+    let Some(disk) = small(SmallDisk::ext4(DISK)) else {
+        return;
+    };
     let (_kept, first, _, later) = sources();
     let library = Library::open(&disk.path().join("data")).await.unwrap();
     let published = library.publish(copied(&first, "first"), &unseen()).await.unwrap();
@@ -160,7 +185,9 @@ async fn publish_on_a_disk_without_a_free_byte_fails_cleanly_and_works_when_ther
 
 #[tokio::test(flavor = "multi_thread")]
 async fn node_starts_on_a_full_disk_and_forgetting_makes_room() {
-    let Some(disk) = small(SmallDisk::ext4(DISK)) else { return };
+    let Some(disk) = small(SmallDisk::ext4(DISK)) else {
+        return;
+    };
     let (_kept, first, _, later) = sources();
     let data = disk.path().join("data");
     let library = Library::open(&data).await.unwrap();
@@ -182,21 +209,29 @@ async fn node_starts_on_a_full_disk_and_forgetting_makes_room() {
     // What was freed is room for something else: a single shard, so that the check of free space is not what decides.
     let folder = tempfile::tempdir().unwrap();
     fixture::folder(folder.path(), 5, &[("shard.bin", MIB / 2)]).unwrap();
-    let next = library.publish(request(folder.path(), "next"), &unseen()).await.unwrap();
+    let next = library
+        .publish(request(folder.path(), "next"), &unseen())
+        .await
+        .unwrap();
     assert_verifies(&library, &next.repo).await;
     library.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn publish_on_a_disk_without_inodes_fails_cleanly() {
-    let Some(disk) = small(SmallDisk::tmpfs(DISK, 160)) else { return };
+    let Some(disk) = small(SmallDisk::tmpfs(DISK, 160)) else {
+        return;
+    };
     let folder = tempfile::tempdir().unwrap();
     let (few, many) = (folder.path().join("few"), folder.path().join("many"));
     fixture::many(&few, 1, 10, 20_000).unwrap();
     fixture::many(&many, 2, 400, 20_000).unwrap();
     let library = Library::open(&disk.path().join("data")).await.unwrap();
     let published = library.publish(copied(&few, "few"), &unseen()).await.unwrap();
-    let refused = library.publish(copied(&many, "many"), &unseen()).await.unwrap_err();
+    let refused = library
+        .publish(copied(&many, "many"), &unseen())
+        .await
+        .unwrap_err();
     assert!(says_full(&refused), "{refused:?}");
     assert_verifies(&library, &published.repo).await;
     fixture::many(&few, 3, 8, 20_000).unwrap();
@@ -219,7 +254,9 @@ async fn net_on(disk: &SmallDisk) -> Testnet {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fetch_that_does_not_fit_is_refused_before_a_byte_and_done_when_there_is_room() {
-    let Some(disk) = small(SmallDisk::ext4(DISK)) else { return };
+    let Some(disk) = small(SmallDisk::ext4(DISK)) else {
+        return;
+    };
     let net = net_on(&disk).await;
     let (first, second) = (net.scratch().join("first"), net.scratch().join("second"));
     fixture::folder(&first, 1, &[("large.bin", 10 * MIB), ("row.bin", 100)]).unwrap();
@@ -232,7 +269,11 @@ async fn fetch_that_does_not_fit_is_refused_before_a_byte_and_done_when_there_is
     let ballast = Ballast::take(disk.path(), 140 * MIB);
     let refused = try_fetch(node, &two.repo, None).await.unwrap_err();
     assert!(says_full(&refused), "{refused:?}");
-    assert_eq!(node.status().await.unwrap().down_bytes, before, "bytes were fetched that had no room");
+    assert_eq!(
+        node.status().await.unwrap().down_bytes,
+        before,
+        "bytes were fetched that had no room"
+    );
     assert_verifies(node.library(), &one.repo).await;
     drop(ballast);
     fetch(node, &two.repo, None).await;
@@ -242,7 +283,9 @@ async fn fetch_that_does_not_fit_is_refused_before_a_byte_and_done_when_there_is
 
 #[tokio::test(flavor = "multi_thread")]
 async fn disk_that_fills_up_during_a_fetch_costs_only_the_rest_of_it() {
-    let Some(disk) = small(SmallDisk::ext4(DISK)) else { return };
+    let Some(disk) = small(SmallDisk::ext4(DISK)) else {
+        return;
+    };
     let net = net_on(&disk).await;
     let (first, second) = (net.scratch().join("first"), net.scratch().join("second"));
     fixture::folder(&first, 1, &[("large.bin", 10 * MIB), ("row.bin", 100)]).unwrap();
@@ -255,22 +298,40 @@ async fn disk_that_fills_up_during_a_fetch_costs_only_the_rest_of_it() {
     let (progress, mut snapshots) = Progress::channel();
     let place = disk.path().to_owned();
     let filling = tokio::spawn(async move {
-        let under_way = |snapshot: &node::progress::Snapshot| snapshot.phase == Phase::Fetching && snapshot.bytes > 0;
+        let under_way =
+            |snapshot: &node::progress::Snapshot| snapshot.phase == Phase::Fetching && snapshot.bytes > 0;
         snapshots.wait_for(under_way).await.ok()?;
-        tokio::task::spawn_blocking(move || Ballast::take_all(&place)).await.ok()
+        tokio::task::spawn_blocking(move || Ballast::take_all(&place))
+            .await
+            .ok()
     });
     let request = FetchRequest::new(FetchWhat::Repo(RepoRef::Id(two.repo.clone())));
     let stopped = node.fetch(request, &progress).await.unwrap_err();
     assert!(says_full(&stopped), "{stopped:?}");
     let ballast = filling.await.unwrap().unwrap();
     assert_verifies(node.library(), &one.repo).await;
-    assert!(node.library().list().unwrap().iter().all(|view| view.complete == (view.repo.as_ref() == Some(&one.repo))));
-    assert!(files(&disk.path().join("data/files")).iter().any(|path| path.extension().is_some_and(|end| end == "part")));
+    assert!(
+        node.library()
+            .list()
+            .unwrap()
+            .iter()
+            .all(|view| view.complete == (view.repo.as_ref() == Some(&one.repo)))
+    );
+    assert!(
+        files(&disk.path().join("data/files"))
+            .iter()
+            .any(|path| path.extension().is_some_and(|end| end == "part"))
+    );
 
     drop(ballast);
     let begun = Instant::now();
     let rest = fetch(node, &two.repo, None).await;
-    eprintln!("{} of {} bytes were left to fetch, in {:?}", rest.fetched_bytes, two.bytes, begun.elapsed());
+    eprintln!(
+        "{} of {} bytes were left to fetch, in {:?}",
+        rest.fetched_bytes,
+        two.bytes,
+        begun.elapsed()
+    );
     assert_verifies(node.library(), &two.repo).await;
     node.shutdown().await;
 }

@@ -1,6 +1,9 @@
 //! What Shoal promises, tried on whole nodes and on the real program. One file for each promise; the names of the tests are the claims.
 
-#![allow(clippy::unwrap_used, reason = "a test that meets an error has failed, and this says where")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that meets an error has failed, and this says where"
+)]
 
 mod acts;
 mod architecture;
@@ -8,6 +11,7 @@ mod command_line;
 mod data_folder;
 mod full_disk;
 mod hostile;
+mod moving_files;
 mod names;
 mod power;
 mod program;

@@ -16,8 +16,12 @@ const C: usize = 2;
 /// The files of evidence that a node keeps of the forks of a name.
 fn evidence(data: &Path, repo: &RepoId) -> Vec<String> {
     let below = data.join("releases").join(repo.publisher.to_string());
-    let names = files(&below).into_iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned());
-    names.filter(|name| name.starts_with(&format!("{}@fork-", repo.name))).collect()
+    let names = files(&below)
+        .into_iter()
+        .map(|path| path.file_name().unwrap().to_string_lossy().into_owned());
+    names
+        .filter(|name| name.starts_with(&format!("{}@fork-", repo.name)))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,7 +34,10 @@ async fn old_release_played_again_is_not_followed() {
     let (second, _) = publish(net.node(A), &new, "model").await;
     assert_eq!((first.seq, second.seq), (1, 2));
     let out = net.scratch().join("out");
-    assert_eq!(fetch(net.node(C), &second.repo, Some(&out)).await.manifest, second.manifest);
+    assert_eq!(
+        fetch(net.node(C), &second.repo, Some(&out)).await.manifest,
+        second.manifest
+    );
 
     // The publisher goes; somebody who kept the first release is the only one left to ask, and really offers it.
     let key = fixture::publisher_key(&net.data(A)).unwrap();
@@ -53,9 +60,16 @@ async fn old_release_played_again_is_not_followed() {
     // What was seen stays seen over a restart.
     net.restart(C).await.unwrap();
     net.node(C).swarm().dial(address.clone()).await.unwrap();
-    let seen = net.node(C).library().resolve_local(&RepoRef::Id(second.repo.clone())).unwrap();
+    let seen = net
+        .node(C)
+        .library()
+        .resolve_local(&RepoRef::Id(second.repo.clone()))
+        .unwrap();
     assert_eq!(seen, second.manifest);
-    assert_eq!(fetch(net.node(C), &second.repo, None).await.manifest, second.manifest);
+    assert_eq!(
+        fetch(net.node(C), &second.repo, None).await.manifest,
+        second.manifest
+    );
     fixture::assert_same(&new, &out);
     replay.stop().await;
 }
@@ -82,16 +96,27 @@ async fn fork_is_kept_as_evidence_and_neither_side_is_followed() {
     };
     let fork = Hostile::start_with(fork).await.unwrap();
     fork.announce().await.unwrap();
-    net.node(C).swarm().dial(fork.addresses().remove(0)).await.unwrap();
+    net.node(C)
+        .swarm()
+        .dial(fork.addresses().remove(0))
+        .await
+        .unwrap();
     let out = net.scratch().join("out");
-    let refused = try_fetch(net.node(C), &published.repo, Some(&out)).await.unwrap_err();
+    let refused = try_fetch(net.node(C), &published.repo, Some(&out))
+        .await
+        .unwrap_err();
     let told = format!("{refused}: {refused:?}").to_lowercase();
     assert!(told.contains("fork") && told.contains("model"), "{told}");
     assert!(!out.exists());
     assert_eq!(evidence(&net.data(C), &published.repo).len(), 1);
     assert!(fork.asked().releases > 0, "the fork was never offered");
     // Content is not what is doubted: who asks for it by its hash gets it.
-    assert_eq!(fetch(net.node(C), &*format!("blake3/{forked}"), None).await.manifest, forked);
+    assert_eq!(
+        fetch(net.node(C), &*format!("blake3/{forked}"), None)
+            .await
+            .manifest,
+        forked
+    );
 
     // The publisher can leave the fork behind with a higher number.
     fixture::file(&one.join("more.txt"), 3, "more", 10).unwrap();
@@ -112,8 +137,14 @@ async fn release_of_a_stranger_is_no_release_of_the_publisher() {
     // B signs the same name with a key of its own: another repo.
     let (other, _) = publish(net.node(B), &theirs, "model").await;
     assert_ne!(other.repo, published.repo);
-    assert_eq!(fetch(net.node(C), &published.repo, None).await.manifest, published.manifest);
-    assert_eq!(fetch(net.node(C), &other.repo, None).await.manifest, other.manifest);
+    assert_eq!(
+        fetch(net.node(C), &published.repo, None).await.manifest,
+        published.manifest
+    );
+    assert_eq!(
+        fetch(net.node(C), &other.repo, None).await.manifest,
+        other.manifest
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,8 +155,13 @@ async fn alias_means_what_this_node_was_told_and_nothing_before() {
     let (published, _) = publish(net.node(A), &folder, "model").await;
     let library = net.node(C).library();
     assert!(try_fetch(net.node(C), "friend/model", None).await.is_err());
-    library.follow(published.repo.publisher, &"friend".parse().unwrap()).unwrap();
-    assert_eq!(fetch(net.node(C), "friend/model", None).await.manifest, published.manifest);
+    library
+        .follow(published.repo.publisher, &"friend".parse().unwrap())
+        .unwrap();
+    assert_eq!(
+        fetch(net.node(C), "friend/model", None).await.manifest,
+        published.manifest
+    );
     assert!(library.unfollow(published.repo.publisher).unwrap());
     assert!(try_fetch(net.node(C), "friend/model", None).await.is_err());
     // By its own name it is still there.

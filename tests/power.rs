@@ -24,7 +24,10 @@ const FIRST: Duration = Duration::from_secs(30);
 
 /// A disk whose power can be cut; `None`, said loudly, where there is none to be had.
 fn disk(commit: Option<Duration>) -> Option<PowerCut> {
-    match PowerCut::create(PowerCutOptions { commit, ..PowerCutOptions::default() }) {
+    match PowerCut::create(PowerCutOptions {
+        commit,
+        ..PowerCutOptions::default()
+    }) {
         Ok(disk) => Some(disk),
         Err(error @ DiskError::Unavailable { .. }) => {
             skip(error);
@@ -64,7 +67,10 @@ impl Acknowledged {
     fn hear(&mut self, line: &str) {
         match line.split(' ').collect::<Vec<_>>().as_slice() {
             ["published", repo, manifest, seq] => {
-                self.0.insert(repo.parse().unwrap(), ((*manifest).to_owned(), seq.parse().unwrap()));
+                self.0.insert(
+                    repo.parse().unwrap(),
+                    ((*manifest).to_owned(), seq.parse().unwrap()),
+                );
             }
             ["forgetting", repo] => drop(self.0.remove(&repo.parse().unwrap())),
             _ => panic!("the writer said {line:?}"),
@@ -80,12 +86,18 @@ async fn assert_nothing_lost(data: &Path, acknowledged: &Acknowledged) {
         let view = views.iter().find(|view| view.repo.as_ref() == Some(repo));
         let view = view.unwrap_or_else(|| panic!("{repo} is lost"));
         assert!(view.seq >= Some(*seq), "{repo}: release {seq} is lost: {view:?}");
-        assert!(view.seq > Some(*seq) || view.manifest.to_string() == *manifest, "{repo} is another: {view:?}");
+        assert!(
+            view.seq > Some(*seq) || view.manifest.to_string() == *manifest,
+            "{repo} is another: {view:?}"
+        );
         assert!(view.complete, "{repo} is incomplete: {view:?}");
     }
     // Whatever says that it is complete is, acknowledged or not.
     for view in views.iter().filter(|view| view.complete) {
-        let report = library.verify(&RepoRef::Content(view.manifest), &unseen()).await.unwrap();
+        let report = library
+            .verify(&RepoRef::Content(view.manifest), &unseen())
+            .await
+            .unwrap();
         assert!(report.ok, "{view:?}: {:?}", report.bad);
     }
     library.close().await;
@@ -97,7 +109,12 @@ async fn nothing_acknowledged_is_lost(commit: Option<Duration>) {
     let data = disk.live().join("data");
     // What is published lies on another disk than the one that is cut: only the copy counts.
     let source = tempfile::tempdir().unwrap();
-    let writer = writer([OsStr::new("library"), data.as_os_str(), source.path().as_os_str(), OsStr::new(&seed.to_string())]);
+    let writer = writer([
+        OsStr::new("library"),
+        data.as_os_str(),
+        source.path().as_os_str(),
+        OsStr::new(&seed.to_string()),
+    ]);
     let mut acknowledged = Acknowledged::default();
     acknowledged.hear(&writer.next_line(FIRST).unwrap());
     for cut in 0..CUTS {
@@ -106,8 +123,13 @@ async fn nothing_acknowledged_is_lost(commit: Option<Duration>) {
         let (held_to, now) = (acknowledged.0.len(), disk.cut().unwrap());
         // What the writer began to forget until the cut is no more to be held to; what it published since is a gift.
         let published = acknowledged.0.clone();
-        hear_until(&writer, Instant::now() + Duration::from_millis(20), |line| acknowledged.hear(line));
-        let held = published.into_iter().filter(|(repo, _)| acknowledged.0.contains_key(repo)).collect();
+        hear_until(&writer, Instant::now() + Duration::from_millis(20), |line| {
+            acknowledged.hear(line)
+        });
+        let held = published
+            .into_iter()
+            .filter(|(repo, _)| acknowledged.0.contains_key(repo))
+            .collect();
         eprintln!("cut {cut}: {held_to} repos acknowledged");
         assert_nothing_lost(&now.path().join("data"), &Acknowledged(held)).await;
     }
@@ -125,15 +147,23 @@ async fn nothing_acknowledged_is_lost_on_a_disk_that_commits_only_when_asked() {
 
 /// The numbers that raw sled acknowledged and a cut has lost.
 fn lost(folder: &Path, acknowledged: u64) -> u64 {
-    let Ok(database) = sled::open(folder) else { return acknowledged + 1 };
-    let there = |number: &u64| database.get(number.to_be_bytes()).is_ok_and(|value| value.is_some());
+    let Ok(database) = sled::open(folder) else {
+        return acknowledged + 1;
+    };
+    let there = |number: &u64| {
+        database
+            .get(number.to_be_bytes())
+            .is_ok_and(|value| value.is_some())
+    };
     (0..=acknowledged).filter(|number| !there(number)).count() as u64
 }
 
 /// The control: a harness that cannot make sled, whose flush does not reach the disk, lose anything shows nothing above either.
 #[test]
 fn same_cuts_make_raw_sled_lose_what_it_acknowledged() {
-    let Some(disk) = disk(Some(Duration::from_secs(300))) else { return };
+    let Some(disk) = disk(Some(Duration::from_secs(300))) else {
+        return;
+    };
     let (_, mut random) = random();
     let folder = disk.live().join("sled");
     let writer = writer([OsStr::new("sled"), folder.as_os_str()]);

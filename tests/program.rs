@@ -25,7 +25,10 @@ impl Shoal {
     pub(crate) fn new() -> Shoal {
         let folder = tempfile::tempdir().unwrap();
         let Shoal { data, .. } = Shoal::on(&folder.path().join("data"));
-        Shoal { data, _folder: Some(folder) }
+        Shoal {
+            data,
+            _folder: Some(folder),
+        }
     }
 
     /// On a data folder of the test's.
@@ -36,7 +39,10 @@ impl Shoal {
             let loopback = "listen = [\"/ip4/127.0.0.1/udp/0/quic-v1\", \"/ip4/127.0.0.1/tcp/0\"]\n";
             fs::write(&config, format!("{loopback}mdns = false\nupnp = false\n")).unwrap();
         }
-        Shoal { data: data.to_owned(), _folder: None }
+        Shoal {
+            data: data.to_owned(),
+            _folder: None,
+        }
     }
 
     pub(crate) fn data(&self) -> &Path {
@@ -46,7 +52,11 @@ impl Shoal {
     /// The command, to be started in another way than [`Shoal::run`]'s.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(path());
-        command.arg("--data").arg(&self.data).args(args).env_remove("SHOAL_LOG");
+        command
+            .arg("--data")
+            .arg(&self.data)
+            .args(args)
+            .env_remove("SHOAL_LOG");
         command
     }
 
@@ -93,10 +103,15 @@ pub(crate) fn last_json(stdout: &str) -> Option<Value> {
 
 /// A text field of something printed.
 pub(crate) fn field<'a>(value: &'a Value, name: &str) -> &'a str {
-    value[name].as_str().unwrap_or_else(|| panic!("a text {name:?} in {value}"))
+    value[name]
+        .as_str()
+        .unwrap_or_else(|| panic!("a text {name:?} in {value}"))
 }
 
 /// Whether a program of this machine can be called.
 pub(crate) fn works(program: impl AsRef<OsStr>, args: &[&str]) -> bool {
-    Command::new(program).args(args).output().is_ok_and(|output| output.status.success())
+    Command::new(program)
+        .args(args)
+        .output()
+        .is_ok_and(|output| output.status.success())
 }

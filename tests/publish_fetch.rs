@@ -27,7 +27,12 @@ const C: usize = 2;
 /// A folder with all that a folder may hold: every size that matters, equal files, empty ones, folders in folders, names in all scripts.
 fn varied(folder: &Path) {
     fixture::folder(folder, 7, &fixture::telling_sizes()).unwrap();
-    let more = [("deep/er/and/deeper/x.bin", 20_000), ("deep/empty", 0), ("名前/модель ü.txt", 333), ("file with spaces.md", 50)];
+    let more = [
+        ("deep/er/and/deeper/x.bin", 20_000),
+        ("deep/empty", 0),
+        ("名前/модель ü.txt", 333),
+        ("file with spaces.md", 50),
+    ];
     fixture::folder(folder, 8, &more).unwrap();
     // Equal files of every kind of keeping: a row, one shard, several.
     for (name, len) in [("small", 5_000), ("shard", 300_000), ("large", 2_500_000)] {
@@ -45,7 +50,9 @@ fn varied_in(net: &Testnet, name: &str) -> PathBuf {
 
 async fn single_node() -> (TempDir, Node) {
     let folder = tempfile::tempdir().unwrap();
-    let node = Node::start(Config::loopback(folder.path().join("data"))).await.unwrap();
+    let node = Node::start(Config::loopback(folder.path().join("data")))
+        .await
+        .unwrap();
     (folder, node)
 }
 
@@ -59,23 +66,44 @@ async fn what_one_node_publishes_another_finds_by_name_through_a_third_and_gets_
     let out = net.scratch().join("out");
     let fetched = fetch(net.node(C), &published.repo, Some(&out)).await;
     fixture::assert_same(&folder, &out);
-    assert_eq!((fetched.manifest, fetched.files, fetched.bytes), (published.manifest, published.files, published.bytes));
+    assert_eq!(
+        (fetched.manifest, fetched.files, fetched.bytes),
+        (published.manifest, published.files, published.bytes)
+    );
     assert_eq!(fetched.repo.as_ref(), Some(&published.repo));
     let ways = fetched.handed_out;
-    assert_eq!(ways.reflink + ways.hard_link + ways.copy + ways.kept, fetched.files);
+    assert_eq!(
+        ways.reflink + ways.hard_link + ways.copy + ways.kept,
+        fetched.files
+    );
     // Equal files came once: 5,000, 300,000 and 2,500,000 bytes were needed three times each.
-    assert!(fetched.fetched_bytes <= published.bytes - 2 * 2_805_000, "{fetched:?}");
+    assert!(
+        fetched.fetched_bytes <= published.bytes - 2 * 2_805_000,
+        "{fetched:?}"
+    );
     let from: Vec<&str> = fetched.peers.iter().map(|share| &*share.peer).collect();
     assert_eq!(from, [net.node(A).library().peer_id().to_string()]);
-    assert_eq!(net.node(B).library().list().unwrap(), [], "the one in the middle keeps nothing");
+    assert_eq!(
+        net.node(B).library().list().unwrap(),
+        [],
+        "the one in the middle keeps nothing"
+    );
 
     // The proof that the second node writes is as good as the publisher's, and needs no node.
-    let proof = net.node(C).library().proof(&RepoRef::Id(published.repo.clone()), &unseen()).await.unwrap();
+    let proof = net
+        .node(C)
+        .library()
+        .proof(&RepoRef::Id(published.repo.clone()), &unseen())
+        .await
+        .unwrap();
     net.stop_all().await;
     let proof = Proof::decode(&proof.encode()).unwrap();
     let report = verify::folder(&out, &proof, &unseen()).unwrap();
     assert!(report.ok, "{:?}", report.bad);
-    assert_eq!((report.files, report.signed_by), (published.files, Some(published.repo)));
+    assert_eq!(
+        (report.files, report.signed_by),
+        (published.files, Some(published.repo))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,18 +116,33 @@ async fn same_folder_has_the_same_manifest_on_every_machine_and_is_read_once() {
     let one = Library::open(&folder.path().join("one")).await.unwrap();
     let other = Library::open(&folder.path().join("other")).await.unwrap();
     let first = one.publish(request(&model, "model"), &unseen()).await.unwrap();
-    assert_eq!(first.read_bytes, first.bytes, "every byte is read once, equal files too");
-    let elsewhere = other.publish(request(&copy, "another-name"), &unseen()).await.unwrap();
-    assert_eq!((elsewhere.manifest, elsewhere.files), (first.manifest, first.files));
+    assert_eq!(
+        first.read_bytes, first.bytes,
+        "every byte is read once, equal files too"
+    );
+    let elsewhere = other
+        .publish(request(&copy, "another-name"), &unseen())
+        .await
+        .unwrap();
+    assert_eq!(
+        (elsewhere.manifest, elsewhere.files),
+        (first.manifest, first.files)
+    );
     assert_ne!(elsewhere.repo.publisher, first.repo.publisher);
 
     let again = one.publish(request(&model, "model"), &unseen()).await.unwrap();
-    assert_eq!((again.manifest, again.seq, again.read_bytes), (first.manifest, first.seq, 0));
+    assert_eq!(
+        (again.manifest, again.seq, again.read_bytes),
+        (first.manifest, first.seq, 0)
+    );
     // Still so after a restart.
     one.close().await;
     let one = Library::open(&folder.path().join("one")).await.unwrap();
     let again = one.publish(request(&model, "model"), &unseen()).await.unwrap();
-    assert_eq!((again.manifest, again.seq, again.read_bytes), (first.manifest, first.seq, 0));
+    assert_eq!(
+        (again.manifest, again.seq, again.read_bytes),
+        (first.manifest, first.seq, 0)
+    );
     // One file changes: it alone is read.
     fixture::file(&model.join("deep/er/and/deeper/x.bin"), 99, "other", 20_001).unwrap();
     let changed = one.publish(request(&model, "model"), &unseen()).await.unwrap();
@@ -125,7 +168,10 @@ async fn next_release_of_a_changed_folder_is_found_by_who_had_the_one_before() {
     fixture::assert_same(&folder, &newer);
     // What both have in common was not fetched again.
     assert!(fetched.fetched_bytes < 3_200_000, "{fetched:?}");
-    assert!(!out.join("new.bin").exists() && out.join("deep/empty").exists(), "what was handed out before stays");
+    assert!(
+        !out.join("new.bin").exists() && out.join("deep/empty").exists(),
+        "what was handed out before stays"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,18 +183,30 @@ async fn single_file_is_a_repo_too() {
     assert_eq!((published.files, published.bytes), (1, 1_500_000));
     let out = net.scratch().join("out");
     fetch(net.node(C), &published.repo, Some(&out)).await;
-    assert_eq!(fs::read(out.join("weights.safetensors")).unwrap(), fs::read(&file).unwrap());
+    assert_eq!(
+        fs::read(out.join("weights.safetensors")).unwrap(),
+        fs::read(&file).unwrap()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn publishing_by_reference_keeps_one_copy_and_publishing_a_copy_needs_the_folder_no_more() {
     let net = Testnet::start(3).await.unwrap();
     let (lent, given) = (varied_in(&net, "lent"), net.scratch().join("given"));
-    fixture::folder(&given, 4, &[("a.bin", 3_000_000), ("b.bin", 200_000), ("c.txt", 77)]).unwrap();
+    fixture::folder(
+        &given,
+        4,
+        &[("a.bin", 3_000_000), ("b.bin", 200_000), ("c.txt", 77)],
+    )
+    .unwrap();
     let before = bytes_in(&net.data(A).join("files"));
     let (published, _) = publish(net.node(A), &lent, "lent").await;
     let kept = bytes_in(&net.data(A).join("files")) - before;
-    assert!(kept < published.bytes / 50, "{kept} bytes of {} were stored again", published.bytes);
+    assert!(
+        kept < published.bytes / 50,
+        "{kept} bytes of {} were stored again",
+        published.bytes
+    );
 
     let as_given = fixture::manifest(&given).unwrap();
     let (published, _) = publish_copy(net.node(A), &given, "given").await;
@@ -163,7 +221,12 @@ async fn publishing_by_reference_keeps_one_copy_and_publishing_a_copy_needs_the_
 async fn only_what_include_and_exclude_choose_is_fetched() {
     let net = Testnet::start(3).await.unwrap();
     let folder = net.scratch().join("model");
-    let files = [("model.safetensors", 3_000_000), ("model.onnx", 2_900_000), ("sub/extra.safetensors", 1_200_000), ("config.json", 600)];
+    let files = [
+        ("model.safetensors", 3_000_000),
+        ("model.onnx", 2_900_000),
+        ("sub/extra.safetensors", 1_200_000),
+        ("config.json", 600),
+    ];
     fixture::folder(&folder, 5, &files).unwrap();
     let (published, _) = publish(net.node(A), &folder, "model").await;
     let out = net.scratch().join("out");
@@ -175,8 +238,14 @@ async fn only_what_include_and_exclude_choose_is_fetched() {
         ..FetchRequest::new(what.clone())
     };
     let fetched = net.node(C).fetch(some, &unseen()).await.unwrap();
-    assert_eq!(fixture::files(&out).unwrap(), ["config.json", "model.safetensors"]);
-    assert!((3_000_600..3_100_000).contains(&fetched.fetched_bytes), "{fetched:?}");
+    assert_eq!(
+        fixture::files(&out).unwrap(),
+        ["config.json", "model.safetensors"]
+    );
+    assert!(
+        (3_000_600..3_100_000).contains(&fetched.fetched_bytes),
+        "{fetched:?}"
+    );
     let view = &net.node(C).library().list().unwrap()[0];
     assert!(!view.complete, "{view:?}");
     // The rest later: only the rest.
@@ -192,11 +261,19 @@ async fn repo_is_fetched_by_hash_by_alias_and_by_name() {
     let folder = varied_in(&net, "model");
     let (published, _) = publish(net.node(A), &folder, "model").await;
     let by_hash = net.scratch().join("by-hash");
-    let fetched = fetch(net.node(C), &*format!("blake3/{}", published.manifest), Some(&by_hash)).await;
+    let fetched = fetch(
+        net.node(C),
+        &*format!("blake3/{}", published.manifest),
+        Some(&by_hash),
+    )
+    .await;
     assert_eq!((fetched.repo, fetched.manifest), (None, published.manifest));
     fixture::assert_same(&folder, &by_hash);
 
-    net.node(C).library().follow(published.repo.publisher, &"friend".parse().unwrap()).unwrap();
+    net.node(C)
+        .library()
+        .follow(published.repo.publisher, &"friend".parse().unwrap())
+        .unwrap();
     let by_alias = net.scratch().join("by-alias");
     let fetched = fetch(net.node(C), "friend/model", Some(&by_alias)).await;
     assert_eq!((fetched.repo, fetched.fetched_bytes), (Some(published.repo), 0));
@@ -223,18 +300,41 @@ async fn ticket_alone_is_enough() {
 async fn two_providers_share_the_work() {
     let mut net = Testnet::start(3).await.unwrap();
     let folder = net.scratch().join("model");
-    fixture::folder(&folder, 6, &[("one.bin", 64 << 20), ("two.bin", 48 << 20), ("three.bin", 48 << 20)]).unwrap();
+    fixture::folder(
+        &folder,
+        6,
+        &[
+            ("one.bin", 64 << 20),
+            ("two.bin", 48 << 20),
+            ("three.bin", 48 << 20),
+        ],
+    )
+    .unwrap();
     let (published, _) = publish(net.node(A), &folder, "model").await;
     fetch(net.node(C), &published.repo, None).await;
     let d = net.add().await.unwrap();
     let out = net.scratch().join("out");
     let fetched = fetch(net.node(d), &published.repo, Some(&out)).await;
     fixture::assert_same(&folder, &out);
-    let gave: BTreeSet<&str> = fetched.peers.iter().filter(|share| share.bytes > 0).map(|share| &*share.peer).collect();
+    let gave: BTreeSet<&str> = fetched
+        .peers
+        .iter()
+        .filter(|share| share.bytes > 0)
+        .map(|share| &*share.peer)
+        .collect();
     let providers = [A, C].map(|index| net.node(index).library().peer_id().to_string());
-    assert_eq!(gave, providers.iter().map(String::as_str).collect(), "{:?}", fetched.peers);
+    assert_eq!(
+        gave,
+        providers.iter().map(String::as_str).collect(),
+        "{:?}",
+        fetched.peers
+    );
     let sum: u64 = fetched.peers.iter().map(|share| share.bytes).sum();
-    assert!(sum < published.bytes * 11 / 10, "{sum} bytes came for {}", published.bytes);
+    assert!(
+        sum < published.bytes * 11 / 10,
+        "{sum} bytes came for {}",
+        published.bytes
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -269,19 +369,39 @@ async fn thousands_of_small_files_arrive_whole() {
 async fn what_is_no_content_is_left_out_and_said() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("model");
-    let droppings = [".git/config", ".cache/x/y", "sub/__pycache__/a.pyc", "notes.md~", ".notes.md.swp"];
+    let droppings = [
+        ".git/config",
+        ".cache/x/y",
+        "sub/__pycache__/a.pyc",
+        "notes.md~",
+        ".notes.md.swp",
+    ];
     fixture::folder(&model, 1, &[("notes.md", 100), ("sub/weights.bin", 40_000)]).unwrap();
     fixture::folder(&model, 2, &droppings.map(|name| (name, 10))).unwrap();
     fixture::file(&folder.path().join("secret"), 3, "secret", 10).unwrap();
     std::os::unix::fs::symlink(folder.path().join("secret"), model.join("outside")).unwrap();
     std::os::unix::fs::symlink("notes.md", model.join("inside.md")).unwrap();
     let library = Library::open(&folder.path().join("data")).await.unwrap();
-    let published = library.publish(request(&model, "model"), &unseen()).await.unwrap();
+    let published = library
+        .publish(request(&model, "model"), &unseen())
+        .await
+        .unwrap();
     let shown = library.show(&RepoRef::Id(published.repo)).await.unwrap();
     let paths: Vec<&str> = shown.entries.iter().map(|entry| &*entry.path).collect();
     assert_eq!(paths, ["inside.md", "notes.md", "sub/weights.bin"]);
-    for name in [".git", ".cache", "__pycache__", "notes.md~", ".notes.md.swp", "outside"] {
-        assert!(published.left_out.iter().any(|line| line.contains(name)), "{name} is not in {:?}", published.left_out);
+    for name in [
+        ".git",
+        ".cache",
+        "__pycache__",
+        "notes.md~",
+        ".notes.md.swp",
+        "outside",
+    ] {
+        assert!(
+            published.left_out.iter().any(|line| line.contains(name)),
+            "{name} is not in {:?}",
+            published.left_out
+        );
     }
 }
 
@@ -295,8 +415,16 @@ async fn what_cannot_be_published_is_refused_by_name_and_leaves_nothing() {
     fixture::folder(&reserved, 1, &[("fine.txt", 1), ("sub/CON.txt", 1)]).unwrap();
     let twins = folder.path().join("twins");
     fixture::folder(&twins, 1, &[("README.md", 1), ("readme.md", 2)]).unwrap();
-    for (path, named) in [(&empty, "empty"), (&reserved, "CON.txt"), (&twins, "twins"), (&folder.path().join("absent"), "absent")] {
-        let refused = library.publish(request(path, "name"), &unseen()).await.unwrap_err();
+    for (path, named) in [
+        (&empty, "empty"),
+        (&reserved, "CON.txt"),
+        (&twins, "twins"),
+        (&folder.path().join("absent"), "absent"),
+    ] {
+        let refused = library
+            .publish(request(path, "name"), &unseen())
+            .await
+            .unwrap_err();
         assert!(refused.to_string().contains(named), "{refused}");
     }
     assert_eq!(library.list().unwrap(), []);
@@ -307,9 +435,16 @@ async fn nothing_to_fetch_ends_with_a_reason_and_hands_out_nothing() {
     let net = Testnet::start(2).await.unwrap();
     let publisher = net.node(A).library().publisher();
     let out = net.scratch().join("out");
-    let unknown = try_fetch(net.node(A), &*format!("{publisher}/unheard-of"), Some(&out)).await.unwrap_err();
-    assert!(unknown.to_string().contains("unheard-of") || format!("{unknown:?}").contains("unheard-of"), "{unknown}");
-    let unmet = try_fetch(net.node(A), "nobody/model", Some(&out)).await.unwrap_err();
+    let unknown = try_fetch(net.node(A), &*format!("{publisher}/unheard-of"), Some(&out))
+        .await
+        .unwrap_err();
+    assert!(
+        unknown.to_string().contains("unheard-of") || format!("{unknown:?}").contains("unheard-of"),
+        "{unknown}"
+    );
+    let unmet = try_fetch(net.node(A), "nobody/model", Some(&out))
+        .await
+        .unwrap_err();
     assert!(unmet.to_string().contains("nobody"), "{unmet}");
     assert!(!out.exists());
 }
@@ -321,10 +456,18 @@ async fn kinds_and_other_names_of_one_content_live_side_by_side() {
     fixture::toy_model(&model, 1).unwrap();
     let library = Library::open(&folder.path().join("data")).await.unwrap();
     let one = library.publish(request(&model, "one"), &unseen()).await.unwrap();
-    let dataset = PublishRequest { kind: protocol::Kind::Dataset, ..request(&model, "two") };
+    let dataset = PublishRequest {
+        kind: protocol::Kind::Dataset,
+        ..request(&model, "two")
+    };
     let two = library.publish(dataset, &unseen()).await.unwrap();
     assert_eq!((one.manifest, two.kind), (two.manifest, protocol::Kind::Dataset));
-    let mut names: Vec<String> = library.list().unwrap().iter().map(|view| view.repo.as_ref().unwrap().name.to_string()).collect();
+    let mut names: Vec<String> = library
+        .list()
+        .unwrap()
+        .iter()
+        .map(|view| view.repo.as_ref().unwrap().name.to_string())
+        .collect();
     names.sort();
     assert_eq!(names, ["one", "two"]);
 }

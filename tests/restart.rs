@@ -60,12 +60,17 @@ fn time(command: impl FnOnce()) -> Duration {
 fn list_at_once(shoal: &Shoal) -> Vec<Value> {
     let begun = Instant::now();
     let list = shoal.json(&["ls"]);
-    assert!(begun.elapsed() < START, "the start after a kill took {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < START,
+        "the start after a kill took {:?}",
+        begun.elapsed()
+    );
     list.as_array().unwrap().clone()
 }
 
 fn is_complete(list: &[Value], repo: &str) -> bool {
-    list.iter().any(|view| view["repo"] == repo && view["complete"] == true)
+    list.iter()
+        .any(|view| view["repo"] == repo && view["complete"] == true)
 }
 
 fn assert_verifies_whole(shoal: &Shoal, repo: &str) {
@@ -75,7 +80,13 @@ fn assert_verifies_whole(shoal: &Shoal, repo: &str) {
 
 fn model(folder: &Path, seed: u64) -> PathBuf {
     let model = folder.join(format!("model-{seed}"));
-    let files = [("large.bin", 9 << 20), ("two.bin", 2_500_000), ("shard.bin", 400_000), ("row.bin", 9_000), ("config.json", 200)];
+    let files = [
+        ("large.bin", 9 << 20),
+        ("two.bin", 2_500_000),
+        ("shard.bin", 400_000),
+        ("row.bin", 9_000),
+        ("config.json", 200),
+    ];
     fixture::folder(&model, seed, &files).unwrap();
     model
 }
@@ -90,25 +101,41 @@ fn killed_publish_loses_nothing_that_was_acknowledged() {
     let mut acknowledged = vec![field(&shoal.publish(&first, &[]), "repo").to_owned()];
     for round in 0..PUBLISHES {
         let model = model(folder.path(), round);
-        let copy = if round % 2 == 0 { &["publish", text(&model), "--copy"][..] } else { &["publish", text(&model)] };
+        let copy = if round % 2 == 0 {
+            &["publish", text(&model), "--copy"][..]
+        } else {
+            &["publish", text(&model)]
+        };
         let printed = killed(&shoal, copy, &mut random, longest);
         let list = list_at_once(&shoal);
         if let Some(printed) = &printed {
             acknowledged.push(field(printed, "repo").to_owned());
         }
         for repo in &acknowledged {
-            assert!(is_complete(&list, repo), "round {round}: {repo} is lost: {list:?}");
+            assert!(
+                is_complete(&list, repo),
+                "round {round}: {repo} is lost: {list:?}"
+            );
         }
         // What is listed as complete is, acknowledged or not; and the same publish goes through now.
-        let last = list.iter().filter(|view| view["complete"] == true).map(|view| field(view, "manifest"));
-        let newest = last.filter(|manifest| *manifest == fixture::manifest(&model).unwrap().hash().to_string());
+        let last = list
+            .iter()
+            .filter(|view| view["complete"] == true)
+            .map(|view| field(view, "manifest"));
+        let newest =
+            last.filter(|manifest| *manifest == fixture::manifest(&model).unwrap().hash().to_string());
         newest.for_each(|manifest| assert_verifies_whole(&shoal, &format!("blake3/{manifest}")));
         let published = shoal.json(copy);
-        assert_eq!(field(&published, "manifest"), fixture::manifest(&model).unwrap().hash().to_string());
+        assert_eq!(
+            field(&published, "manifest"),
+            fixture::manifest(&model).unwrap().hash().to_string()
+        );
         acknowledged.push(field(&published, "repo").to_owned());
     }
     acknowledged.dedup();
-    acknowledged.iter().for_each(|repo| assert_verifies_whole(&shoal, repo));
+    acknowledged
+        .iter()
+        .for_each(|repo| assert_verifies_whole(&shoal, repo));
 }
 
 /// Verified bytes that a killed fetch left on the disk: groups of 16 KiB, in their place, that are right.
@@ -122,8 +149,13 @@ fn right_bytes_on_disk(data: &Path, model: &Path) -> u64 {
             name == hash || name == format!("{hash}.part")
         }) {
             let kept = fs::read(kept).unwrap();
-            let groups = whole.chunks(GROUP_LEN as usize).zip(kept.chunks(GROUP_LEN as usize));
-            right += groups.filter(|(right, kept)| right == kept).map(|(right, _)| right.len() as u64).sum::<u64>();
+            let groups = whole
+                .chunks(GROUP_LEN as usize)
+                .zip(kept.chunks(GROUP_LEN as usize));
+            right += groups
+                .filter(|(right, kept)| right == kept)
+                .map(|(right, _)| right.len() as u64)
+                .sum::<u64>();
         }
     }
     right
@@ -132,14 +164,24 @@ fn right_bytes_on_disk(data: &Path, model: &Path) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_fetch_goes_on_where_it_was() {
     let mut random = random();
-    let net = Testnet::start(1).await.unwrap();
+    // Two, so that a publish is heard at once.
+    let net = Testnet::start(2).await.unwrap();
     let shoal = Shoal::new();
     let kept = model(&net.scratch(), 1);
     let kept = tokio::task::block_in_place(|| field(&shoal.publish(&kept, &["--copy"]), "repo").to_owned());
     let mut longest = None;
     for round in 0..=FETCHES {
         let model = net.scratch().join(format!("fetched-{round}"));
-        fixture::folder(&model, round, &[("large.bin", 48 << 20), ("shard.bin", 500_000), ("config.json", 100)]).unwrap();
+        fixture::folder(
+            &model,
+            round,
+            &[
+                ("large.bin", 48 << 20),
+                ("shard.bin", 500_000),
+                ("config.json", 100),
+            ],
+        )
+        .unwrap();
         let (published, ticket) = publish(net.node(0), &model, &format!("fetched-{round}")).await;
         let ticket = ticket.to_string();
         let args = ["fetch", &*ticket];
@@ -151,13 +193,25 @@ async fn killed_fetch_goes_on_where_it_was() {
             let printed = killed(&shoal, &args, &mut random, longest);
             let list = list_at_once(&shoal);
             let name = published.repo.to_string();
-            assert!(printed.is_none() || is_complete(&list, &name), "round {round}: {name} is lost: {list:?}");
-            assert!(is_complete(&list, &kept), "round {round}: {kept} is lost: {list:?}");
+            assert!(
+                printed.is_none() || is_complete(&list, &name),
+                "round {round}: {name} is lost: {list:?}"
+            );
+            assert!(
+                is_complete(&list, &kept),
+                "round {round}: {kept} is lost: {list:?}"
+            );
             let had = right_bytes_on_disk(shoal.data(), &model);
             let rest = shoal.json(&args);
             let again = rest["fetched_bytes"].as_u64().unwrap();
-            eprintln!("round {round}: {had} of {} bytes were there, {again} were fetched", published.bytes);
-            assert!(again <= published.bytes.saturating_sub(had) + AGAIN_MAX, "round {round}: {again} bytes, {had} were there");
+            eprintln!(
+                "round {round}: {had} of {} bytes were there, {again} were fetched",
+                published.bytes
+            );
+            assert!(
+                again <= published.bytes.saturating_sub(had) + AGAIN_MAX,
+                "round {round}: {again} bytes, {had} were there"
+            );
             assert_verifies_whole(&shoal, &format!("blake3/{}", published.manifest));
         });
         fs::remove_dir_all(&model).unwrap();
@@ -187,10 +241,18 @@ fn killed_forget_takes_nothing_else_with_it() {
         };
         let printed = killed(&shoal, &args, &mut random, longest);
         let list = list_at_once(&shoal);
-        assert!(is_complete(&list, &kept), "round {round}: {kept} is lost: {list:?}");
+        assert!(
+            is_complete(&list, &kept),
+            "round {round}: {kept} is lost: {list:?}"
+        );
         assert_verifies_whole(&shoal, &kept);
-        let still = list.iter().any(|view| view["manifest"] == published["manifest"] && view["complete"] == true);
-        assert!(printed.is_none() || !still, "round {round}: {content} was forgotten and is still there: {list:?}");
+        let still = list
+            .iter()
+            .any(|view| view["manifest"] == published["manifest"] && view["complete"] == true);
+        assert!(
+            printed.is_none() || !still,
+            "round {round}: {content} was forgotten and is still there: {list:?}"
+        );
         if still {
             assert_verifies_whole(&shoal, &content);
             shoal.json(&args);
@@ -198,7 +260,10 @@ fn killed_forget_takes_nothing_else_with_it() {
         // Nothing is left behind for ever: the next collection finds what the killed one did not.
         shoal.json(&["collect"]);
         let other = Hash::of(&fixture::bytes(round + 10, "other.bin", 3 << 20)).to_string();
-        let left = files(&shoal.data().join("files")).into_iter().filter(|path| text(path).contains(&other)).count();
+        let left = files(&shoal.data().join("files"))
+            .into_iter()
+            .filter(|path| text(path).contains(&other))
+            .count();
         assert_eq!(left, 0, "round {round}: bytes of what was forgotten are left");
     }
     assert_verifies_whole(&shoal, &kept);
@@ -234,7 +299,9 @@ fn killed_node_is_up_again_within_five_seconds_with_all_it_had() {
         let again = shoal.up();
         assert!(begun.elapsed() < START, "it took {:?}", begun.elapsed());
         let list = list_at_once(&shoal);
-        repos.iter().for_each(|repo| assert!(is_complete(&list, repo), "{repo} is lost: {list:?}"));
+        repos
+            .iter()
+            .for_each(|repo| assert!(is_complete(&list, repo), "{repo} is lost: {list:?}"));
         drop(again);
     }
     repos.iter().for_each(|repo| assert_verifies_whole(&shoal, repo));

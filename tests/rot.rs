@@ -19,16 +19,23 @@ const C: usize = 2;
 /// Wants them, and knows only what its ticket says.
 const D: usize = 3;
 
-const FILES: [(&str, u64); 4] =
-    [("large.bin", 6 * SHARD_LEN + 99), ("shard.bin", 700_000), ("row.bin", 10_000), ("config.json", 300)];
+const FILES: [(&str, u64); 4] = [
+    ("large.bin", 6 * SHARD_LEN + 99),
+    ("shard.bin", 700_000),
+    ("row.bin", 10_000),
+    ("config.json", 300),
+];
 
 /// A publishes, by reference or a copy, and C has fetched it.
 async fn two_with_the_same(copy: bool) -> (Testnet, PathBuf, Published) {
     let net = Testnet::start(4).await.unwrap();
     let folder = net.scratch().join("model");
     fixture::folder(&folder, 1, &FILES).unwrap();
-    let (published, _) =
-        if copy { publish_copy(net.node(A), &folder, "model").await } else { publish(net.node(A), &folder, "model").await };
+    let (published, _) = if copy {
+        publish_copy(net.node(A), &folder, "model").await
+    } else {
+        publish(net.node(A), &folder, "model").await
+    };
     let whole = net.scratch().join("whole");
     fetch(net.node(C), &published.repo, Some(&whole)).await;
     fixture::assert_same(&folder, &whole);
@@ -42,7 +49,9 @@ fn hash_of(name: &str, len: u64) -> Hash {
 /// Where a node keeps a file of its own.
 fn kept(data: &Path, name: &str, len: u64) -> PathBuf {
     let hash = hash_of(name, len).to_string();
-    let found = files(&data.join("files")).into_iter().find(|path| path.file_name().is_some_and(|name| *name == *hash));
+    let found = files(&data.join("files"))
+        .into_iter()
+        .find(|path| path.file_name().is_some_and(|name| *name == *hash));
     found.unwrap_or_else(|| panic!("{name} is kept in a file of its own"))
 }
 
@@ -76,7 +85,11 @@ async fn is_noticed_and_not_served(net: &mut Testnet, manifest: Hash) {
     let content = RepoRef::Content(manifest);
     // Whatever of it came is right: all that may be is that something is missing.
     if let Ok(report) = net.node(D).library().verify(&content, &unseen()).await {
-        let wrong: Vec<_> = report.bad.iter().filter(|bad| bad.reason != Reason::Missing).collect();
+        let wrong: Vec<_> = report
+            .bad
+            .iter()
+            .filter(|bad| bad.reason != Reason::Missing)
+            .collect();
         assert!(wrong.is_empty(), "wrong bytes arrived: {wrong:?}");
     }
 }
@@ -92,7 +105,11 @@ fn changed((name, offset): (&str, u64)) -> (String, Reason, Option<u64>) {
 /// What a verification finds: path, reason, offset.
 async fn found(node: &Node, published: &Published) -> Vec<(String, Reason, Option<u64>)> {
     let report = verify(node.library(), &published.repo).await;
-    report.bad.into_iter().map(|bad| (bad.path, bad.reason, bad.offset)).collect()
+    report
+        .bad
+        .into_iter()
+        .map(|bad| (bad.path, bad.reason, bad.offset))
+        .collect()
 }
 
 /// Has what is bad fetched again from who has it, and sees that no more than `most` bytes came for it.
@@ -102,7 +119,11 @@ async fn mends(net: &mut Testnet, published: &Published, most: u64) {
     assert_verifies(net.node(A).library(), &published.repo).await;
     let status = net.node(A).status().await.unwrap();
     // A published all of it: whatever came, came for this; by itself or because it was asked to.
-    assert!((1..=most).contains(&status.down_bytes), "{} bytes came, {most} at most", status.down_bytes);
+    assert!(
+        (1..=most).contains(&status.down_bytes),
+        "{} bytes came, {most} at most",
+        status.down_bytes
+    );
     assert_eq!(status.damaged, Vec::<String>::new());
 }
 
@@ -121,7 +142,11 @@ async fn every_flipped_byte_is_named_by_verify_and_mended_by_range() {
     rot(&kept(&data, "large.bin", FILES[0].1), 4 * SHARD_LEN + 17);
     rot(&kept(&data, "large.bin", FILES[0].1), 6 * SHARD_LEN);
     rot(&kept(&data, "shard.bin", FILES[1].1), 1);
-    let wanted = [("large.bin", 4 * SHARD_LEN), ("large.bin", 6 * SHARD_LEN), ("shard.bin", 0)];
+    let wanted = [
+        ("large.bin", 4 * SHARD_LEN),
+        ("large.bin", 6 * SHARD_LEN),
+        ("shard.bin", 0),
+    ];
     assert_eq!(found(net.node(A), &published).await, wanted.map(changed));
     assert_eq!(net.node(A).status().await.unwrap().damaged.len(), 2);
     mends(&mut net, &published, 2 * SHARD_LEN + 900_000).await;
@@ -131,9 +156,18 @@ async fn every_flipped_byte_is_named_by_verify_and_mended_by_range() {
 async fn damage_that_was_found_is_mended_without_being_asked() {
     let (net, _, published) = two_with_the_same(true).await;
     rot(&kept(&net.data(A), "large.bin", FILES[0].1), 2 * SHARD_LEN);
-    assert_eq!(found(net.node(A), &published).await, [changed(("large.bin", 2 * SHARD_LEN))]);
+    assert_eq!(
+        found(net.node(A), &published).await,
+        [changed(("large.bin", 2 * SHARD_LEN))]
+    );
     net.until("the node to mend itself", async || {
-        net.node(A).status().await.unwrap().damaged.is_empty().then_some(())
+        net.node(A)
+            .status()
+            .await
+            .unwrap()
+            .damaged
+            .is_empty()
+            .then_some(())
     })
     .await
     .unwrap();
@@ -148,7 +182,9 @@ async fn flipped_byte_in_the_blob_database_is_never_given_out() {
     let database = net.data(A).join("store/blobs.db");
     let bytes = fs::read(&database).unwrap();
     let wanted = &row[5_000..5_064];
-    let places: Vec<usize> = (0..bytes.len() - 64).filter(|at| bytes[*at] == wanted[0] && &bytes[*at..at + 64] == wanted).collect();
+    let places: Vec<usize> = (0..bytes.len() - 64)
+        .filter(|at| bytes[*at] == wanted[0] && &bytes[*at..at + 64] == wanted)
+        .collect();
     assert!(!places.is_empty(), "the row lies in the database as it is");
     for at in places {
         fixture::flip(&database, at as u64).unwrap();
@@ -165,7 +201,10 @@ async fn file_published_by_reference_and_edited_is_noticed_and_fetched_again() {
     let large = folder.join("large.bin");
     fixture::flip(&large, 2 * SHARD_LEN + 5).unwrap();
     is_noticed_and_not_served(&mut net, published.manifest).await;
-    assert_eq!(found(net.node(A), &published).await, [changed(("large.bin", 2 * SHARD_LEN))]);
+    assert_eq!(
+        found(net.node(A), &published).await,
+        [changed(("large.bin", 2 * SHARD_LEN))]
+    );
     mends(&mut net, &published, FILES[0].1 + 100_000).await;
     // The user's file is the user's: it is as the user left it.
     let edited = fs::read(&large).unwrap();
@@ -179,29 +218,48 @@ async fn file_published_by_reference_and_rotten_under_the_same_time_is_never_ser
     rot(&folder.join("large.bin"), 3 * SHARD_LEN);
     rot(&folder.join("shard.bin"), 0);
     is_noticed_and_not_served(&mut net, published.manifest).await;
-    assert_eq!(found(net.node(A), &published).await, [("large.bin", 3 * SHARD_LEN), ("shard.bin", 0)].map(changed));
+    assert_eq!(
+        found(net.node(A), &published).await,
+        [("large.bin", 3 * SHARD_LEN), ("shard.bin", 0)].map(changed)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn file_published_by_reference_and_truncated_or_deleted_is_noticed_and_fetched_again() {
     let (mut net, folder, published) = two_with_the_same(false).await;
-    fs::File::options().write(true).open(folder.join("large.bin")).unwrap().set_len(3 * SHARD_LEN).unwrap();
+    fs::File::options()
+        .write(true)
+        .open(folder.join("large.bin"))
+        .unwrap()
+        .set_len(3 * SHARD_LEN)
+        .unwrap();
     fs::remove_file(folder.join("shard.bin")).unwrap();
     is_noticed_and_not_served(&mut net, published.manifest).await;
     let bad = found(net.node(A), &published).await;
-    assert!(bad.contains(&("large.bin".to_owned(), Reason::WrongSize, None)), "{bad:?}");
-    assert!(bad.contains(&("shard.bin".to_owned(), Reason::Missing, None)), "{bad:?}");
+    assert!(
+        bad.contains(&("large.bin".to_owned(), Reason::WrongSize, None)),
+        "{bad:?}"
+    );
+    assert!(
+        bad.contains(&("shard.bin".to_owned(), Reason::Missing, None)),
+        "{bad:?}"
+    );
     mends(&mut net, &published, FILES[0].1 + 900_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spoiled_outboard_gives_no_wrong_byte_and_is_mended() {
-    let (mut net, _, published) = two_with_the_same(true).await;
+    let (mut net, folder, published) = two_with_the_same(true).await;
     let outboard = kept(&net.data(A), "large.bin", FILES[0].1).with_extension("outboard");
     rot(&outboard, 64);
     is_noticed_and_not_served(&mut net, published.manifest).await;
-    assert!(!found(net.node(A), &published).await.is_empty());
     mends(&mut net, &published, FILES[0].1 + 100_000).await;
+    // It is served again, whole, by itself.
+    net.stop(C).await;
+    let out = net.scratch().join("served-again");
+    let alone = Ticket::new(published.manifest, addresses(net.node(A)), None).unwrap();
+    fetch(net.node(D), &alone, Some(&out)).await;
+    fixture::assert_same(&folder, &out);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,7 +275,12 @@ async fn rotten_file_is_not_handed_out() {
     }
     for path in if out.exists() { files(&out) } else { Vec::new() } {
         let name = path.strip_prefix(&out).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), fs::read(folder.join(name)).unwrap(), "{} went out rotten", name.display());
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            fs::read(folder.join(name)).unwrap(),
+            "{} went out rotten",
+            name.display()
+        );
     }
     net.start_again(C).await.unwrap();
     fetch(net.node(A), &published.repo, Some(&out)).await;

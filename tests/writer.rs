@@ -22,7 +22,14 @@ const KEPT: u64 = 8;
 async fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["library", data, source, seed] => library(Path::new(data), Path::new(source), seed.parse().context("a seed")?).await,
+        ["library", data, source, seed] => {
+            library(
+                Path::new(data),
+                Path::new(source),
+                seed.parse().context("a seed")?,
+            )
+            .await
+        }
         ["sled", folder] => raw_sled(Path::new(folder)),
         _ => bail!("writer library DATA SOURCE SEED, or writer sled FOLDER"),
     }
@@ -36,9 +43,16 @@ async fn library(data: &Path, source: &Path, seed: u64) -> Result<()> {
         // A name of its own, and in every second round one that goes from release to release.
         let names = [format!("model-{round}"), "moving".to_owned()];
         for name in names.iter().take(if round % 2 == 0 { 2 } else { 1 }) {
-            let request = PublishRequest { copy: true, name: Some(name.parse()?), ..PublishRequest::new(&model) };
+            let request = PublishRequest {
+                copy: true,
+                name: Some(name.parse()?),
+                ..PublishRequest::new(&model)
+            };
             let published = library.publish(request, &Progress::default()).await?;
-            println!("published {} {} {}", published.repo, published.manifest, published.seq);
+            println!(
+                "published {} {} {}",
+                published.repo, published.manifest, published.seq
+            );
         }
         if let Some(old) = round.checked_sub(KEPT) {
             let repo = format!("{}/model-{old}", library.publisher());
@@ -53,9 +67,18 @@ async fn library(data: &Path, source: &Path, seed: u64) -> Result<()> {
 fn write_model(folder: &Path, seed: u64) -> Result<()> {
     let _ = fs::remove_dir_all(folder);
     fs::create_dir_all(folder)?;
-    for (name, len) in [("large.bin", 2_600_000), ("shard.bin", 200_000), ("row.bin", 9_000), ("config.json", 300)] {
+    for (name, len) in [
+        ("large.bin", 2_600_000),
+        ("shard.bin", 200_000),
+        ("row.bin", 9_000),
+        ("config.json", 300),
+    ] {
         let mut bytes = vec![0; len];
-        blake3::Hasher::new().update(&seed.to_le_bytes()).update(name.as_bytes()).finalize_xof().fill(&mut bytes);
+        blake3::Hasher::new()
+            .update(&seed.to_le_bytes())
+            .update(name.as_bytes())
+            .finalize_xof()
+            .fill(&mut bytes);
         fs::write(folder.join(name), bytes)?;
     }
     Ok(())

@@ -117,7 +117,7 @@ impl Drop for Meter {
 
 fn new_bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{bar:24} {wide_msg}").expect("the template is right");
+    let style = ProgressStyle::with_template("{bar:12} {wide_msg}").expect("the template is right");
     bar.set_style(style.progress_chars("=> "));
     bar
 }
@@ -163,7 +163,8 @@ fn verb(phase: Phase) -> &'static str {
     }
 }
 
-/// `fetching 12.0 MiB of 91.1 MiB, 3 of 12 files, 2 peers, 40.0 MiB/s, 2.0 s left`: what of it is known.
+/// `fetching 12.0 MiB of 91.1 MiB, 40.0 MiB/s, 2 s left, 2 peers, 3 of 12 files`: what of it is known,
+/// the most wanted first, for a narrow terminal cuts the end.
 pub(crate) fn describe(snapshot: &Snapshot, rate: Option<f64>) -> String {
     let Snapshot {
         phase,
@@ -186,18 +187,18 @@ pub(crate) fn describe(snapshot: &Snapshot, rate: Option<f64>) -> String {
     } else if bytes > 0 {
         add(format_args!(" {}", output::size(bytes)));
     }
-    if files_total > 1 {
-        add(format_args!(", {files} of {files_total} files"));
-    }
-    if peers > 0 {
-        add(format_args!(", {}", output::count(peers.into(), "peer")));
-    }
     if let Some(rate) = rate.filter(|rate| *rate >= 1.0) {
         add(format_args!(", {}/s", output::size(rate as u64)));
         let left = bytes_total.saturating_sub(bytes) as f64 / rate;
         if left > 0.5 {
             add(format_args!(", {} left", output::about(left)));
         }
+    }
+    if peers > 0 {
+        add(format_args!(", {}", output::count(peers.into(), "peer")));
+    }
+    if files_total > 1 {
+        add(format_args!(", {files} of {files_total} files"));
     }
     if let Some(note) = &snapshot.note {
         add(format_args!("; {}", output::printable(note)));
@@ -228,7 +229,7 @@ mod tests {
         let text = describe(&fetching(20 * MIB), Some(40.0 * MIB as f64));
         assert_eq!(
             text,
-            "fetching 20.0 MiB of 100.0 MiB, 1 of 3 files, 2 peers, 40.0 MiB/s, 2 s left"
+            "fetching 20.0 MiB of 100.0 MiB, 40.0 MiB/s, 2 s left, 2 peers, 1 of 3 files"
         );
         assert_eq!(describe(&Snapshot::default(), None), "starting");
         let note = Snapshot {

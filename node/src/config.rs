@@ -84,7 +84,9 @@ impl Config {
         let any = ["/ip4/0.0.0.0/udp/0/quic-v1", "/ip4/0.0.0.0/tcp/0"];
         Config {
             data: data.into(),
-            listen: any.map(|address| address.parse().expect("a fixed address")).to_vec(),
+            listen: any
+                .map(|address| address.parse().expect("a fixed address"))
+                .to_vec(),
             peers: Vec::new(),
             mdns: true,
             upnp: true,
@@ -97,7 +99,9 @@ impl Config {
     pub fn loopback(data: impl Into<PathBuf>) -> Config {
         let local = ["/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0"];
         Config {
-            listen: local.map(|address| address.parse().expect("a fixed address")).to_vec(),
+            listen: local
+                .map(|address| address.parse().expect("a fixed address"))
+                .to_vec(),
             mdns: false,
             upnp: false,
             dht: DhtRole::Server,
@@ -109,7 +113,10 @@ impl Config {
     pub fn load(data: &Path) -> Result<Config, ConfigError> {
         let path = data.join("config.toml");
         let mut config = Config::new(data);
-        let read = |source| ConfigError::Read { path: path.clone(), source };
+        let read = |source| ConfigError::Read {
+            path: path.clone(),
+            source,
+        };
         match path.metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(config),
             Ok(metadata) if metadata.len() > CONFIG_LEN_MAX => return Err(ConfigError::TooLong { path }),
@@ -117,7 +124,10 @@ impl Config {
             Err(error) => return Err(read(error)),
         }
         let text = std::fs::read_to_string(&path).map_err(read)?;
-        let malformed = |source| ConfigError::Malformed { path: path.clone(), source };
+        let malformed = |source| ConfigError::Malformed {
+            path: path.clone(),
+            source,
+        };
         let written: Written = toml::from_str(&text).map_err(malformed)?;
         config.listen = written.listen.unwrap_or(config.listen);
         config.peers = written.peers.unwrap_or(config.peers);

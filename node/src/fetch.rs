@@ -11,7 +11,10 @@ pub use handout::{HandOutError, HandedOut};
 use crate::{
     catalog::{ManifestRow, Provider},
     library::{LibraryError, now},
-    limits::*,
+    limits::{
+        FREE_FLOOR, MANY_BLOBS, MANY_LEN, PROVIDER_WAIT, REQUEST_LEN, SMALL_LEN, STALL, STRIKES_MAX,
+        WHOLE_LEN,
+    },
     node::Node,
     progress::{Phase, Progress},
     resolve::ResolveError,
@@ -20,23 +23,24 @@ use crate::{
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use libp2p::{Multiaddr, PeerId};
 use plan::{Action, Fault, FetchPlan};
-use protocol::{
-    FileEntry, Hash, Manifest, RepoId, RepoRef, SHARD_LEN, Ticket, limits::MANIFEST_LEN_MAX,
-};
+use protocol::{FileEntry, Hash, Manifest, RepoId, RepoRef, SHARD_LEN, Ticket, limits::MANIFEST_LEN_MAX};
 use providers::Providers;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     ops::Range,
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
-use tokio::{
-    sync::mpsc,
-    task::{AbortHandle, JoinSet},
-};
+use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, info, warn};
+
+/// How often what came is counted, for the plan and for the display.
+const COUNT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What to fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +67,12 @@ pub struct FetchRequest {
 impl FetchRequest {
     /// Asks for all files, into the store alone.
     pub fn new(what: FetchWhat) -> FetchRequest {
-        FetchRequest { what, to: None, include: Vec::new(), exclude: Vec::new() }
+        FetchRequest {
+            what,
+            to: None,
+            include: Vec::new(),
+            exclude: Vec::new(),
+        }
     }
 }
 
@@ -165,9 +174,12 @@ struct Got {
     blobs: HashSet<Hash>,
 }
 
-/// What a request reports.
-enum Told {
-    Progress { request: u64, peer: PeerId, bytes: u64 },
+/// A request under way, and the verified bytes it has brought.
+struct Under {
+    peer: PeerId,
+    handle: AbortHandle,
+    bytes: Arc<AtomicU64>,
+    counted: u64,
 }
 
 impl Node {
@@ -181,22 +193,49 @@ impl Node {
         let mut providers = Providers::start(self.clone(), hash, known);
         progress.phase(Phase::Finding, 0, 0);
         let manifest = self.fetch_manifest(hash, &mut providers).await?;
-        let files: Vec<FileEntry> = manifest.files().iter().filter(|file| patterns.wants(file)).cloned().collect();
+        let files: Vec<FileEntry> = manifest
+            .files()
+            .iter()
+            .filter(|file| patterns.wants(file))
+            .cloned()
+            .collect();
         if files.is_empty() {
             return Err(FetchError::NothingMatches { manifest: hash });
         }
-        let got = self.fetch_files(&manifest, &files, providers, progress).await?;
-        progress.phase(Phase::Storing, 0, 0);
-        let fetched_bytes = got.shares.values().sum();
-        let shares = got.shares.iter().map(|(peer, bytes)| PeerShare { peer: peer.to_string(), bytes: *bytes }).collect();
-        let sure = got.blobs.clone();
-        self.keep(&manifest, repo.clone(), got).await?;
         let bytes = files.iter().map(|file| file.size).sum();
         let count = files.len() as u64;
-        let handed_out = match &request.to {
-            Some(to) => handout::hand_out(self.library(), files, to, sure, progress).await?,
-            None => HandedOut::default(),
+        let mut shares = BTreeMap::new();
+        let mut known = providers;
+        let mut rotten = HashSet::new();
+        let handed_out = loop {
+            let got = self.fetch_files(&manifest, &files, known, progress).await?;
+            progress.phase(Phase::Storing, 0, 0);
+            for (peer, bytes) in &got.shares {
+                *shares.entry(*peer).or_default() += bytes;
+            }
+            let sure = got.blobs.clone();
+            self.keep(&manifest, repo.clone(), got).await?;
+            let Some(to) = &request.to else {
+                break HandedOut::default();
+            };
+            match handout::hand_out(self.library(), files.clone(), to, sure, progress).await {
+                Ok(handed_out) => break handed_out,
+                // What lay here turned out to be rotten: it was reported, so it is fetched again, and once is enough.
+                Err(HandOutError::Store(
+                    StoreError::Damaged { blob, .. } | StoreError::Changed { blob, .. },
+                )) if rotten.insert(blob) => {}
+                Err(error) => return Err(error.into()),
+            }
+            known = Providers::start(self.clone(), hash, shares.keys().copied().collect());
         };
+        let fetched_bytes = shares.values().sum();
+        let shares = shares
+            .into_iter()
+            .map(|(peer, bytes)| PeerShare {
+                peer: peer.to_string(),
+                bytes,
+            })
+            .collect();
         info!(manifest = %hash.short(), bytes, fetched_bytes, "fetched");
         Ok(Fetched {
             repo,
@@ -221,15 +260,29 @@ impl Node {
                 Ok((release.release().manifest, Some(repo), Vec::new()))
             }
             FetchWhat::Ticket(ticket) => {
-                let addresses: Vec<Multiaddr> = ticket.addresses().iter().filter_map(|address| address.parse().ok()).collect();
+                let addresses: Vec<Multiaddr> = ticket
+                    .addresses()
+                    .iter()
+                    .filter_map(|address| address.parse().ok())
+                    .collect();
                 let dialled = addresses.into_iter().map(|address| self.swarm().dial(address));
-                let peers: Vec<PeerId> = futures::future::join_all(dialled).await.into_iter().flatten().collect();
+                let peers: Vec<PeerId> = futures::future::join_all(dialled)
+                    .await
+                    .into_iter()
+                    .flatten()
+                    .collect();
                 // The ticket names the manifest; the name is only believed with a release that says so too.
                 let repo = match ticket.repo() {
-                    Some(repo) if !peers.is_empty() => self.resolve(repo, &peers).await.ok().map(|release| release.release().clone()),
+                    Some(repo) if !peers.is_empty() => self
+                        .resolve(repo, &peers)
+                        .await
+                        .ok()
+                        .map(|release| release.release().clone()),
                     _ => None,
                 };
-                let repo = repo.filter(|release| release.manifest == ticket.manifest()).map(|release| release.repo());
+                let repo = repo
+                    .filter(|release| release.manifest == ticket.manifest())
+                    .map(|release| release.repo());
                 Ok((ticket.manifest(), repo, peers))
             }
         }
@@ -244,16 +297,25 @@ impl Node {
         }
         let begun = Instant::now();
         let mut tried = HashMap::<PeerId, u32>::new();
-        while let Ok(Some(peer)) = tokio::time::timeout(PROVIDER_WAIT.saturating_sub(begun.elapsed()), providers.next()).await {
+        while let Ok(Some(peer)) =
+            tokio::time::timeout(PROVIDER_WAIT.saturating_sub(begun.elapsed()), providers.next()).await
+        {
             let tries = tried.entry(peer).or_default();
             *tries += 1;
             if *tries > STRIKES_MAX {
                 continue;
             }
-            let fetched = tokio::time::timeout(STALL * 3, transfer::blob(self.swarm(), peer, hash, MANIFEST_LEN_MAX as u64)).await;
+            let fetched = tokio::time::timeout(
+                STALL * 3,
+                transfer::blob(self.swarm(), peer, hash, MANIFEST_LEN_MAX as u64),
+            )
+            .await;
             match fetched {
                 Ok(Ok(bytes)) => {
-                    let manifest = Manifest::decode(&bytes).map_err(|source| FetchError::Manifest { manifest: hash, source })?;
+                    let manifest = Manifest::decode(&bytes).map_err(|source| FetchError::Manifest {
+                        manifest: hash,
+                        source,
+                    })?;
                     let _kept = self.library().store().put_manifest(&manifest).await?;
                     self.library().store().begin_job(hash).await?;
                     providers.again(peer);
@@ -271,7 +333,11 @@ impl Node {
                 Err(_) => debug!(%peer, "a provider was too slow with the manifest"),
             }
         }
-        Err(FetchError::NoProvider { manifest: hash, waited: begun.elapsed(), missing: 0 })
+        Err(FetchError::NoProvider {
+            manifest: hash,
+            waited: begun.elapsed(),
+            missing: 0,
+        })
     }
 
     /// Brings every blob of `files` that is not here.
@@ -304,7 +370,7 @@ impl Node {
             plan: FetchPlan::new(work.len()),
             work,
             tasks: JoinSet::new(),
-            handles: HashMap::new(),
+            under: HashMap::new(),
             progress,
             missing: total - have,
         };
@@ -327,7 +393,11 @@ impl Node {
         let free = crate::durable::free_space(folder).map_err(StoreError::io(folder))?;
         let need = bytes + bytes / 256 + FREE_FLOOR;
         if free < need {
-            return Err(StoreError::NoRoom { folder: folder.to_owned(), need, free });
+            return Err(StoreError::NoRoom {
+                folder: folder.to_owned(),
+                need,
+                free,
+            });
         }
         Ok(())
     }
@@ -346,14 +416,33 @@ impl Node {
             .shares
             .keys()
             .take(8)
-            .map(|peer| Provider { peer: peer.to_bytes(), addresses: Vec::new(), last_seen: now() })
+            .map(|peer| Provider {
+                peer: peer.to_bytes(),
+                addresses: Vec::new(),
+                last_seen: now(),
+            })
             .collect();
         let written = library.catalog().write(|batch| {
             let row = batch.manifest(hash)?;
             let mut names = row.as_ref().map(|row| row.names.clone()).unwrap_or_default();
-            names.extend(repo.iter().filter(|repo| !names.contains(repo)).cloned().collect::<Vec<_>>());
+            names.extend(
+                repo.iter()
+                    .filter(|repo| !names.contains(repo))
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            );
             let added = row.map_or_else(now, |row| row.added);
-            batch.put_manifest(hash, &ManifestRow { files, bytes, pinned: true, complete, added, names });
+            batch.put_manifest(
+                hash,
+                &ManifestRow {
+                    files,
+                    bytes,
+                    pinned: true,
+                    complete,
+                    added,
+                    names,
+                },
+            );
             for provider in &providers {
                 batch.add_provider(hash, provider.clone())?;
             }
@@ -371,7 +460,10 @@ impl Node {
 /// Opens the growing files, and cuts what is missing into work: small blobs first, then runs of shards.
 ///
 /// Also returns files an interrupted fetch left whole, and the bytes that are here already.
-fn begin(library: &crate::library::Library, missing: Vec<(Hash, u64)>) -> Result<(Vec<Work>, Vec<Fresh>, u64), StoreError> {
+fn begin(
+    library: &crate::library::Library,
+    missing: Vec<(Hash, u64)>,
+) -> Result<(Vec<Work>, Vec<Fresh>, u64), StoreError> {
     let store = library.store();
     let (mut work, mut left, mut have) = (Vec::new(), Vec::new(), 0);
     let (mut many, mut many_len) = (Vec::new(), 0);
@@ -436,8 +528,8 @@ struct Run<'a> {
     manifest: Hash,
     plan: FetchPlan<PeerId>,
     work: Vec<Work>,
-    tasks: JoinSet<(u64, PeerId, Outcome)>,
-    handles: HashMap<u64, AbortHandle>,
+    tasks: JoinSet<(u64, Outcome)>,
+    under: HashMap<u64, Under>,
     progress: &'a Progress,
     missing: u64,
 }
@@ -450,18 +542,22 @@ struct Outcome {
 
 impl Run<'_> {
     async fn all(&mut self, providers: &mut Providers, got: &mut Got) -> Result<(), FetchError> {
-        let (tell, mut told) = mpsc::channel(1_024);
         let mut alone: Option<Instant> = None;
         loop {
-            match self.decide(&tell) {
+            match self.decide() {
                 Action::Done => return Ok(()),
                 Action::FindProviders => {
                     let since = *alone.get_or_insert_with(Instant::now);
                     if since.elapsed() >= PROVIDER_WAIT {
                         let waited = since.elapsed();
-                        return Err(FetchError::NoProvider { manifest: self.manifest, waited, missing: self.missing });
+                        return Err(FetchError::NoProvider {
+                            manifest: self.manifest,
+                            waited,
+                            missing: self.missing,
+                        });
                     }
-                    self.progress.note(Some("no provider answers; looking for one".into()));
+                    self.progress
+                        .note(Some("no provider answers; looking for one".into()));
                 }
                 _ if alone.take().is_some() => self.progress.note(None),
                 _ => {}
@@ -469,16 +565,9 @@ impl Run<'_> {
             self.progress.peers(self.plan.busy());
             tokio::select! {
                 biased;
-                Some(Told::Progress { request, peer, bytes }) = told.recv() => {
-                    self.plan.progressed(request, Instant::now());
-                    self.progress.add(bytes, 0);
-                    self.missing = self.missing.saturating_sub(bytes);
-                    *got.shares.entry(peer).or_default() += bytes;
-                    self.node.received(bytes);
-                }
                 Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
-                    if let Ok((request, peer, outcome)) = ended {
-                        self.ended(request, peer, outcome, got).await?;
+                    if let Ok((request, outcome)) = ended {
+                        self.ended(request, outcome, got).await?;
                     }
                 }
                 Some(peer) = providers.next() => {
@@ -487,19 +576,35 @@ impl Run<'_> {
                         self.plan.forgive();
                     }
                 }
-                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                () = tokio::time::sleep(COUNT_PAUSE) => self.count(got),
+            }
+        }
+    }
+
+    /// Counts what every request has brought since it was last looked at.
+    fn count(&mut self, got: &mut Got) {
+        for (request, under) in &mut self.under {
+            let bytes = under.bytes.load(Ordering::Relaxed);
+            let new = bytes - under.counted;
+            if new > 0 {
+                under.counted = bytes;
+                self.plan.progressed(*request, Instant::now());
+                self.progress.add(new, 0);
+                self.missing = self.missing.saturating_sub(new);
+                *got.shares.entry(under.peer).or_default() += new;
+                self.node.received(new);
             }
         }
     }
 
     /// Carries out what the plan wants now; returns what it waits for.
-    fn decide(&mut self, tell: &mpsc::Sender<Told>) -> Action<PeerId> {
+    fn decide(&mut self) -> Action<PeerId> {
         loop {
             match self.plan.next(Instant::now()) {
-                Action::Ask { request, peer, work } => self.ask(request, peer, work, tell.clone()),
+                Action::Ask { request, peer, work } => self.ask(request, peer, work),
                 Action::Stop(request) => {
-                    if let Some(handle) = self.handles.remove(&request) {
-                        handle.abort();
+                    if let Some(under) = self.under.get(&request) {
+                        under.handle.abort();
                     }
                 }
                 other => return other,
@@ -507,10 +612,13 @@ impl Run<'_> {
         }
     }
 
-    fn ask(&mut self, request: u64, peer: PeerId, work: usize, tell: mpsc::Sender<Told>) {
+    fn ask(&mut self, request: u64, peer: PeerId, work: usize) {
         let (swarm, store) = (self.node.swarm().clone(), self.node.library().store().clone());
-        // A full queue only delays the display; the bytes themselves are kept.
-        let seen = move |bytes| drop(tell.try_send(Told::Progress { request, peer, bytes }));
+        let bytes = Arc::new(AtomicU64::new(0));
+        let counter = bytes.clone();
+        let seen = move |new| {
+            counter.fetch_add(new, Ordering::Relaxed);
+        };
         let handle = match &self.work[work] {
             Work::Shards(part, run) => {
                 let (part, run) = (part.clone(), run.clone());
@@ -520,7 +628,13 @@ impl Run<'_> {
                         Some(run) => transfer::shards(&swarm, peer, &part, run, &seen).await,
                         None => Ok(()),
                     };
-                    (request, peer, Outcome { whole: transfer::Whole::default(), result })
+                    (
+                        request,
+                        Outcome {
+                            whole: transfer::Whole::default(),
+                            result,
+                        },
+                    )
                 })
             }
             Work::Whole(blobs) => {
@@ -530,15 +644,26 @@ impl Run<'_> {
                         Ok(whole) => (whole, Ok(())),
                         Err((whole, error)) => (whole, Err(error)),
                     };
-                    (request, peer, Outcome { whole, result })
+                    (request, Outcome { whole, result })
                 })
             }
         };
-        self.handles.insert(request, handle);
+        self.under.insert(
+            request,
+            Under {
+                peer,
+                handle,
+                bytes,
+                counted: 0,
+            },
+        );
     }
 
-    async fn ended(&mut self, request: u64, peer: PeerId, outcome: Outcome, got: &mut Got) -> Result<(), FetchError> {
-        self.handles.remove(&request);
+    async fn ended(&mut self, request: u64, outcome: Outcome, got: &mut Got) -> Result<(), FetchError> {
+        self.count(got);
+        let Some(Under { peer, .. }) = self.under.remove(&request) else {
+            return Ok(());
+        };
         let Outcome { whole, result } = outcome;
         got.kept.append(whole.kept);
         for fresh in whole.fresh {
@@ -552,7 +677,9 @@ impl Run<'_> {
             Err(error) => {
                 self.drop_brought(&brought);
                 let Some(fault) = error.fault() else {
-                    let transfer::TransferError::Store(error) = error else { unreachable!("only the store is our fault") };
+                    let transfer::TransferError::Store(error) = error else {
+                        unreachable!("only the store is our fault")
+                    };
                     return Err(error.into());
                 };
                 if fault == Fault::Lied {
@@ -600,13 +727,24 @@ impl Patterns {
         let set = |patterns: &[String]| {
             let mut set = GlobSetBuilder::new();
             for pattern in patterns {
-                let bad = |source| FetchError::Pattern { pattern: pattern.clone(), source };
+                let bad = |source| FetchError::Pattern {
+                    pattern: pattern.clone(),
+                    source,
+                };
                 set.add(Glob::new(pattern).map_err(bad)?);
             }
-            set.build().map_err(|source| FetchError::Pattern { pattern: patterns.join(" "), source })
+            set.build().map_err(|source| FetchError::Pattern {
+                pattern: patterns.join(" "),
+                source,
+            })
         };
-        let include = (!request.include.is_empty()).then(|| set(&request.include)).transpose()?;
-        Ok(Patterns { include, exclude: set(&request.exclude)? })
+        let include = (!request.include.is_empty())
+            .then(|| set(&request.include))
+            .transpose()?;
+        Ok(Patterns {
+            include,
+            exclude: set(&request.exclude)?,
+        })
     }
 
     fn wants(&self, file: &FileEntry) -> bool {
@@ -614,7 +752,6 @@ impl Patterns {
         self.include.as_ref().is_none_or(|include| include.is_match(path)) && !self.exclude.is_match(path)
     }
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -29,7 +29,9 @@ pub(crate) async fn write<T: Serialize>(stream: &mut Stream, message: &T) -> Res
         stream.write_all(&bytes).await?;
         stream.close().await
     };
-    Ok(timeout(ANSWER_WAIT, sent).await.map_err(|_| FrameError::Timeout)??)
+    Ok(timeout(ANSWER_WAIT, sent)
+        .await
+        .map_err(|_| FrameError::Timeout)??)
 }
 
 /// Reads one message; its length is checked before anything is allocated.
@@ -41,6 +43,8 @@ pub(crate) async fn read<T: DeserializeOwned>(stream: &mut Stream) -> Result<T, 
         stream.read_exact(&mut body).await?;
         Ok::<_, FrameError>(body)
     };
-    let body = timeout(ANSWER_WAIT, body).await.map_err(|_| FrameError::Timeout)??;
+    let body = timeout(ANSWER_WAIT, body)
+        .await
+        .map_err(|_| FrameError::Timeout)??;
     Ok(wire::decode_body(&body)?)
 }

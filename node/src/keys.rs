@@ -182,9 +182,7 @@ fn parse(text: &[u8], wanted: KeyKind) -> Result<SigningKey, Wrong> {
     for (byte, pair) in secret.iter_mut().zip(digits.chunks_exact(2)) {
         let (Some(high), Some(low)) = (digit(pair[0]), digit(pair[1])) else {
             wipe(&mut secret);
-            return Err(Wrong::Text(
-                "it has a character that is no lower-case hex digit",
-            ));
+            return Err(Wrong::Text("it has a character that is no lower-case hex digit"));
         };
         *byte = high << 4 | low;
     }
@@ -204,9 +202,7 @@ fn digit(byte: u8) -> Option<u8> {
 /// Makes a key: written whole under another name with mode 0600, fsynced, then linked to its own name, which fails if that is taken.
 fn create(path: &Path, kind: KeyKind) -> io::Result<SigningKey> {
     let mut secret = [0; 32];
-    OsRng
-        .try_fill_bytes(&mut secret)
-        .map_err(io::Error::other)?;
+    OsRng.try_fill_bytes(&mut secret).map_err(io::Error::other)?;
     let unfinished = unfinished(path, rand::random())?;
     let written = write_new(&unfinished, kind, &secret)
         .and_then(|()| fs::hard_link(&unfinished, path))
@@ -224,9 +220,7 @@ fn write_new(path: &Path, kind: KeyKind, secret: &[u8; 32]) -> io::Result<()> {
     let mut text = String::with_capacity(KEY_FILE_LEN_MAX);
     let digits = |text: &mut String| -> fmt::Result {
         writeln!(text, "{HEADING}{kind}")?;
-        secret
-            .iter()
-            .try_for_each(|byte| write!(text, "{byte:02x}"))?;
+        secret.iter().try_for_each(|byte| write!(text, "{byte:02x}"))?;
         text.write_char('\n')
     };
     digits(&mut text).expect("writing to a string cannot fail");
@@ -353,10 +347,7 @@ mod tests {
             let error = load_or_create(&path, KeyKind::Node).expect_err("open to others");
             assert!(matches!(&error, KeyError::TooOpen { mode, .. } if *mode == open));
             let text = error.to_string();
-            assert!(
-                text.contains("chmod 600") && text.contains("node.key"),
-                "{text}"
-            );
+            assert!(text.contains("chmod 600") && text.contains("node.key"), "{text}");
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
         load_or_create(&path, KeyKind::Node).unwrap();
@@ -386,18 +377,9 @@ mod tests {
             (&format!("shoal key 1\nnode\n{}", &digits[1..]), "cut off"),
             (&format!("shoal key 1\nnode\n{digits}0\n"), "too long"),
             (&format!("shoal key 1\nnode\n{digits}\n\n"), "too long"),
-            (
-                &format!("shoal key 1\nnode\n{digits}\n{digits}"),
-                "too long",
-            ),
-            (
-                &format!("shoal key 1\nnode\n{}", digits.to_uppercase()),
-                "hex",
-            ),
-            (
-                &format!("shoal key 1\nnode\n{}", "\u{e9}".repeat(32)),
-                "hex",
-            ),
+            (&format!("shoal key 1\nnode\n{digits}\n{digits}"), "too long"),
+            (&format!("shoal key 1\nnode\n{}", digits.to_uppercase()), "hex"),
+            (&format!("shoal key 1\nnode\n{}", "\u{e9}".repeat(32)), "hex"),
             (&format!("shoal key 2\nnode\n{digits}\n"), "start"),
             (&format!("shoal key 1\nroot\n{digits}\n"), "kind"),
             (&format!("\u{feff}shoal key 1\nnode\n{digits}\n"), "start"),
@@ -429,11 +411,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for round in 0..20 {
             let path = folder.path().join(format!("{round}.key"));
-            let make = || {
-                load_or_create(&path, KeyKind::Publisher)
-                    .unwrap()
-                    .to_bytes()
-            };
+            let make = || load_or_create(&path, KeyKind::Publisher).unwrap().to_bytes();
             let (one, two) = thread::scope(|scope| {
                 let one = scope.spawn(make);
                 let two = scope.spawn(make);

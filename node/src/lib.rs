@@ -6,15 +6,15 @@
 pub mod catalog;
 pub mod config;
 pub mod durable;
+pub mod fetch;
+mod frame;
 pub mod http;
 pub mod keys;
+pub mod library;
 pub mod limits;
 pub mod names;
 pub mod node;
 pub mod progress;
-pub mod fetch;
-mod frame;
-pub mod library;
 pub mod publish;
 pub mod resolve;
 mod serve;

@@ -14,6 +14,7 @@ use libp2p::PeerId;
 use protocol::{Alias, Hash, Kind, Manifest, Publisher, RepoId, RepoRef, SignedRelease, Upstream};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::{BTreeMap, HashSet},
     fs::{self, File},
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
@@ -197,7 +198,9 @@ impl Library {
         let folder = data.to_owned();
         let opened = tokio::task::spawn_blocking(move || Opened::open(&folder)).await;
         let opened = opened.map_err(|_| LibraryError::Store(StoreError::Closed))??;
-        let store = Store::open(&opened.data, opened.catalog.clone()).await.map_err(LibraryError::from)?;
+        let store = Store::open(&opened.data, opened.catalog.clone())
+            .await
+            .map_err(LibraryError::from)?;
         let library = Library(Arc::new(Inner {
             data: opened.data,
             store,
@@ -214,6 +217,8 @@ impl Library {
             if opened.state != OpenState::Missing || rebuilt != Rebuilt::default() {
                 info!(state = ?opened.state, ?rebuilt, "the catalog was rebuilt from the store");
             }
+        } else {
+            library.adopt_pins(&mut BTreeMap::new()).await?;
         }
         Ok(library)
     }
@@ -224,7 +229,11 @@ impl Library {
         if let Err(error) = self.0.catalog.seal() {
             warn!(%error, "closing the catalog");
         }
-        self.0.lock.lock().expect("nothing panics while it holds this").take();
+        self.0
+            .lock
+            .lock()
+            .expect("nothing panics while it holds this")
+            .take();
     }
 
     /// The data folder.
@@ -264,7 +273,13 @@ impl Library {
 
     /// Re-makes the reserve file when there is room again, or gives it up. Call it now and then.
     pub(crate) fn tend_reserve(&self) {
-        if let Err(error) = self.0.reserve.lock().expect("nothing panics while it holds this").tend() {
+        if let Err(error) = self
+            .0
+            .reserve
+            .lock()
+            .expect("nothing panics while it holds this")
+            .tend()
+        {
             warn!(%error, "the reserve file");
         }
     }
@@ -291,15 +306,52 @@ impl Library {
             RepoRef::Aliased { alias, name } => {
                 let publisher = self.0.following.by_alias(alias);
                 let publisher = publisher.ok_or_else(|| LibraryError::UnknownAlias(alias.clone()))?;
-                Some(RepoId { publisher, name: name.clone() })
+                Some(RepoId {
+                    publisher,
+                    name: name.clone(),
+                })
             }
             RepoRef::Content(_) => None,
         })
     }
 
+    /// Lists every pinned manifest that the catalog does not: after a rebuild all, after a crash perhaps one.
+    async fn adopt_pins(&self, names: &mut BTreeMap<Hash, Vec<RepoId>>) -> Result<u64, LibraryError> {
+        let mut adopted = 0;
+        for hash in self.0.store.pinned().await? {
+            if self.0.catalog.manifest(hash)?.is_some() {
+                continue;
+            }
+            let manifest = match self.0.store.manifest(hash).await {
+                Ok(manifest) => manifest,
+                Err(error) => {
+                    warn!(manifest = %hash.short(), %error, "a pinned manifest does not read");
+                    continue;
+                }
+            };
+            let complete = self.missing(&manifest).await?.is_empty();
+            let row = ManifestRow {
+                files: manifest.files().len() as u32,
+                bytes: manifest.total_len(),
+                pinned: true,
+                complete,
+                added: now(),
+                names: names.remove(&hash).unwrap_or_default(),
+            };
+            self.0.catalog.write_soon(|batch| {
+                batch.put_manifest(hash, &row);
+                Ok(())
+            })?;
+            adopted += 1;
+        }
+        Ok(adopted)
+    }
+
     /// Returns the newest release we hold of what a reference names.
     pub fn release_of(&self, what: &RepoRef) -> Result<Option<SignedRelease>, LibraryError> {
-        let Some(repo) = self.repo_of(what)? else { return Ok(None) };
+        let Some(repo) = self.repo_of(what)? else {
+            return Ok(None);
+        };
         Ok(self.0.names.get(&repo)?)
     }
 
@@ -308,7 +360,9 @@ impl Library {
         if let RepoRef::Content(hash) = what {
             return Ok(*hash);
         }
-        let release = self.release_of(what)?.ok_or_else(|| LibraryError::Unknown(what.clone()))?;
+        let release = self
+            .release_of(what)?
+            .ok_or_else(|| LibraryError::Unknown(what.clone()))?;
         Ok(release.release().manifest)
     }
 
@@ -339,12 +393,21 @@ impl Library {
         Ok(views)
     }
 
-    fn view(&self, named: Option<(RepoId, RepoRow)>, hash: Option<Hash>, row: Option<ManifestRow>) -> RepoView {
+    fn view(
+        &self,
+        named: Option<(RepoId, RepoRow)>,
+        hash: Option<Hash>,
+        row: Option<ManifestRow>,
+    ) -> RepoView {
         let (repo, repo_row) = named.unzip();
         RepoView {
-            alias: repo.as_ref().and_then(|repo| self.0.following.alias_of(repo.publisher)),
+            alias: repo
+                .as_ref()
+                .and_then(|repo| self.0.following.alias_of(repo.publisher)),
             kind: repo_row.as_ref().map(|row| row.kind),
-            manifest: hash.or(repo_row.as_ref().map(|row| row.manifest)).unwrap_or(Hash::EMPTY),
+            manifest: hash
+                .or(repo_row.as_ref().map(|row| row.manifest))
+                .unwrap_or(Hash::EMPTY),
             seq: repo_row.as_ref().map(|row| row.seq),
             files: row.as_ref().map_or(0, |row| u64::from(row.files)),
             bytes: row.as_ref().map_or(0, |row| row.bytes),
@@ -369,12 +432,21 @@ impl Library {
         let mut view = self.view(named, Some(hash), row);
         view.files = manifest.files().len() as u64;
         view.bytes = manifest.total_len();
-        let small: Vec<Hash> = manifest.files().iter().filter(|file| is_small(file.size)).map(|file| file.blake3).collect();
+        let small: Vec<Hash> = manifest
+            .files()
+            .iter()
+            .filter(|file| is_small(file.size))
+            .map(|file| file.blake3)
+            .collect();
         let small = self.0.store.has_small(&small).await?;
         let mut entries = Vec::new();
         for file in manifest.files() {
             let place = if is_small(file.size) {
-                if file.size == 0 || small.contains(&file.blake3) { "store".into() } else { "missing".into() }
+                if file.size == 0 || small.contains(&file.blake3) {
+                    "store".into()
+                } else {
+                    "missing".into()
+                }
             } else {
                 match self.0.store.lies(file.blake3)? {
                     Some(Lies::Owned(_)) => "store".into(),
@@ -425,7 +497,10 @@ impl Library {
     /// ratchet that keeps an older one from coming back.
     pub async fn forget(&self, what: &RepoRef) -> Result<Forgotten, LibraryError> {
         let manifest = self.resolve_local(what)?;
-        if self.0.catalog.manifest(manifest)?.is_none() && !self.0.store.pinned().await?.contains(&manifest) {
+        let listed = self.0.catalog.manifest(manifest)?.is_some();
+        let begun = self.0.store.pinned().await?.contains(&manifest)
+            || self.0.store.jobs().await?.contains(&manifest);
+        if !listed && !begun {
             return Err(LibraryError::Unknown(what.clone()));
         }
         self.0.store.unpin(manifest).await?;
@@ -435,19 +510,29 @@ impl Library {
             Ok(())
         })?;
         let Collected { blobs, bytes } = self.collect().await?;
-        Ok(Forgotten { manifest, blobs, bytes })
+        Ok(Forgotten {
+            manifest,
+            blobs,
+            bytes,
+        })
     }
 
     /// Removes bytes that no manifest we keep needs.
     pub async fn collect(&self) -> Result<Collected, LibraryError> {
         let swept = self.0.store.collect().await?;
-        Ok(Collected { blobs: swept.blobs, bytes: swept.bytes })
+        Ok(Collected {
+            blobs: swept.blobs,
+            bytes: swept.bytes,
+        })
     }
 
     /// Offers a release to the ratchet, and lists it once it is the newest.
     pub(crate) fn accept(&self, release: &SignedRelease, now: u64) -> Result<(), LibraryError> {
         self.0.names.accept(release, now)?;
-        let (repo, ours) = (release.release().repo(), release.release().publisher == self.publisher());
+        let (repo, ours) = (
+            release.release().repo(),
+            release.release().publisher == self.publisher(),
+        );
         self.0.catalog.write(|batch| {
             batch.put_repo(&repo, &RepoRow::of(release, ours));
             Ok(())
@@ -493,12 +578,15 @@ impl Library {
             })?;
             Ok(())
         })?;
-        let mut names: std::collections::BTreeMap<Hash, Vec<RepoId>> = std::collections::BTreeMap::new();
+        let mut names: BTreeMap<Hash, Vec<RepoId>> = BTreeMap::new();
         for release in self.0.names.all()? {
             match release {
                 Ok(release) => {
                     let repo = release.release().repo();
-                    names.entry(release.release().manifest).or_default().push(repo.clone());
+                    names
+                        .entry(release.release().manifest)
+                        .or_default()
+                        .push(repo.clone());
                     let ours = repo.publisher == self.publisher();
                     self.0.catalog.write_soon(|batch| {
                         batch.put_repo(&repo, &RepoRow::of(&release, ours));
@@ -506,52 +594,49 @@ impl Library {
                     })?;
                     rebuilt.repos += 1;
                 }
-                Err(damaged) => warn!(path = %damaged.path.display(), why = %damaged.why, "a release does not read"),
+                Err(damaged) => {
+                    warn!(path = %damaged.path.display(), why = %damaged.why, "a release does not read")
+                }
             }
         }
-        for hash in self.0.store.pinned().await? {
-            let manifest = match self.0.store.manifest(hash).await {
-                Ok(manifest) => manifest,
-                Err(error) => {
-                    warn!(manifest = %hash.short(), %error, "a pinned manifest does not read");
-                    continue;
-                }
-            };
-            let complete = self.missing(&manifest).await?.is_empty();
-            let row = ManifestRow {
-                files: manifest.files().len() as u32,
-                bytes: manifest.total_len(),
-                pinned: true,
-                complete,
-                added: now(),
-                names: names.remove(&hash).unwrap_or_default(),
-            };
-            self.0.catalog.write_soon(|batch| {
-                batch.put_manifest(hash, &row);
-                Ok(())
-            })?;
-            rebuilt.manifests += 1;
-        }
+        rebuilt.manifests = self.adopt_pins(&mut names).await?;
         self.0.catalog.rebuilt()?;
         Ok(rebuilt)
     }
 
     /// Tells whether we hold all of a manifest and know of no damage in it.
     pub(crate) fn is_complete(&self, manifest: Hash) -> bool {
-        self.0.catalog.manifest(manifest).ok().flatten().is_some_and(|row| row.complete)
+        self.0
+            .catalog
+            .manifest(manifest)
+            .ok()
+            .flatten()
+            .is_some_and(|row| row.complete)
     }
 
     /// Returns the distinct blobs of a manifest that are not here whole, by what the file system says: `(hash, length)`.
     pub(crate) async fn missing(&self, manifest: &Manifest) -> Result<Vec<(Hash, u64)>, StoreError> {
-        let mut blobs: Vec<(Hash, u64)> = manifest.files().iter().map(|file| (file.blake3, file.size)).collect();
-        let mut seen = std::collections::HashSet::new();
+        let mut blobs: Vec<(Hash, u64)> = manifest
+            .files()
+            .iter()
+            .map(|file| (file.blake3, file.size))
+            .collect();
+        let mut seen = HashSet::new();
         blobs.retain(|(hash, size)| *size > 0 && seen.insert(*hash));
-        let small: Vec<Hash> = blobs.iter().filter(|(_, size)| is_small(*size)).map(|(hash, _)| *hash).collect();
+        let small: Vec<Hash> = blobs
+            .iter()
+            .filter(|(_, size)| is_small(*size))
+            .map(|(hash, _)| *hash)
+            .collect();
         let small = self.0.store.has_small(&small).await?;
         let damaged = self.0.store.damaged();
         let mut missing = Vec::new();
         for (hash, size) in blobs {
-            let here = if is_small(size) { small.contains(&hash) } else { self.0.store.seems_whole(hash, size)? };
+            let here = if is_small(size) {
+                small.contains(&hash)
+            } else {
+                self.0.store.seems_whole(hash, size)?
+            };
             if !here || damaged.contains_key(&hash) {
                 missing.push((hash, size));
             }
@@ -579,7 +664,10 @@ struct Opened {
 
 impl Opened {
     fn open(data: &Path) -> Result<Opened, OpenError> {
-        let folder = |source| OpenError::Folder { folder: data.to_owned(), source };
+        let folder = |source| OpenError::Folder {
+            folder: data.to_owned(),
+            source,
+        };
         durable::create_folders(data).map_err(folder)?;
         let data = data.canonicalize().map_err(folder)?;
         let lock = lock(&data)?;
@@ -602,21 +690,36 @@ impl Opened {
 
 /// Takes the folder's lock and writes our process id into it.
 fn lock(data: &Path) -> Result<RwLockWriteGuard<'static, File>, OpenError> {
-    let folder = |source| OpenError::Folder { folder: data.to_owned(), source };
+    let folder = |source| OpenError::Folder {
+        folder: data.to_owned(),
+        source,
+    };
     let path = data.join("lock");
-    let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(folder)?;
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(folder)?;
     // One small leak for each folder this process opens: the guard borrows the lock, and both live as long as the process
     // may hold the folder.
     let lock: &'static mut RwLock<File> = Box::leak(Box::new(RwLock::new(file)));
     match lock.try_write() {
         Ok(mut guard) => {
-            let _ = guard.set_len(0).and_then(|()| guard.rewind()).and_then(|()| writeln!(guard, "{}", std::process::id()));
+            let _ = guard
+                .set_len(0)
+                .and_then(|()| guard.rewind())
+                .and_then(|()| writeln!(guard, "{}", std::process::id()));
             Ok(guard)
         }
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
             let mut pid = String::new();
             let _ = File::open(&path).and_then(|file| file.take(32).read_to_string(&mut pid));
-            Err(OpenError::InUse { folder: data.to_owned(), pid: pid.trim().parse().ok() })
+            Err(OpenError::InUse {
+                folder: data.to_owned(),
+                pid: pid.trim().parse().ok(),
+            })
         }
         Err(error) => Err(folder(error)),
     }
@@ -624,5 +727,7 @@ fn lock(data: &Path) -> Result<RwLockWriteGuard<'static, File>, OpenError> {
 
 /// Returns the time in seconds since 1970. Used for what people read and for expiry, never to order anything.
 pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }

@@ -7,6 +7,4 @@ mod following;
 mod releases;
 
 pub use following::{FOLLOWING_LEN_MAX, FOLLOWS_MAX, Follow, Followed, Following, FollowingError};
-pub use releases::{
-    Accepted, DamagedRelease, FORKS_KEPT_MAX, HISTORY_KEPT_MAX, Names, NamesError, Releases,
-};
+pub use releases::{Accepted, DamagedRelease, FORKS_KEPT_MAX, HISTORY_KEPT_MAX, Names, NamesError, Releases};

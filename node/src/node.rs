@@ -10,7 +10,10 @@ use crate::{
     swarm::{Protocol, Swarm, SwarmConfig, SwarmError},
 };
 use libp2p::{Multiaddr, PeerId};
-use protocol::{Hash, Publisher, RepoRef, SignedRelease, Ticket, limits::TICKET_ADDRESSES_MAX, release::provider_key, wire};
+use protocol::{
+    Hash, Publisher, RepoRef, SignedRelease, Ticket, limits::TICKET_ADDRESSES_MAX, release::provider_key,
+    wire,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
@@ -214,7 +217,11 @@ impl Node {
     }
 
     /// Publishes, and tells the swarm.
-    pub async fn publish(&self, request: PublishRequest, progress: &Progress) -> Result<(Published, Ticket), PublishError> {
+    pub async fn publish(
+        &self,
+        request: PublishRequest,
+        progress: &Progress,
+    ) -> Result<(Published, Ticket), PublishError> {
         let published = self.library().publish(request, progress).await?;
         progress.phase(crate::progress::Phase::Announcing, 0, 0);
         let (node, manifest) = (self.clone(), published.manifest);
@@ -232,8 +239,17 @@ impl Node {
     pub(crate) fn announce(&self, manifest: Hash) {
         let node = self.clone();
         self.task(async move {
-            let names = node.library().catalog().manifest(manifest).ok().flatten().map(|row| row.names).unwrap_or_default();
-            let mut releases = names.iter().filter_map(|name| node.library().names().get(name).ok().flatten());
+            let names = node
+                .library()
+                .catalog()
+                .manifest(manifest)
+                .ok()
+                .flatten()
+                .map(|row| row.names)
+                .unwrap_or_default();
+            let mut releases = names
+                .iter()
+                .filter_map(|name| node.library().names().get(name).ok().flatten());
             let release = releases.find(|release| release.release().manifest == manifest);
             node.tell(manifest, release).await;
         });
@@ -271,14 +287,21 @@ impl Node {
     /// Stops providing a manifest that was let go.
     pub async fn forget(&self, what: &RepoRef) -> Result<crate::library::Forgotten, LibraryError> {
         let forgotten = self.library().forget(what).await?;
-        self.swarm().stop_providing(provider_key(forgotten.manifest)).await;
+        self.swarm()
+            .stop_providing(provider_key(forgotten.manifest))
+            .await;
         Ok(forgotten)
     }
 
     /// Makes a ticket: the manifest, its name, and where we are reached.
     pub fn ticket(&self, what: &RepoRef) -> Result<Ticket, LibraryError> {
         let manifest = self.library().resolve_local(what)?;
-        let mut addresses: Vec<String> = self.swarm().external_addresses().iter().map(Multiaddr::to_string).collect();
+        let mut addresses: Vec<String> = self
+            .swarm()
+            .external_addresses()
+            .iter()
+            .map(Multiaddr::to_string)
+            .collect();
         addresses.extend(self.listeners().iter().map(Multiaddr::to_string));
         let mut seen = std::collections::HashSet::new();
         addresses.retain(|address| seen.insert(address.clone()));
@@ -288,9 +311,25 @@ impl Node {
 
     /// Lists a fetch while it runs; the listing ends when the guard is dropped.
     pub fn job(&self, what: String, watch: tokio::sync::watch::Receiver<crate::progress::Snapshot>) -> Job {
-        let number = self.0.jobs.lock().expect("nothing panics while it holds this").iter().map(|(number, _)| number + 1).max().unwrap_or(0);
-        let view = JobView { what, snapshot: watch.borrow().clone(), seconds: 0.0 };
-        self.0.jobs.lock().expect("nothing panics while it holds this").push((number, view));
+        let number = self
+            .0
+            .jobs
+            .lock()
+            .expect("nothing panics while it holds this")
+            .iter()
+            .map(|(number, _)| number + 1)
+            .max()
+            .unwrap_or(0);
+        let view = JobView {
+            what,
+            snapshot: watch.borrow().clone(),
+            seconds: 0.0,
+        };
+        self.0
+            .jobs
+            .lock()
+            .expect("nothing panics while it holds this")
+            .push((number, view));
         let node = self.clone();
         let begun = Instant::now();
         let task = tokio::spawn(async move {
@@ -303,12 +342,22 @@ impl Node {
                 }
             }
         });
-        Job { node: self.clone(), number, task }
+        Job {
+            node: self.clone(),
+            number,
+            task,
+        }
     }
 
     /// Returns the fetches under way.
     pub fn jobs(&self) -> Vec<JobView> {
-        self.0.jobs.lock().expect("nothing panics while it holds this").iter().map(|(_, view)| view.clone()).collect()
+        self.0
+            .jobs
+            .lock()
+            .expect("nothing panics while it holds this")
+            .iter()
+            .map(|(_, view)| view.clone())
+            .collect()
     }
 
     /// Returns the peers we are connected to.
@@ -327,14 +376,24 @@ impl Node {
             http: *self.0.http.lock().expect("nothing panics while it holds this"),
             data: self.library().data().to_owned(),
             repos: views.len() as u64,
-            bytes: views.iter().filter(|view| view.complete).map(|view| view.bytes).sum(),
+            bytes: views
+                .iter()
+                .filter(|view| view.complete)
+                .map(|view| view.bytes)
+                .sum(),
             connected: counts.connected as u64,
             routing: counts.routing as u64,
             announced: counts.announced as u64,
             up_bytes: self.0.server.sent(),
             down_bytes: self.0.received.load(Ordering::Relaxed),
             uptime_s: self.0.since.elapsed().as_secs_f64(),
-            damaged: self.library().store().damaged().iter().map(|(hash, what)| format!("{hash}: {what}")).collect(),
+            damaged: self
+                .library()
+                .store()
+                .damaged()
+                .iter()
+                .map(|(hash, what)| format!("{hash}: {what}"))
+                .collect(),
         })
     }
 
@@ -346,11 +405,19 @@ impl Node {
         }
         let mut mended = true;
         for manifest in self.library().store().pinned().await? {
-            let Ok(content) = self.library().store().manifest(manifest).await else { continue };
-            if content.files().iter().any(|file| damaged.contains_key(&file.blake3)) {
+            let Ok(content) = self.library().store().manifest(manifest).await else {
+                continue;
+            };
+            if content
+                .files()
+                .iter()
+                .any(|file| damaged.contains_key(&file.blake3))
+            {
                 self.library().set_complete(manifest, false)?;
                 self.swarm().stop_providing(provider_key(manifest)).await;
-                let request = crate::fetch::FetchRequest::new(crate::fetch::FetchWhat::Repo(RepoRef::Content(manifest)));
+                let request = crate::fetch::FetchRequest::new(crate::fetch::FetchWhat::Repo(
+                    RepoRef::Content(manifest),
+                ));
                 if let Err(error) = self.fetch(request, &Progress::default()).await {
                     info!(manifest = %manifest.short(), %error, "a damaged repo waits for a peer that has it");
                     mended = false;
@@ -371,7 +438,12 @@ pub struct Job {
 impl Drop for Job {
     fn drop(&mut self) {
         self.task.abort();
-        self.node.0.jobs.lock().expect("nothing panics while it holds this").retain(|(number, _)| *number != self.number);
+        self.node
+            .0
+            .jobs
+            .lock()
+            .expect("nothing panics while it holds this")
+            .retain(|(number, _)| *number != self.number);
     }
 }
 
@@ -380,7 +452,9 @@ async fn tend(node: std::sync::Weak<Inner>) {
     let mut next_mending = Instant::now();
     loop {
         tokio::time::sleep(MEND_PAUSE).await;
-        let Some(node) = node.upgrade().map(Node) else { return };
+        let Some(node) = node.upgrade().map(Node) else {
+            return;
+        };
         let library = node.library().clone();
         let _ = tokio::task::spawn_blocking(move || library.tend_reserve()).await;
         if next_mending <= Instant::now() {
@@ -397,6 +471,9 @@ async fn tend(node: std::sync::Weak<Inner>) {
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let peer: PeerId = self.swarm().peer_id();
-        f.debug_struct("Node").field("peer", &peer).field("now", &now()).finish()
+        f.debug_struct("Node")
+            .field("peer", &peer)
+            .field("now", &now())
+            .finish()
     }
 }

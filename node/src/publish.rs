@@ -7,11 +7,11 @@ use crate::{
     limits::{RELEASE_DAYS, SMALL_LEN, WHOLE_LEN},
     names::{Accepted, NamesError},
     progress::{Phase, Progress},
-    store::{digest::Digests, Fresh, How, Import, Kept, SourceFile, StoreError},
+    store::{Fresh, How, Import, Kept, SourceFile, StoreError, digest::Digests},
 };
 use protocol::{
-    FileEntry, Hash, Kind, Manifest, ManifestError, PathError, Release, ReleaseError, RepoId, RepoName, RepoPath,
-    SignedRelease, Upstream, manifest::kept_in_git,
+    FileEntry, Hash, Kind, Manifest, ManifestError, PathError, Release, ReleaseError, RepoId, RepoName,
+    RepoPath, SignedRelease, Upstream, manifest::kept_in_git,
 };
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
@@ -149,7 +149,11 @@ struct Found {
 
 impl Library {
     /// Publishes a folder or a file under the publisher's key. When it returns, all of it is durable.
-    pub async fn publish(&self, request: PublishRequest, progress: &Progress) -> Result<Published, PublishError> {
+    pub async fn publish(
+        &self,
+        request: PublishRequest,
+        progress: &Progress,
+    ) -> Result<Published, PublishError> {
         let begun = Instant::now();
         progress.phase(Phase::Reading, 0, 0);
         let root = request.path.clone();
@@ -189,7 +193,12 @@ impl Library {
     }
 
     /// Reads what has to be read.
-    async fn take(&self, mut found: Vec<Found>, copy: bool, progress: &Progress) -> Result<Took, PublishError> {
+    async fn take(
+        &self,
+        mut found: Vec<Found>,
+        copy: bool,
+        progress: &Progress,
+    ) -> Result<Took, PublishError> {
         let mut took = Took::default();
         while !found.is_empty() {
             let batch: Vec<Found> = found.drain(..found.len().min(BATCH)).collect();
@@ -240,16 +249,34 @@ impl Library {
 
     fn read(&self, file: &Found, copy: bool, progress: &Progress) -> Result<Taking, PublishError> {
         let git = |len| kept_in_git(&file.name, len);
-        let read = Import::file(self.store(), &file.path, git, copy, &|bytes| progress.add(bytes, 0));
+        let read = Import::file(self.store(), &file.path, git, copy, &|bytes| {
+            progress.add(bytes, 0)
+        });
         let (taken, fresh) = read.map_err(|error| match error {
             StoreError::Io { path, source } if path == file.path => PublishError::Read { path, source },
             error => error.into(),
         })?;
-        let Digests { blake3, sha256, sha1, len } = taken.digests;
-        let digest = Digest { stamp: taken.stamp, blake3, sha256, sha1 };
+        let Digests {
+            blake3,
+            sha256,
+            sha1,
+            len,
+        } = taken.digests;
+        let digest = Digest {
+            stamp: taken.stamp,
+            blake3,
+            sha256,
+            sha1,
+        };
         let path = file.name.clone();
         Ok(Taking {
-            entry: FileEntry { path, size: len, blake3, sha256: Some(sha256), sha1 },
+            entry: FileEntry {
+                path,
+                size: len,
+                blake3,
+                sha256: Some(sha256),
+                sha1,
+            },
             how: taken.how,
             fresh,
             digest: settled(&taken.stamp).then(|| (file.path.clone(), digest)),
@@ -260,8 +287,15 @@ impl Library {
     /// Returns a file that was read before, has not changed, and whose bytes we have.
     ///
     /// - `rows`: small blobs that the store has.
-    fn unchanged(&self, file: &Found, copy: bool, rows: &HashSet<Hash>) -> Result<Option<Taking>, PublishError> {
-        let Some(digest) = self.known(file)? else { return Ok(None) };
+    fn unchanged(
+        &self,
+        file: &Found,
+        copy: bool,
+        rows: &HashSet<Hash>,
+    ) -> Result<Option<Taking>, PublishError> {
+        let Some(digest) = self.known(file)? else {
+            return Ok(None);
+        };
         let (hash, len, stamp) = (digest.blake3, file.stamp.len, file.stamp);
         let how = if len <= SMALL_LEN {
             rows.contains(&hash).then_some(How::Copy)
@@ -271,8 +305,12 @@ impl Library {
             Some(How::Copy)
         } else {
             let place = self.catalog().place(hash).map_err(LibraryError::from)?;
-            let here = place.is_some_and(|place| {
-                place.kind == PlaceKind::Reference { path: file.path.clone(), stamp }
+            // Two equal files have one place; whichever it names, the blob is here while that file is unchanged.
+            let here = place.is_some_and(|place| match place.kind {
+                PlaceKind::Reference { path, stamp } => path
+                    .metadata()
+                    .is_ok_and(|metadata| Stamp::of(&metadata) == stamp),
+                PlaceKind::Owned => false,
             });
             let reference = SourceFile {
                 path: file.path.clone(),
@@ -290,7 +328,13 @@ impl Library {
             sha256: Some(digest.sha256),
             sha1: digest.sha1,
         };
-        Ok(how.map(|how| Taking { entry, how, fresh: None, digest: None, read: 0 }))
+        Ok(how.map(|how| Taking {
+            entry,
+            how,
+            fresh: None,
+            digest: None,
+            read: 0,
+        }))
     }
 
     /// Returns the digests of a file that was read before and has not changed.
@@ -301,16 +345,28 @@ impl Library {
     }
 
     /// Signs the next release of the name, or finds that the last one says the same.
-    async fn release(&self, name: RepoName, request: &PublishRequest, manifest: Hash) -> Result<SignedRelease, PublishError> {
+    async fn release(
+        &self,
+        name: RepoName,
+        request: &PublishRequest,
+        manifest: Hash,
+    ) -> Result<SignedRelease, PublishError> {
         let (library, request) = (self.clone(), request.clone());
         run(move || {
-            let repo = RepoId { publisher: library.publisher(), name: name.clone() };
+            let repo = RepoId {
+                publisher: library.publisher(),
+                name: name.clone(),
+            };
             let last = library.names().get(&repo)?;
             let now = now();
             if let Some(last) = &last {
                 let release = last.release();
                 let half_life = release.issued + (release.expires - release.issued) / 2;
-                if release.manifest == manifest && release.kind == request.kind && release.upstream == request.upstream && now < half_life {
+                if release.manifest == manifest
+                    && release.kind == request.kind
+                    && release.upstream == request.upstream
+                    && now < half_life
+                {
                     return Ok(last.clone());
                 }
             }
@@ -334,33 +390,57 @@ impl Library {
         .await
     }
 
-    async fn record_published(&self, manifest: &Manifest, release: &SignedRelease, digests: Vec<(PathBuf, Digest)>) -> Result<(), PublishError> {
+    async fn record_published(
+        &self,
+        manifest: &Manifest,
+        release: &SignedRelease,
+        digests: Vec<(PathBuf, Digest)>,
+    ) -> Result<(), PublishError> {
         let library = self.clone();
-        let (hash, files, bytes) = (manifest.hash(), manifest.files().len() as u32, manifest.total_len());
+        let (hash, files, bytes) = (
+            manifest.hash(),
+            manifest.files().len() as u32,
+            manifest.total_len(),
+        );
         let release = release.clone();
         run(move || {
-            library.catalog().write_soon(|batch| {
-                for (path, digest) in &digests {
-                    batch.put_digest(path, digest)?;
-                }
-                Ok(())
-            }).map_err(LibraryError::from)?;
+            library
+                .catalog()
+                .write_soon(|batch| {
+                    for (path, digest) in &digests {
+                        batch.put_digest(path, digest)?;
+                    }
+                    Ok(())
+                })
+                .map_err(LibraryError::from)?;
             let repo = release.release().repo();
-            library.catalog().write(|batch| {
-                let mut names = batch.manifest(hash)?.map(|row| row.names).unwrap_or_default();
-                if !names.contains(&repo) {
-                    names.push(repo.clone());
-                }
-                batch.put_manifest(hash, &ManifestRow { files, bytes, pinned: true, complete: true, added: now(), names });
-                batch.put_repo(&repo, &RepoRow::of(&release, true));
-                Ok(())
-            }).map_err(LibraryError::from)?;
+            library
+                .catalog()
+                .write(|batch| {
+                    let mut names = batch.manifest(hash)?.map(|row| row.names).unwrap_or_default();
+                    if !names.contains(&repo) {
+                        names.push(repo.clone());
+                    }
+                    batch.put_manifest(
+                        hash,
+                        &ManifestRow {
+                            files,
+                            bytes,
+                            pinned: true,
+                            complete: true,
+                            added: now(),
+                            names,
+                        },
+                    );
+                    batch.put_repo(&repo, &RepoRow::of(&release, true));
+                    Ok(())
+                })
+                .map_err(LibraryError::from)?;
             Ok(())
         })
         .await
     }
 }
-
 
 /// A file on its way into the manifest.
 struct Taking {
@@ -391,17 +471,31 @@ fn settled(stamp: &Stamp) -> bool {
 async fn run<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, PublishError> + Send + 'static,
 ) -> Result<T, PublishError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| StoreError::Closed)?
 }
 
 /// Makes a repo name of a path's last part: what does not fit becomes a dash.
 fn name_of(path: &Path) -> Result<RepoName, PublishError> {
-    let unfit = || PublishError::Name { path: path.to_owned() };
-    let full = path.canonicalize().map_err(|source| PublishError::Read { path: path.to_owned(), source })?;
-    let last = full.file_name().and_then(|name| name.to_str()).ok_or_else(unfit)?;
+    let unfit = || PublishError::Name {
+        path: path.to_owned(),
+    };
+    let full = path.canonicalize().map_err(|source| PublishError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let last = full
+        .file_name()
+        .and_then(|name| name.to_str())
+        .ok_or_else(unfit)?;
     let mut name = String::new();
     for c in last.chars() {
-        let c = if c.is_ascii_alphanumeric() || matches!(c, '.' | '_') { c } else { '-' };
+        let c = if c.is_ascii_alphanumeric() || matches!(c, '.' | '_') {
+            c
+        } else {
+            '-'
+        };
         if !(matches!(c, '-' | '.') && name.ends_with(c)) {
             name.push(c);
         }
@@ -426,18 +520,29 @@ fn find(root: &Path) -> Result<(Vec<Found>, Vec<String>), PublishError> {
         return Ok((vec![file], left_out));
     }
     if !metadata.is_dir() {
-        return Err(PublishError::Special { path: root.to_owned() });
+        return Err(PublishError::Special {
+            path: root.to_owned(),
+        });
     }
     let mut files = Vec::new();
     let mut walk = walkdir::WalkDir::new(&full).min_depth(1).into_iter();
     while let Some(entry) = walk.next() {
         let entry = entry.map_err(|error| {
             let path = error.path().unwrap_or(&full).to_owned();
-            PublishError::Read { path, source: error.into() }
+            PublishError::Read {
+                path,
+                source: error.into(),
+            }
         })?;
-        let name = entry.path().strip_prefix(&full).expect("the walk stays below its root");
+        let name = entry
+            .path()
+            .strip_prefix(&full)
+            .expect("the walk stays below its root");
         if is_dropping(entry.file_name().to_str().unwrap_or("")) {
-            left_out.push(format!("{}: made by a tool, not part of the content", name.display()));
+            left_out.push(format!(
+                "{}: made by a tool, not part of the content",
+                name.display()
+            ));
             if entry.file_type().is_dir() {
                 walk.skip_current_dir();
             }
@@ -447,7 +552,10 @@ fn find(root: &Path) -> Result<(Vec<Found>, Vec<String>), PublishError> {
             match entry.path().canonicalize() {
                 Ok(target) if target.starts_with(&full) && target.is_file() => target,
                 _ => {
-                    left_out.push(format!("{}: a symbolic link to no file of this folder", name.display()));
+                    left_out.push(format!(
+                        "{}: a symbolic link to no file of this folder",
+                        name.display()
+                    ));
                     continue;
                 }
             }
@@ -467,20 +575,39 @@ fn find(root: &Path) -> Result<(Vec<Found>, Vec<String>), PublishError> {
 fn found(path: &Path, name: &Path, stamp: Stamp) -> Result<Found, PublishError> {
     let mut text = String::new();
     for part in name.components() {
-        let part = part.as_os_str().to_str().ok_or_else(|| PublishError::NotUtf8 { path: path.to_owned() })?;
+        let part = part.as_os_str().to_str().ok_or_else(|| PublishError::NotUtf8 {
+            path: path.to_owned(),
+        })?;
         if !text.is_empty() {
             text.push('/');
         }
         text.push_str(part);
     }
-    let name = RepoPath::new(&text).map_err(|source| PublishError::Path { path: path.to_owned(), source })?;
-    Ok(Found { path: path.to_owned(), name, stamp })
+    let name = RepoPath::new(&text).map_err(|source| PublishError::Path {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(Found {
+        path: path.to_owned(),
+        name,
+        stamp,
+    })
 }
 
 /// Tells whether a file or folder of this name is no content: version control, caches and what editors leave.
 pub(crate) fn is_dropping(name: &str) -> bool {
-    matches!(name, ".git" | ".cache" | ".hg" | ".svn" | ".DS_Store" | "Thumbs.db" | "desktop.ini" | ".ipynb_checkpoints" | "__pycache__")
-        || name.ends_with('~')
+    matches!(
+        name,
+        ".git"
+            | ".cache"
+            | ".hg"
+            | ".svn"
+            | ".DS_Store"
+            | "Thumbs.db"
+            | "desktop.ini"
+            | ".ipynb_checkpoints"
+            | "__pycache__"
+    ) || name.ends_with('~')
         || name.starts_with(".#")
         || (name.starts_with('.') && (name.ends_with(".swp") || name.ends_with(".swo")))
 }

@@ -6,12 +6,12 @@ use crate::{
     library::{LibraryError, now},
     names::NamesError,
     node::Node,
-    swarm::Swarm,
+    swarm::{Swarm, SwarmEvent},
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use libp2p::{PeerId, StreamProtocol};
 use protocol::{CatalogAsk, CatalogTell, RepoId, RepoRef, SignedRelease, release::key_of, wire};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -19,6 +19,12 @@ use tracing::{debug, warn};
 const PEERS_ASKED: usize = 16;
 /// How long the connected peers and the DHT are asked together.
 const WAIT: Duration = Duration::from_secs(20);
+/// How long a name that nothing is known of is looked for, while peers come.
+const PATIENCE: Duration = Duration::from_secs(12);
+/// How long somebody to ask is waited for when a release is on disk already.
+const PATIENCE_KNOWN: Duration = Duration::from_secs(2);
+/// Pause between two rounds, unless somebody new comes.
+const SEARCH_AGAIN: Duration = Duration::from_millis(500);
 
 /// Why a name does not lead to a manifest.
 #[derive(Debug, thiserror::Error)]
@@ -47,29 +53,57 @@ impl From<NamesError> for ResolveError {
 
 impl Node {
     /// Finds the newest release of a name: on disk, at connected peers (`first` before the others) and in the DHT.
-    pub(crate) async fn resolve(&self, repo: &RepoId, first: &[PeerId]) -> Result<SignedRelease, ResolveError> {
-        let found = timeout(WAIT, self.search(repo, first)).await;
-        if found.is_err() {
-            debug!(%repo, "the search for a release took too long; what came is used");
+    pub(crate) async fn resolve(
+        &self,
+        repo: &RepoId,
+        first: &[PeerId],
+    ) -> Result<SignedRelease, ResolveError> {
+        let known = self.library().names().get(repo)?.is_some();
+        // A node that has just started may have nobody to ask yet. With a release on disk it need not wait long for somebody.
+        let patience = if known { PATIENCE_KNOWN } else { PATIENCE };
+        let begun = Instant::now();
+        loop {
+            let mut events = self.swarm().subscribe();
+            let asked = timeout(WAIT, self.search(repo, first)).await.unwrap_or(true);
+            let found = self.library().names().get(repo)?.is_some();
+            if (found && asked) || begun.elapsed() >= patience {
+                break;
+            }
+            // Somebody new to ask, or a while, whichever comes first.
+            let _ = timeout(SEARCH_AGAIN, async {
+                while !matches!(
+                    events.recv().await,
+                    Ok(SwarmEvent::Connected(_) | SwarmEvent::RoutingUpdated(_)) | Err(_)
+                ) {}
+            })
+            .await;
         }
         let current = self.library().names().get(repo)?;
         let current = current.ok_or_else(|| ResolveError::NotFound(repo.clone().into()))?;
         let seq = current.release().seq;
         let forks = self.library().names().forks(repo)?;
         if forks.iter().any(|fork| fork.release().seq >= seq) {
-            return Err(ResolveError::Forked { repo: repo.clone(), seq });
+            return Err(ResolveError::Forked {
+                repo: repo.clone(),
+                seq,
+            });
         }
         Ok(current)
     }
 
-    async fn search(&self, repo: &RepoId, first: &[PeerId]) {
+    /// Asks everybody once; tells whether there was anybody to ask.
+    async fn search(&self, repo: &RepoId, first: &[PeerId]) -> bool {
         let mut peers = first.to_vec();
         for peer in self.swarm().peers().await {
             if peers.len() < PEERS_ASKED && !peers.contains(&peer.peer) {
                 peers.push(peer.peer);
             }
         }
-        let mut asked: FuturesUnordered<_> = peers.into_iter().map(|peer| ask(self.swarm(), peer, repo)).collect();
+        let anybody = !peers.is_empty();
+        let mut asked: FuturesUnordered<_> = peers
+            .into_iter()
+            .map(|peer| ask(self.swarm(), peer, repo))
+            .collect();
         let from_peers = async {
             while let Some(release) = asked.next().await {
                 if let Some(release) = release {
@@ -88,6 +122,7 @@ impl Node {
             }
         };
         tokio::join!(from_peers, from_dht);
+        anybody
     }
 
     /// Offers a release to the ratchet on disk.
@@ -99,7 +134,9 @@ impl Node {
         let taken = tokio::task::spawn_blocking(move || library.accept(&release, now())).await;
         match taken {
             Ok(Ok(())) | Err(_) => {}
-            Ok(Err(LibraryError::Names(error @ (NamesError::Older { .. } | NamesError::NotYetIssued { .. })))) => {
+            Ok(Err(LibraryError::Names(
+                error @ (NamesError::Older { .. } | NamesError::NotYetIssued { .. }),
+            ))) => {
                 debug!(%repo, %error, "a release is not followed");
             }
             Ok(Err(error)) => warn!(%repo, %error, "a release is not followed"),
@@ -111,7 +148,10 @@ impl Node {
 async fn ask(swarm: &Swarm, peer: PeerId, repo: &RepoId) -> Option<SignedRelease> {
     let protocol = StreamProtocol::new(wire::CATALOG_PROTOCOL);
     let mut stream = swarm.open_stream(peer, protocol).await.ok()?;
-    let ask = CatalogAsk::Release { publisher: repo.publisher, name: repo.name.clone() };
+    let ask = CatalogAsk::Release {
+        publisher: repo.publisher,
+        name: repo.name.clone(),
+    };
     frame::write(&mut stream, &ask).await.ok()?;
     match frame::read(&mut stream).await.ok()? {
         CatalogTell::Release(Some(release)) => SignedRelease::decode(&release).ok(),

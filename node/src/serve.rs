@@ -4,7 +4,7 @@
 use crate::{
     frame,
     library::Library,
-    limits::*,
+    limits::{ANSWER_WAIT, REQUEST_FRAME_LEN, SEND_STALL, SERVED_AT_ONCE, SERVED_PER_PEER, UNALIGNED_LEN},
     store::{Blob, Store, StoreError, blocking, walk},
     swarm::InboundStream,
 };
@@ -137,7 +137,11 @@ impl Server {
     async fn swarm(&self, mut stream: Stream) -> Result<(), ServeError> {
         let SwarmAsk::Have { manifest } = frame::read::<SwarmAsk>(&mut stream).await?;
         let complete = self.0.library.is_complete(manifest);
-        let tell = if complete { SwarmTell::Everything } else { SwarmTell::Nothing };
+        let tell = if complete {
+            SwarmTell::Everything
+        } else {
+            SwarmTell::Nothing
+        };
         Ok(frame::write(&mut stream, &tell).await?)
     }
 
@@ -146,7 +150,11 @@ impl Server {
         let mut bounded = (&mut stream).take(REQUEST_FRAME_LEN as u64 + 1);
         let read = timeout(ANSWER_WAIT, bounded.read_to_end(&mut request)).await;
         read.map_err(|_| ServeError::Stalled)??;
-        let mut answer = Answer { stream, gathered: Vec::new(), sent: &self.0.sent };
+        let mut answer = Answer {
+            stream,
+            gathered: Vec::new(),
+            sent: &self.0.sent,
+        };
         match request.split_first() {
             Some((&GET, request)) if request.len() < REQUEST_FRAME_LEN => {
                 self.get(postcard::from_bytes(request)?, &mut answer).await?;
@@ -172,7 +180,9 @@ impl Server {
                     children = Some(store.read(root, REQUEST_FRAME_LEN as u64 * 4).await?);
                 }
                 let list = children.as_deref().unwrap_or_default();
-                let child = usize::try_from(index - 1).ok().and_then(|index| list.chunks_exact(32).nth(index));
+                let child = usize::try_from(index - 1)
+                    .ok()
+                    .and_then(|index| list.chunks_exact(32).nth(index));
                 match child {
                     Some(child) => Hash::from_bytes(child.try_into().expect("32 bytes")),
                     None => break,
@@ -199,13 +209,19 @@ impl Server {
                     ahead.push_back(read(store, Hash::from_bytes(*hash.as_bytes()), ranges.clone()));
                 }
             }
-            let Some((hash, ranges, blob)) = ahead.next().await else { return Ok(()) };
+            let Some((hash, ranges, blob)) = ahead.next().await else {
+                return Ok(());
+            };
             answer.blob(store, hash, blob?, &ranges).await?;
         }
     }
 }
 
-async fn read(store: &Store, hash: Hash, ranges: ChunkRanges) -> (Hash, ChunkRanges, Result<Blob, StoreError>) {
+async fn read(
+    store: &Store,
+    hash: Hash,
+    ranges: ChunkRanges,
+) -> (Hash, ChunkRanges, Result<Blob, StoreError>) {
     (hash, ranges, store.blob(hash).await)
 }
 
@@ -232,7 +248,13 @@ struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    async fn blob(&mut self, store: &Store, hash: Hash, blob: Blob, ranges: &ChunkRanges) -> Result<(), ServeError> {
+    async fn blob(
+        &mut self,
+        store: &Store,
+        hash: Hash,
+        blob: Blob,
+        ranges: &ChunkRanges,
+    ) -> Result<(), ServeError> {
         let len = blob.len();
         self.gathered.extend_from_slice(&len.to_le_bytes());
         let ranges = walk::cut(ranges, len);
@@ -242,7 +264,8 @@ impl Answer<'_> {
             }
             Blob::Memory(bytes) => {
                 let outboard = PreOrderMemOutboard::create(&bytes, IROH_BLOCK_SIZE);
-                encode_ranges(&bytes[..], &outboard, &ranges, &mut self.gathered).map_err(io::Error::other)?;
+                encode_ranges(&bytes[..], &outboard, &ranges, &mut self.gathered)
+                    .map_err(io::Error::other)?;
             }
             Blob::File(file, path) => {
                 let sent = self.file(&file, &path, ranges).await;
@@ -253,11 +276,20 @@ impl Answer<'_> {
             }
             Blob::Growing(part) => self.file(&part.blob, &part.path, ranges).await?,
         }
-        if self.gathered.len() >= GATHER_LEN { self.flush().await } else { Ok(()) }
+        if self.gathered.len() >= GATHER_LEN {
+            self.flush().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Sends ranges of a file: one piece is read and verified while the one before it is written.
-    async fn file(&mut self, file: &Arc<walk::FileBlob>, path: &std::path::Path, ranges: ChunkRanges) -> Result<(), ServeError> {
+    async fn file(
+        &mut self,
+        file: &Arc<walk::FileBlob>,
+        path: &std::path::Path,
+        ranges: ChunkRanges,
+    ) -> Result<(), ServeError> {
         if !walk::aligned(&ranges, file.len) {
             return self.unaligned(file, path, &ranges);
         }
@@ -268,7 +300,9 @@ impl Answer<'_> {
             let mut piece = std::mem::take(&mut spare);
             let path = path.clone();
             let encoded = blocking(move || {
-                let more = encoder.piece(&mut piece, true).map_err(|error| error.of(hash, &path))?;
+                let more = encoder
+                    .piece(&mut piece, true)
+                    .map_err(|error| error.of(hash, &path))?;
                 Ok((encoder, piece, more))
             });
             let (encoded, flushed) = tokio::join!(encoded, self.flush());
@@ -283,12 +317,21 @@ impl Answer<'_> {
     }
 
     /// Answers a request that cuts through groups. Ours never do; others' are small (the last chunk, to learn a size).
-    fn unaligned(&mut self, file: &walk::FileBlob, path: &std::path::Path, ranges: &ChunkRanges) -> Result<(), ServeError> {
-        let asked: u64 = ranges.boundaries().chunks(2).map(|run| match run {
-            [start, end] => end.0.saturating_sub(start.0),
-            [start, ..] => file.len.div_ceil(1024).saturating_sub(start.0),
-            [] => 0,
-        }).sum();
+    fn unaligned(
+        &mut self,
+        file: &walk::FileBlob,
+        path: &std::path::Path,
+        ranges: &ChunkRanges,
+    ) -> Result<(), ServeError> {
+        let asked: u64 = ranges
+            .boundaries()
+            .chunks(2)
+            .map(|run| match run {
+                [start, end] => end.0.saturating_sub(start.0),
+                [start, ..] => file.len.div_ceil(1024).saturating_sub(start.0),
+                [] => 0,
+            })
+            .sum();
         if asked * 1024 > UNALIGNED_LEN {
             return Err(ServeError::Unknown);
         }
@@ -311,7 +354,9 @@ impl Answer<'_> {
 
     async fn finish(mut self) -> Result<(), ServeError> {
         self.flush().await?;
-        timeout(SEND_STALL, self.stream.close()).await.map_err(|_| ServeError::Stalled)??;
+        timeout(SEND_STALL, self.stream.close())
+            .await
+            .map_err(|_| ServeError::Stalled)??;
         Ok(())
     }
 }

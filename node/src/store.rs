@@ -19,12 +19,16 @@ pub(crate) mod walk;
 
 pub(crate) use blob::{Blob, Lies};
 pub use error::StoreError;
-pub(crate) use tree::shard_values;
 pub(crate) use import::{How, Import};
 pub(crate) use part::Part;
 pub(crate) use source::{Source, SourceFile};
+pub(crate) use tree::{Outboard, shard_values};
 
-use crate::{catalog::Catalog, durable, limits::*};
+use crate::{
+    catalog::Catalog,
+    durable,
+    limits::{SMALL_LEN, SYNC_EACH_MAX, WHOLE_LEN},
+};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use iroh_blobs::{BlobFormat, HashAndFormat, api::TempTag, store::fs::FsStore};
@@ -36,6 +40,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, Weak},
 };
+use tempfile::TempPath;
 use tracing::warn;
 
 const PIN: &str = "pin/";
@@ -128,7 +133,12 @@ impl Store {
     }
 
     /// Keeps verified bytes of at most one shard: as a row, or as a file that still has to be settled.
-    pub(crate) async fn put_whole(&self, hash: Hash, bytes: Bytes, kept: &mut Kept) -> Result<Option<Fresh>, StoreError> {
+    pub(crate) async fn put_whole(
+        &self,
+        hash: Hash,
+        bytes: Bytes,
+        kept: &mut Kept,
+    ) -> Result<Option<Fresh>, StoreError> {
         if bytes.len() as u64 <= SMALL_LEN {
             kept.append(self.put_small(vec![bytes]).await?);
             return Ok(None);
@@ -137,7 +147,7 @@ impl Store {
         blocking(move || {
             make_parent(&part)?;
             fs::write(&part, &bytes).map_err(StoreError::io(&part))?;
-            Ok(Some(Fresh { hash, moves: vec![(part, place)] }))
+            Ok(Some(Fresh::found(hash, vec![(part, place)])))
         })
         .await
     }
@@ -171,13 +181,17 @@ impl Store {
 
     /// Opens the growing file of a blob of more than one shard; two callers get the same one. Blocking.
     pub(crate) fn part(&self, hash: Hash, len: u64) -> Result<Arc<Part>, StoreError> {
-        let mut parts = self.0.parts.lock().expect("nothing panics while it holds this");
-        if let Some(part) = parts.get(&hash).and_then(Weak::upgrade) {
+        if let Some(part) = self.growing(hash) {
             return Ok(part);
         }
         let path = self.part_path(hash);
         make_parent(&path)?;
+        // Opening verifies what is there and may take a while: nobody else waits for it.
         let part = Arc::new(Part::open(hash, len, path, self.outboard_path(hash))?);
+        let mut parts = self.0.parts.lock().expect("nothing panics while it holds this");
+        if let Some(first) = parts.get(&hash).and_then(Weak::upgrade) {
+            return Ok(first);
+        }
         parts.retain(|_, part| part.strong_count() > 0);
         parts.insert(hash, Arc::downgrade(&part));
         Ok(part)
@@ -201,13 +215,13 @@ impl Store {
     /// Names a finished part for [`Store::settle`].
     pub(crate) fn finished(&self, part: &Part) -> Fresh {
         let hash = part.blob.hash;
-        Fresh {
+        Fresh::found(
             hash,
-            moves: vec![
+            vec![
                 (part.outboard_path.clone(), part.outboard_path.clone()),
                 (part.path.clone(), self.file_path(hash)),
             ],
-        }
+        )
     }
 
     /// Keeps a manifest, and all it lists, from collection; durable when it returns, with every row put before.
@@ -225,14 +239,25 @@ impl Store {
     /// Lets a job's mark go: it is pinned now, or given up.
     pub(crate) async fn end_job(&self, manifest: Hash) -> Result<(), StoreError> {
         let name = format!("{JOB}{manifest}");
-        self.0.rows.tags().delete(name).await.map(drop).map_err(StoreError::database)
+        self.0
+            .rows
+            .tags()
+            .delete(name)
+            .await
+            .map(drop)
+            .map_err(StoreError::database)
     }
 
     /// Lets a manifest go; durable when it returns. The bytes stay until [`Store::collect`].
     pub(crate) async fn unpin(&self, manifest: Hash) -> Result<(), StoreError> {
         for prefix in [PIN, JOB] {
             let name = format!("{prefix}{manifest}");
-            self.0.rows.tags().delete(name).await.map_err(StoreError::database)?;
+            self.0
+                .rows
+                .tags()
+                .delete(name)
+                .await
+                .map_err(StoreError::database)?;
         }
         self.sync_rows().await
     }
@@ -258,10 +283,19 @@ impl Store {
     }
 
     async fn tagged(&self, prefix: &str) -> Result<BTreeSet<Hash>, StoreError> {
-        let tags = self.0.rows.tags().list_prefix(prefix).await.map_err(StoreError::database)?;
-        tags.map(|tag| tag.map(|tag| Hash::from_bytes(*tag.hash.as_bytes())).map_err(StoreError::database))
-            .try_collect()
+        let tags = self
+            .0
+            .rows
+            .tags()
+            .list_prefix(prefix)
             .await
+            .map_err(StoreError::database)?;
+        tags.map(|tag| {
+            tag.map(|tag| Hash::from_bytes(*tag.hash.as_bytes()))
+                .map_err(StoreError::database)
+        })
+        .try_collect()
+        .await
     }
 
     /// Returns which of these small blobs the database has.
@@ -269,7 +303,10 @@ impl Store {
         let api = self.0.rows.blobs();
         if wanted.len() > 1_000 {
             let all = api.list().hashes().await.map_err(StoreError::database)?;
-            let all: HashSet<Hash> = all.into_iter().map(|hash| Hash::from_bytes(*hash.as_bytes())).collect();
+            let all: HashSet<Hash> = all
+                .into_iter()
+                .map(|hash| Hash::from_bytes(*hash.as_bytes()))
+                .collect();
             return Ok(wanted.iter().copied().filter(|hash| all.contains(hash)).collect());
         }
         let mut has = HashSet::new();
@@ -292,29 +329,65 @@ impl Store {
 
     /// Takes a blob off the list of damaged ones.
     pub(crate) fn mended(&self, hash: Hash) {
-        self.0.damaged.lock().expect("nothing panics while it holds this").remove(&hash);
+        self.0
+            .damaged
+            .lock()
+            .expect("nothing panics while it holds this")
+            .remove(&hash);
     }
 
     /// Returns the blobs known to be damaged, with what was found.
     pub(crate) fn damaged(&self) -> BTreeMap<Hash, String> {
-        self.0.damaged.lock().expect("nothing panics while it holds this").clone()
+        self.0
+            .damaged
+            .lock()
+            .expect("nothing panics while it holds this")
+            .clone()
     }
 }
 
-/// A finished file that is not durable and has not got its name yet.
+/// Finished files that are not durable and have not got their names yet.
 #[derive(Debug)]
 pub(crate) struct Fresh {
     /// The blob.
     pub(crate) hash: Hash,
     /// From where to where each of its files goes; to its own place when the name is right already.
-    pub(crate) moves: Vec<(PathBuf, PathBuf)>,
+    moves: Vec<(PathBuf, PathBuf)>,
+    /// Files that go away with this unless they got their names.
+    _unfinished: Vec<TempPath>,
+}
+
+impl Fresh {
+    /// Files that are worth keeping even when they never get their names.
+    fn found(hash: Hash, moves: Vec<(PathBuf, PathBuf)>) -> Fresh {
+        Fresh {
+            hash,
+            moves,
+            _unfinished: Vec::new(),
+        }
+    }
+
+    /// Files that are worth nothing without their names.
+    fn unfinished(hash: Hash, files: Vec<(TempPath, PathBuf)>) -> Fresh {
+        let moves = files
+            .iter()
+            .map(|(from, to)| (from.to_path_buf(), to.clone()))
+            .collect();
+        Fresh {
+            hash,
+            moves,
+            _unfinished: files.into_iter().map(|(from, _)| from).collect(),
+        }
+    }
 }
 
 /// Runs blocking work off the async threads.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| StoreError::Closed)?
 }
 
 fn row_hash(hash: Hash) -> iroh_blobs::Hash {
@@ -346,7 +419,10 @@ fn settle(folder: &Path, fresh: &[Fresh]) -> Result<(), StoreError> {
 }
 
 /// Makes files or folders durable: one by one, or all of the file system at once where they are many.
-pub(crate) fn sync_all<'a>(folder: &Path, paths: impl Iterator<Item = &'a Path> + Clone) -> Result<(), StoreError> {
+pub(crate) fn sync_all<'a>(
+    folder: &Path,
+    paths: impl Iterator<Item = &'a Path> + Clone,
+) -> Result<(), StoreError> {
     if paths.clone().count() > SYNC_EACH_MAX {
         let file = fs::File::open(folder).map_err(StoreError::io(folder))?;
         return rustix::fs::syncfs(&file).map_err(|error| StoreError::io(folder)(error.into()));

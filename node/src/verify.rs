@@ -4,10 +4,11 @@
 use crate::{
     library::{Library, LibraryError},
     progress::{Phase, Progress},
-    store::{Blob, Lies, StoreError, shard_values},
+    store::{Blob, Lies, Outboard, StoreError, shard_values},
 };
 use protocol::{
-    ChainingValue, FileEntry, Hash, Manifest, Proof, ProofError, RepoId, RepoRef, SHARD_LEN, SignedRelease, shard,
+    ChainingValue, FileEntry, Hash, Manifest, Proof, ProofError, RepoId, RepoRef, SHARD_LEN, SignedRelease,
+    shard,
 };
 use rayon::prelude::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
@@ -98,15 +99,28 @@ impl From<StoreError> for VerifyError {
 /// Verifies a folder, or a single file, against a proof. Blocking; uses all cores; touches no network and no data folder.
 pub fn folder(dir: &Path, proof: &Proof, progress: &Progress) -> Result<Report, VerifyError> {
     let manifest = proof.manifest();
-    progress.phase(Phase::Checking, manifest.total_len(), manifest.files().len() as u64);
-    let read = |source| VerifyError::Folder { path: dir.to_owned(), source };
+    progress.phase(
+        Phase::Checking,
+        manifest.total_len(),
+        manifest.files().len() as u64,
+    );
+    let read = |source| VerifyError::Folder {
+        path: dir.to_owned(),
+        source,
+    };
     let single = dir.metadata().map_err(read)?.is_file();
-    let place = |file: &FileEntry| if single { dir.to_owned() } else { dir.join(file.path.as_str()) };
+    let place = |file: &FileEntry| {
+        if single {
+            dir.to_owned()
+        } else {
+            dir.join(file.path.as_str())
+        }
+    };
     let files: Vec<(&FileEntry, &Vec<ChainingValue>)> = manifest.files().iter().zip(proof.shards()).collect();
     let mut bad: Vec<Bad> = files
         .par_iter()
         .flat_map_iter(|(file, shards)| {
-            let found = check_path(file, &place(file), shards, progress);
+            let found = check_path(file, &place(file), shards, None, progress);
             progress.add(0, 1);
             found
         })
@@ -131,33 +145,60 @@ fn report(manifest: &Manifest, release: Option<&SignedRelease>, mut bad: Vec<Bad
 }
 
 fn bad(file: &FileEntry, reason: Reason, offset: Option<u64>, detail: Option<String>) -> Bad {
-    Bad { path: file.path.as_str().into(), reason, offset, detail }
+    Bad {
+        path: file.path.as_str().into(),
+        reason,
+        offset,
+        detail,
+    }
 }
 
-fn check_path(file: &FileEntry, path: &Path, shards: &[ChainingValue], progress: &Progress) -> Vec<Bad> {
+fn check_path(
+    file: &FileEntry,
+    path: &Path,
+    shards: &[ChainingValue],
+    outboard: Option<&Outboard>,
+    progress: &Progress,
+) -> Vec<Bad> {
     // Links are followed: what counts is the bytes that a reader of this path gets.
     let opened = File::open(path).and_then(|open| open.metadata().map(|metadata| (open, metadata)));
     let (open, metadata) = match opened {
         Ok(opened) => opened,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
             return vec![bad(file, Reason::Missing, None, None)];
         }
         Err(error) => return vec![bad(file, Reason::Unreadable, None, Some(error.to_string()))],
     };
     if !metadata.is_file() {
-        return vec![bad(file, Reason::Missing, None, Some("something else than a file is in its place".into()))];
+        return vec![bad(
+            file,
+            Reason::Missing,
+            None,
+            Some("something else than a file is in its place".into()),
+        )];
     }
     let mut found = Vec::new();
     if metadata.len() != file.size {
         let detail = format!("{} bytes instead of {}", metadata.len(), file.size);
         found.push(bad(file, Reason::WrongSize, None, Some(detail)));
     }
-    found.extend(check_bytes(file, &open, shards, progress));
+    found.extend(check_bytes(file, &open, shards, outboard, progress));
     found
 }
 
 /// Verifies a file's bytes shard by shard, on all cores.
-fn check_bytes(file: &FileEntry, open: &File, shards: &[ChainingValue], progress: &Progress) -> Vec<Bad> {
+fn check_bytes(
+    file: &FileEntry,
+    open: &File,
+    shards: &[ChainingValue],
+    outboard: Option<&Outboard>,
+    progress: &Progress,
+) -> Vec<Bad> {
     let count = shard::shard_count(file.size).max(1);
     let check = |buffer: &mut Vec<u8>, index: u32| {
         let range = shard::shard_range(file.size, index).unwrap_or(0..0);
@@ -166,10 +207,18 @@ fn check_bytes(file: &FileEntry, open: &File, shards: &[ChainingValue], progress
         progress.add(range.end - range.start, 0);
         let wrong = match (&read, shards.get(index as usize)) {
             (Err(error), _) if error.kind() != io::ErrorKind::UnexpectedEof => {
-                return Some(bad(file, Reason::Unreadable, Some(range.start), Some(error.to_string())));
+                return Some(bad(
+                    file,
+                    Reason::Unreadable,
+                    Some(range.start),
+                    Some(error.to_string()),
+                ));
             }
             (Err(_), _) => true,
-            (Ok(()), Some(expected)) => shard::chaining_value(range.start, buffer) != *expected,
+            (Ok(()), Some(expected)) => match outboard {
+                Some(outboard) => outboard.check(file.size, index, range.start, buffer) != *expected,
+                None => shard::chaining_value(range.start, buffer) != *expected,
+            },
             (Ok(()), None) => Hash::of(buffer) != file.blake3,
         };
         wrong.then(|| bad(file, Reason::Changed, Some(range.start), None))
@@ -197,9 +246,19 @@ fn extra(dir: &Path, manifest: &Manifest) -> io::Result<Vec<Bad>> {
             }
             continue;
         }
-        let name = entry.path().strip_prefix(dir).expect("the walk stays below its root").to_string_lossy().into_owned();
+        let name = entry
+            .path()
+            .strip_prefix(dir)
+            .expect("the walk stays below its root")
+            .to_string_lossy()
+            .into_owned();
         if !entry.file_type().is_dir() && !known.contains(name.as_str()) && found.len() < BAD_MAX {
-            found.push(Bad { path: name, reason: Reason::Extra, offset: None, detail: None });
+            found.push(Bad {
+                path: name,
+                reason: Reason::Extra,
+                offset: None,
+                detail: None,
+            });
         }
     }
     Ok(found)
@@ -211,17 +270,30 @@ impl Library {
         let hash = self.resolve_local(what)?;
         let manifest = self.known_manifest(what, hash).await?;
         let release = self.release_of(what)?;
-        progress.phase(Phase::Checking, manifest.total_len(), manifest.files().len() as u64);
+        progress.phase(
+            Phase::Checking,
+            manifest.total_len(),
+            manifest.files().len() as u64,
+        );
         let mut found = Vec::new();
         let (library, progress) = (self.clone(), progress.clone());
-        let small: Vec<FileEntry> = manifest.files().iter().filter(|file| file.size <= crate::limits::SMALL_LEN).cloned().collect();
+        let small: Vec<FileEntry> = manifest
+            .files()
+            .iter()
+            .filter(|file| file.size <= crate::limits::SMALL_LEN)
+            .cloned()
+            .collect();
         for file in &small {
             found.extend(self.check_row(file).await);
             progress.add(file.size, 1);
         }
         let checked = manifest.clone();
         let files = tokio::task::spawn_blocking(move || {
-            let files: Vec<&FileEntry> = checked.files().iter().filter(|file| file.size > crate::limits::SMALL_LEN).collect();
+            let files: Vec<&FileEntry> = checked
+                .files()
+                .iter()
+                .filter(|file| file.size > crate::limits::SMALL_LEN)
+                .collect();
             let check = |file: &&FileEntry| {
                 let found = library.check_file(file, &progress);
                 progress.add(0, 1);
@@ -234,7 +306,8 @@ impl Library {
             if let Some(file) = manifest.file(&bad.path)
                 && bad.reason != Reason::Missing
             {
-                self.store().report_damage(file.blake3, format!("{} does not verify", bad.path));
+                self.store()
+                    .report_damage(file.blake3, format!("{} does not verify", bad.path));
             }
         }
         Ok(report(&manifest, release.as_ref(), found))
@@ -257,15 +330,38 @@ impl Library {
         };
         // The shard values come from the outboard, which must hash up to the file's name to be believed.
         match self.store().shard_values(file.blake3, file.size) {
-            Ok(shards) => check_path(file, &path, &shards, progress),
-            Err(error) => {
-                let whole = check_whole(file, &path, progress);
-                match whole {
-                    Ok(true) => vec![bad(file, Reason::Unreadable, None, Some(format!("its tree: {error}")))],
-                    Ok(false) => vec![bad(file, Reason::Changed, None, Some(format!("its tree: {error}")))],
-                    Err(error) => vec![bad(file, Reason::Unreadable, None, Some(error.to_string()))],
+            Ok(shards) => {
+                let outboard = self.store().outboard(file.blake3, file.size);
+                let found = check_path(file, &path, &shards, outboard.as_ref(), progress);
+                if found.is_empty() && outboard.is_some_and(|outboard| outboard.is_spoiled()) {
+                    return self.renew(file, &path);
                 }
+                found
             }
+            Err(_) => match check_whole(file, &path, progress) {
+                Ok(true) => self.renew(file, &path),
+                Ok(false) => vec![bad(
+                    file,
+                    Reason::Changed,
+                    None,
+                    Some("its tree is damaged too".into()),
+                )],
+                Err(error) => vec![bad(file, Reason::Unreadable, None, Some(error.to_string()))],
+            },
+        }
+    }
+
+    /// The bytes are right and their tree is not: it is made anew from them.
+    fn renew(&self, file: &FileEntry, path: &Path) -> Vec<Bad> {
+        match self.store().renew_outboard(file.blake3, file.size, path) {
+            Ok(true) => Vec::new(),
+            Ok(false) => vec![bad(file, Reason::Changed, None, None)],
+            Err(error) => vec![bad(
+                file,
+                Reason::Unreadable,
+                None,
+                Some(format!("its tree: {error}")),
+            )],
         }
     }
 
@@ -280,9 +376,17 @@ impl Library {
         let proof = tokio::task::spawn_blocking(move || {
             let values = |file: &FileEntry| {
                 progress.add(0, 1);
-                if file.size <= SHARD_LEN { Ok(Vec::new()) } else { library.store().shard_values(file.blake3, file.size) }
+                if file.size <= SHARD_LEN {
+                    Ok(Vec::new())
+                } else {
+                    library.store().shard_values(file.blake3, file.size)
+                }
             };
-            let shards = manifest.files().iter().map(values).collect::<Result<Vec<_>, _>>()?;
+            let shards = manifest
+                .files()
+                .iter()
+                .map(values)
+                .collect::<Result<Vec<_>, _>>()?;
             Ok::<Proof, VerifyError>(Proof::new(manifest, release, shards)?)
         });
         proof.await.map_err(|_| StoreError::Closed)?

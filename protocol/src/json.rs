@@ -97,10 +97,7 @@ struct Expected<'a>(&'a [u8]);
 
 impl io::Write for Expected<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 = self
-            .0
-            .strip_prefix(bytes)
-            .ok_or(io::ErrorKind::InvalidData)?;
+        self.0 = self.0.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
         Ok(bytes.len())
     }
 

@@ -90,12 +90,11 @@ impl Manifest {
     /// Every [`ManifestError`]. The length is checked before anything is read.
     pub fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         check_len(bytes.len())?;
-        let written: Written<Vec<WrittenFile<'_>>> =
-            json::decode(bytes).map_err(|error| match error {
-                JsonError::Version { found } => ManifestError::Version { found },
-                JsonError::NotCanonical => ManifestError::NotCanonical,
-                other => ManifestError::Json(other),
-            })?;
+        let written: Written<Vec<WrittenFile<'_>>> = json::decode(bytes).map_err(|error| match error {
+            JsonError::Version { found } => ManifestError::Version { found },
+            JsonError::NotCanonical => ManifestError::NotCanonical,
+            other => ManifestError::Json(other),
+        })?;
         check_count(written.files.len())?;
         let files = written
             .files
@@ -156,11 +155,7 @@ impl WrittenFile<'_> {
         })?;
         let bad_hex = |field| {
             let path = path.as_str().to_owned();
-            move |source| ManifestError::BadHex {
-                field,
-                path,
-                source,
-            }
+            move |source| ManifestError::BadHex { field, path, source }
         };
         let blake3 = self.blake3.parse().map_err(bad_hex("blake3"))?;
         let sha256 = self.sha256.as_deref().map(str::parse).transpose();

@@ -226,9 +226,7 @@ fn check_component(component: &str) -> Result<(), PathError> {
         return Err(PathError::EmptyComponent);
     }
     if component.len() > COMPONENT_LEN_MAX {
-        return Err(PathError::ComponentTooLong {
-            len: component.len(),
-        });
+        return Err(PathError::ComponentTooLong { len: component.len() });
     }
     if component == "." || component == ".." {
         return Err(PathError::Dots);

@@ -140,12 +140,10 @@ impl Proof {
     /// Every [`ProofError`] but [`ProofError::FileCount`]. Lengths are checked before anything is allocated.
     pub fn decode(bytes: &[u8]) -> Result<Proof, ProofError> {
         check_len(bytes.len())?;
-        let mut rest = bytes
-            .strip_prefix(MAGIC)
-            .ok_or_else(|| match version_of(bytes) {
-                Some(found) => ProofError::Version { found },
-                None => ProofError::Magic,
-            })?;
+        let mut rest = bytes.strip_prefix(MAGIC).ok_or_else(|| match version_of(bytes) {
+            Some(found) => ProofError::Version { found },
+            None => ProofError::Magic,
+        })?;
         let manifest = Manifest::decode(take_part(&mut rest, "manifest", MANIFEST_LEN_MAX)?)?;
         let release = take_part(&mut rest, "release", RELEASE_LEN_MAX)?;
         let release = match release {
@@ -241,11 +239,7 @@ fn check_values(file: &FileEntry, values: &[ChainingValue]) -> Result<(), ProofE
     let (wanted, found) = (value_count(file), values.len());
     if wanted != found {
         let path = file.path.clone();
-        return Err(ProofError::ShardCount {
-            path,
-            wanted,
-            found,
-        });
+        return Err(ProofError::ShardCount { path, wanted, found });
     }
     if wanted > 0 && root_of_shards(file.size, values) != Some(file.blake3) {
         let path = file.path.clone();
@@ -255,11 +249,7 @@ fn check_values(file: &FileEntry, values: &[ChainingValue]) -> Result<(), ProofE
 }
 
 /// Takes a part with its length before it off the front of `rest`.
-fn take_part<'a>(
-    rest: &mut &'a [u8],
-    part: &'static str,
-    max: usize,
-) -> Result<&'a [u8], ProofError> {
+fn take_part<'a>(rest: &mut &'a [u8], part: &'static str, max: usize) -> Result<&'a [u8], ProofError> {
     let truncated = ProofError::Truncated { part: "length" };
     let (len, behind) = rest.split_first_chunk::<4>().ok_or(truncated)?;
     *rest = behind;
@@ -271,9 +261,7 @@ fn take_part<'a>(
 }
 
 fn take<'a>(rest: &mut &'a [u8], len: usize, part: &'static str) -> Result<&'a [u8], ProofError> {
-    let (taken, behind) = rest
-        .split_at_checked(len)
-        .ok_or(ProofError::Truncated { part })?;
+    let (taken, behind) = rest.split_at_checked(len).ok_or(ProofError::Truncated { part })?;
     *rest = behind;
     Ok(taken)
 }

@@ -180,9 +180,8 @@ impl Written<'_> {
             let bad_hex = |source| ReleaseError::BadHex { field, source };
             text.parse::<Hash>().map_err(bad_hex)
         };
-        let optional = |field, text: &Option<Cow<'_, str>>| {
-            text.as_deref().map(|text| hash(field, text)).transpose()
-        };
+        let optional =
+            |field, text: &Option<Cow<'_, str>>| text.as_deref().map(|text| hash(field, text)).transpose();
         Ok(Release {
             publisher,
             name: self.name.parse()?,

@@ -98,10 +98,7 @@ pub fn chaining_value(offset: u64, shard: &[u8]) -> ChainingValue {
         "a shard starts at a multiple of its length"
     );
     let len = u64::try_from(shard.len()).unwrap_or(u64::MAX);
-    assert!(
-        (1..=SHARD_LEN).contains(&len),
-        "a shard has 1 byte to 1 MiB"
-    );
+    assert!((1..=SHARD_LEN).contains(&len), "a shard has 1 byte to 1 MiB");
     let mut hasher = blake3::Hasher::new();
     hasher.set_input_offset(offset);
     hasher.update(shard);

@@ -98,11 +98,7 @@ impl Ticket {
     ///
     /// # Errors
     /// [`TicketError::TooManyAddresses`] and [`TicketError::Address`].
-    pub fn new(
-        manifest: Hash,
-        addresses: Vec<String>,
-        repo: Option<RepoId>,
-    ) -> Result<Ticket, TicketError> {
+    pub fn new(manifest: Hash, addresses: Vec<String>, repo: Option<RepoId>) -> Result<Ticket, TicketError> {
         let (count, max) = (addresses.len(), TICKET_ADDRESSES_MAX);
         if count > max {
             return Err(TicketError::TooManyAddresses { count, max });

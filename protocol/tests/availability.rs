@@ -38,18 +38,9 @@ fn bits_that_fit_are_believed() {
 #[test]
 fn files_that_are_not_there_or_out_of_order_are_the_peers_fault() {
     assert_eq!(check(&[(4, &[1])]), Err(WireError::File { file: 4 }));
-    assert_eq!(
-        check(&[(u32::MAX, &[])]),
-        Err(WireError::File { file: u32::MAX })
-    );
-    assert_eq!(
-        check(&[(1, &[1]), (1, &[1])]),
-        Err(WireError::File { file: 1 })
-    );
-    assert_eq!(
-        check(&[(2, &[1]), (1, &[1])]),
-        Err(WireError::File { file: 1 })
-    );
+    assert_eq!(check(&[(u32::MAX, &[])]), Err(WireError::File { file: u32::MAX }));
+    assert_eq!(check(&[(1, &[1]), (1, &[1])]), Err(WireError::File { file: 1 }));
+    assert_eq!(check(&[(2, &[1]), (1, &[1])]), Err(WireError::File { file: 1 }));
 }
 
 #[test]
@@ -66,11 +57,7 @@ fn bits_that_do_not_fit_are_the_peers_fault() {
         (3, &[0, 0, 0]),
     ];
     for (file, bits) in wrong {
-        assert_eq!(
-            check(&[(file, bits)]),
-            Err(WireError::Bits { file }),
-            "{bits:?}"
-        );
+        assert_eq!(check(&[(file, bits)]), Err(WireError::Bits { file }), "{bits:?}");
     }
 }
 

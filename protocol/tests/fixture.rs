@@ -6,9 +6,9 @@ use proptest::option;
 use proptest::prelude::*;
 use protocol::shard::{self, SHARD_LEN};
 use protocol::{
-    CatalogAsk, CatalogTell, ChainingValue, FileBits, FileEntry, GitId, Hash, Kind, Manifest,
-    Proof, Publisher, Release, RepoId, RepoName, RepoPath, Sha256, SignedRelease, SwarmAsk,
-    SwarmTell, Ticket, Upstream,
+    CatalogAsk, CatalogTell, ChainingValue, FileBits, FileEntry, GitId, Hash, Kind, Manifest, Proof,
+    Publisher, Release, RepoId, RepoName, RepoPath, Sha256, SignedRelease, SwarmAsk, SwarmTell, Ticket,
+    Upstream,
 };
 
 /// A moment at which the fixed releases are in force, in Unix seconds.
@@ -36,10 +36,7 @@ pub(crate) fn path(text: &str) -> RepoPath {
 
 /// The bytes of BLAKE3's own test vectors: 0 to 250 and again.
 pub(crate) fn pattern(len: u64) -> Vec<u8> {
-    (0..=250)
-        .cycle()
-        .take(usize::try_from(len).unwrap())
-        .collect()
+    (0..=250).cycle().take(usize::try_from(len).unwrap()).collect()
 }
 
 /// The chaining values of a blob's shards, as a proof wants them.
@@ -157,10 +154,7 @@ pub(crate) fn golden_ticket() -> Ticket {
 }
 
 pub(crate) fn golden_proof() -> Proof {
-    let shards = golden_files()
-        .iter()
-        .map(|(_, bytes)| values_of(bytes))
-        .collect();
+    let shards = golden_files().iter().map(|(_, bytes)| values_of(bytes)).collect();
     Proof::new(golden_manifest(), Some(golden_signed()), shards).unwrap()
 }
 

@@ -67,11 +67,7 @@ pub(crate) fn manifest(files: &[Written]) -> String {
                 format!("\"path\":{}", text(&file.path)),
             ];
             fields.extend(file.sha1.iter().map(|it| format!("\"sha1\":{}", text(it))));
-            fields.extend(
-                file.sha256
-                    .iter()
-                    .map(|it| format!("\"sha256\":{}", text(it))),
-            );
+            fields.extend(file.sha256.iter().map(|it| format!("\"sha256\":{}", text(it))));
             fields.push(format!("\"size\":{}", file.size));
             format!("{{{}}}", fields.join(","))
         })
@@ -101,12 +97,7 @@ fn hostile_manifests_are_refused_by_the_rule_they_break() {
             Err(error) => wrong.push(format!("{}: {error:?}, not {}", case.name, case.rule)),
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} cases:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
     assert!(cases.len() >= 300, "only {} cases", cases.len());
 
     let rules: BTreeSet<&str> = cases.iter().map(|case| case.rule).collect();

@@ -74,7 +74,5 @@ fn files_within_their_number_can_still_be_too_much_for_a_manifest() {
     let folder = ["d".repeat(200), "e".repeat(200), "f".repeat(200)].join("/");
     let files = full(|number| path(&format!("{folder}/{number:06}")));
     let error = Manifest::new(files).unwrap_err();
-    assert!(
-        matches!(error, ManifestError::TooLong { len, max } if len > max && max == MANIFEST_LEN_MAX)
-    );
+    assert!(matches!(error, ManifestError::TooLong { len, max } if len > max && max == MANIFEST_LEN_MAX));
 }

@@ -1,9 +1,6 @@
 //! What the formats promise, one file a promise.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot make its input has failed"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot make its input has failed")]
 
 mod availability;
 mod fixture;

@@ -2,8 +2,8 @@
 
 use crate::fixture::publisher;
 use protocol::{
-    Alias, AliasError, GitId, Hash, HashError, Kind, Publisher, PublisherError, RepoId,
-    RepoIdError, RepoName, RepoNameError, RepoRef, RepoRefError, Sha256,
+    Alias, AliasError, GitId, Hash, HashError, Kind, Publisher, PublisherError, RepoId, RepoIdError,
+    RepoName, RepoNameError, RepoRef, RepoRefError, Sha256,
 };
 
 #[test]
@@ -13,10 +13,7 @@ fn publisher_survives_only_in_its_one_spelling() {
     assert_eq!(id.parse(), Ok(publisher(7)));
     let parse = |text: &str| text.parse::<Publisher>().unwrap_err();
     assert_eq!(parse(&id[1..]), PublisherError::Length { found: 51 });
-    assert_eq!(
-        parse(&format!("{id}y")),
-        PublisherError::Length { found: 53 }
-    );
+    assert_eq!(parse(&format!("{id}y")), PublisherError::Length { found: 53 });
     assert_eq!(parse(""), PublisherError::Length { found: 0 });
     let first_letter = id.find(|c: char| c.is_ascii_lowercase()).unwrap();
     assert_eq!(
@@ -26,10 +23,7 @@ fn publisher_survives_only_in_its_one_spelling() {
     // z-base-32 has no `l`, `v`, `0` and `2`.
     for strange in ["l", "v", "0", "2", "=", " ", "é"] {
         let text = format!("{}{strange}", &id[..52 - strange.len()]);
-        assert!(
-            matches!(parse(&text), PublisherError::Encoding { .. }),
-            "{text}"
-        );
+        assert!(matches!(parse(&text), PublisherError::Encoding { .. }), "{text}");
     }
     // The last character carries one bit; the other spellings of it have spare bits set.
     let mut spellings = 0;
@@ -137,10 +131,7 @@ fn repo_names_are_those_that_the_hub_takes() {
         assert!(matches!(wrong(name), RepoNameError::Edge { .. }), "{name}");
     }
     for name in ["a..b", "a--b", "a...b"] {
-        assert!(
-            matches!(wrong(name), RepoNameError::Doubled { .. }),
-            "{name}"
-        );
+        assert!(matches!(wrong(name), RepoNameError::Doubled { .. }), "{name}");
     }
     assert!(matches!(wrong("a.git"), RepoNameError::Git { .. }));
 }
@@ -160,10 +151,7 @@ fn alias_cannot_be_taken_for_anything_else() {
     }
     let wrong = |alias: &str| Alias::new(alias).unwrap_err();
     assert_eq!(wrong(&"a".repeat(40)), AliasError::Length { len: 40 });
-    assert_eq!(
-        wrong(&publisher(1).to_string()),
-        AliasError::Length { len: 52 }
-    );
+    assert_eq!(wrong(&publisher(1).to_string()), AliasError::Length { len: 52 });
     assert!(matches!(wrong("Meta"), AliasError::UpperCase { .. }));
     assert!(matches!(wrong("blake3"), AliasError::Taken { .. }));
     assert!(matches!(
@@ -244,10 +232,7 @@ fn digests_are_lower_case_hex() {
     assert_eq!(upper.parse::<Hash>(), Err(HashError::Digit { at: 0 }));
     assert_eq!(
         "".parse::<GitId>(),
-        Err(HashError::Length {
-            wanted: 40,
-            found: 0
-        })
+        Err(HashError::Length { wanted: 40, found: 0 })
     );
     let json = serde_json::to_string(&hash).unwrap();
     assert_eq!(serde_json::from_str::<Hash>(&json).unwrap(), hash);

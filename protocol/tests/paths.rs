@@ -85,8 +85,7 @@ fn candidates() -> impl Strategy<Value = String> {
     let soup = "[ -~]{1,12}";
     let tame = "[a-z .]{1,5}(/[a-zA-Z. ]{1,5}){0,3}";
     let wild = "\\PC{1,6}(/\\PC{1,6}){0,2}";
-    let long = (1..40_usize, 1..40_usize)
-        .prop_map(|(len, depth)| vec!["n".repeat(len * 8); depth].join("/"));
+    let long = (1..40_usize, 1..40_usize).prop_map(|(len, depth)| vec!["n".repeat(len * 8); depth].join("/"));
     prop_oneof![8 => nasty, 2 => soup, 3 => tame, 2 => wild, 1 => long]
 }
 
@@ -114,11 +113,9 @@ fn windows_component(component: &str) -> Windows {
     let stem = stem.trim_end_matches(' ').to_uppercase();
     let ports = ["COM", "LPT"];
     let numbers = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "¹", "²", "³"];
-    let port = ports.iter().any(|port| {
-        numbers
-            .iter()
-            .any(|number| stem == format!("{port}{number}"))
-    });
+    let port = ports
+        .iter()
+        .any(|port| numbers.iter().any(|number| stem == format!("{port}{number}")));
     if port || ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"].contains(&stem.as_str()) {
         return Windows::Device;
     }
@@ -159,9 +156,7 @@ fn posix_join(path: &str) -> Result<Vec<String>, String> {
     }
     let root = Path::new("/root/folder");
     let joined = root.join(path);
-    let below = joined
-        .strip_prefix(root)
-        .map_err(|error| error.to_string())?;
+    let below = joined.strip_prefix(root).map_err(|error| error.to_string())?;
     let mut components = Vec::new();
     for component in below.components() {
         match component {
@@ -177,9 +172,7 @@ fn posix_join(path: &str) -> Result<Vec<String>, String> {
 /// The name of the rule that a path breaks.
 fn rule(error: &PathError) -> String {
     let text = format!("{error:?}");
-    text.chars()
-        .take_while(|c| c.is_ascii_alphabetic())
-        .collect()
+    text.chars().take_while(|c| c.is_ascii_alphabetic()).collect()
 }
 
 #[test]
@@ -202,11 +195,7 @@ fn accepted_paths_stay_below_their_folder_on_every_platform() {
         accepted += 1;
         assert_eq!(path.as_str(), candidate);
         let components: Vec<String> = path.components().map(str::to_owned).collect();
-        assert_eq!(
-            posix_join(&candidate),
-            Ok(components.clone()),
-            "{candidate:?}"
-        );
+        assert_eq!(posix_join(&candidate), Ok(components.clone()), "{candidate:?}");
         assert_eq!(windows_join(&candidate), Ok(components), "{candidate:?}");
         assert!(
             candidate.len() <= 1024 && candidate.nfc().eq(candidate.chars()),
@@ -317,13 +306,7 @@ fn ordinary_names_are_accepted() {
         assert_eq!(RepoPath::new(path).map(String::from), Ok(path.to_owned()));
     }
     let deepest = ["d"; 16].join("/");
-    let longest = [
-        "a".repeat(255),
-        "b".repeat(255),
-        "c".repeat(255),
-        "d".repeat(255),
-    ]
-    .join("/");
+    let longest = ["a".repeat(255), "b".repeat(255), "c".repeat(255), "d".repeat(255)].join("/");
     let longest = format!("{}/", &longest[..1021]) + "ee";
     assert_eq!(longest.len(), 1024);
     for path in [deepest, longest] {

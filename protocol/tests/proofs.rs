@@ -5,15 +5,11 @@ use crate::fixture::{
 };
 use protocol::limits::PROOF_LEN_MAX;
 use protocol::{
-    ChainingValue, FileEntry, Hash, Manifest, ManifestError, Proof, ProofError, ReleaseError,
-    SignedRelease,
+    ChainingValue, FileEntry, Hash, Manifest, ManifestError, Proof, ProofError, ReleaseError, SignedRelease,
 };
 
 fn values() -> Vec<Vec<ChainingValue>> {
-    golden_files()
-        .iter()
-        .map(|(_, bytes)| values_of(bytes))
-        .collect()
+    golden_files().iter().map(|(_, bytes)| values_of(bytes)).collect()
 }
 
 /// Cuts the golden proof into its first line, manifest with length, release with length, and values.
@@ -45,9 +41,7 @@ fn proof_needs_no_release() {
 fn release_of_another_manifest_does_not_fit() {
     let other = SignedRelease::sign(plain_release(1, 1, 1), &key(1)).unwrap();
     let error = Proof::new(golden_manifest(), Some(other.clone()), values()).unwrap_err();
-    assert!(
-        matches!(error, ProofError::OtherManifest { named, .. } if named == Hash::from_bytes([1; 32]))
-    );
+    assert!(matches!(error, ProofError::OtherManifest { named, .. } if named == Hash::from_bytes([1; 32])));
     let [line, manifest, _, values] = parts();
     let encoding = other.encode();
     let len = u32::try_from(encoding.len()).unwrap().to_le_bytes();
@@ -60,13 +54,7 @@ fn values_have_to_fit_the_files() {
     let new = |values| Proof::new(golden_manifest(), None, values).unwrap_err();
     let mut bad = values();
     bad.pop();
-    assert!(matches!(
-        new(bad),
-        ProofError::FileCount {
-            wanted: 4,
-            found: 3
-        }
-    ));
+    assert!(matches!(new(bad), ProofError::FileCount { wanted: 4, found: 3 }));
     let mut bad = values();
     bad[3].pop();
     assert!(matches!(
@@ -89,19 +77,14 @@ fn values_have_to_fit_the_files() {
     ));
     let mut bad = values();
     bad[3].swap(0, 1);
-    assert!(
-        matches!(new(bad), ProofError::Root { path } if path.as_str() == "weights/größe.safetensors")
-    );
+    assert!(matches!(new(bad), ProofError::Root { path } if path.as_str() == "weights/größe.safetensors"));
 }
 
 #[test]
 fn proof_says_what_is_wrong_with_it() {
     let [line, manifest, release, values] = parts();
     assert!(matches!(Proof::decode(b""), Err(ProofError::Magic)));
-    assert!(matches!(
-        Proof::decode(b"shoal proof 1"),
-        Err(ProofError::Magic)
-    ));
+    assert!(matches!(Proof::decode(b"shoal proof 1"), Err(ProofError::Magic)));
     assert!(matches!(
         Proof::decode(b"shoal proof x\n"),
         Err(ProofError::Magic)
@@ -144,17 +127,11 @@ fn proof_says_what_is_wrong_with_it() {
     let mut wrong = manifest.clone();
     wrong[5] = b' ';
     let error = refused([line.clone(), wrong, release.clone(), values.clone()]);
-    assert!(matches!(
-        error,
-        ProofError::Manifest(ManifestError::Json(_))
-    ));
+    assert!(matches!(error, ProofError::Manifest(ManifestError::Json(_))));
     let mut wrong = release.clone();
     wrong[9] ^= 1;
     let error = refused([line, manifest, wrong, values]);
-    assert!(matches!(
-        error,
-        ProofError::Release(ReleaseError::Signature)
-    ));
+    assert!(matches!(error, ProofError::Release(ReleaseError::Signature)));
 }
 
 #[test]
@@ -167,10 +144,7 @@ fn lengths_are_bounded_before_anything_is_read() {
             "{error}"
         );
     };
-    over(
-        "manifest",
-        &[&line, &(32 * 1024 * 1024 + 1_u32).to_le_bytes()],
-    );
+    over("manifest", &[&line, &(32 * 1024 * 1024 + 1_u32).to_le_bytes()]);
     over("manifest", &[&line, &u32::MAX.to_le_bytes()]);
     over("release", &[&line, &manifest, &8193_u32.to_le_bytes()]);
     let error = Proof::decode(&vec![0; PROOF_LEN_MAX + 1]).unwrap_err();

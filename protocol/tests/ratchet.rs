@@ -107,15 +107,11 @@ fn accepted_numbers_only_grow_and_forks_are_never_followed() {
 
 #[test]
 fn node_leaves_a_fork_behind_by_a_higher_number() {
-    let release =
-        |seq, content| SignedRelease::sign(plain_release(1, seq, content), &key(1)).unwrap();
+    let release = |seq, content| SignedRelease::sign(plain_release(1, seq, content), &key(1)).unwrap();
     let (ours, theirs, next) = (release(5, 1), release(5, 2), release(6, 3));
     assert_eq!(decide(Some(&ours), &theirs, NOW), Decision::Fork);
     assert_eq!(decide(Some(&ours), &next, NOW), Decision::Accept);
-    let older = Decision::Older {
-        have: 6,
-        offered: 5,
-    };
+    let older = Decision::Older { have: 6, offered: 5 };
     assert_eq!(decide(Some(&next), &theirs, NOW), older);
 }
 
@@ -135,10 +131,7 @@ fn jump_is_measured_from_what_the_node_follows() {
     assert_eq!(decide(None, &release(max), NOW), Decision::Accept);
     assert_eq!(decide(None, &release(max + 1), NOW), Decision::JumpTooLarge);
     let three = release(3);
-    assert_eq!(
-        decide(Some(&three), &release(max + 3), NOW),
-        Decision::Accept
-    );
+    assert_eq!(decide(Some(&three), &release(max + 3), NOW), Decision::Accept);
     assert_eq!(
         decide(Some(&three), &release(max + 4), NOW),
         Decision::JumpTooLarge

@@ -82,8 +82,8 @@ fn signature_is_checked_before_anything_but_the_key_is_read() {
 fn signature_with_a_second_form_of_its_number_is_refused() {
     // S + L, the malleable twin of an Ed25519 signature.
     let order: [u8; 32] = [
-        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde,
-        0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
     ];
     let mut bytes = golden_signed().encode();
     let mut carry = 0;
@@ -112,11 +112,7 @@ fn newer_version_is_named() {
 
 #[test]
 fn numbers_have_bounds() {
-    let (seq, issued, expires) = (
-        "\"seq\":5",
-        "\"issued\":1800000000",
-        "\"expires\":1800000001",
-    );
+    let (seq, issued, expires) = ("\"seq\":5", "\"issued\":1800000000", "\"expires\":1800000001");
     let number = |old, new: String, field| {
         let error = refused(old, &new);
         let right = matches!(error, ReleaseError::Number { field: it, .. } if it == field);
@@ -148,13 +144,7 @@ fn number_out_of_bounds_is_not_signed_either() {
     release.seq = 1;
     release.expires = release.issued;
     let error = SignedRelease::sign(release, &key(1)).unwrap_err();
-    assert!(matches!(
-        error,
-        ReleaseError::Number {
-            field: "expires",
-            ..
-        }
-    ));
+    assert!(matches!(error, ReleaseError::Number { field: "expires", .. }));
 }
 
 #[test]
@@ -172,10 +162,7 @@ fn fields_are_checked_by_name() {
     assert!(matches!(error, ReleaseError::BadHex { field: "prev", .. }));
     let error = refused("{\"expires\"", "{\"card\":\"zz\",\"expires\"");
     assert!(matches!(error, ReleaseError::BadHex { field: "card", .. }));
-    assert!(matches!(
-        refused("\"model\"", "\"Model\""),
-        ReleaseError::Kind(_)
-    ));
+    assert!(matches!(refused("\"model\"", "\"Model\""), ReleaseError::Kind(_)));
     assert!(matches!(
         refused("\"name\":\"m\"", "\"name\":\"../m\""),
         ReleaseError::Name(_)
@@ -241,13 +228,7 @@ fn upstream_is_checked() {
             "{shown}"
         );
     };
-    for commit in [
-        "",
-        "main",
-        &"a".repeat(39),
-        &"A".repeat(40),
-        &"g".repeat(40),
-    ] {
+    for commit in ["", "main", &"a".repeat(39), &"A".repeat(40), &"g".repeat(40)] {
         wrong(
             Upstream {
                 commit: commit.to_owned(),
@@ -256,14 +237,7 @@ fn upstream_is_checked() {
             "commit",
         );
     }
-    for hub in [
-        "",
-        "Hugging.co",
-        "https://x",
-        "a b",
-        "x\n",
-        &"a".repeat(254),
-    ] {
+    for hub in ["", "Hugging.co", "https://x", "a b", "x\n", &"a".repeat(254)] {
         wrong(
             Upstream {
                 hub: hub.to_owned(),
@@ -313,13 +287,7 @@ fn longest_fields_fit_into_a_record() {
 fn long_record_is_refused_unread() {
     let bytes = vec![b' '; RELEASE_LEN_MAX + 1];
     let error = SignedRelease::decode(&bytes).unwrap_err();
-    assert!(matches!(
-        error,
-        ReleaseError::TooLong {
-            len: 8193,
-            max: 8192
-        }
-    ));
+    assert!(matches!(error, ReleaseError::TooLong { len: 8193, max: 8192 }));
 }
 
 #[test]

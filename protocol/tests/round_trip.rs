@@ -10,8 +10,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use protocol::wire::{decode_frame, encode_frame};
 use protocol::{
-    Alias, CatalogAsk, CatalogTell, FileBits, Hash, Kind, Manifest, Proof, Publisher, RepoId,
-    RepoName, RepoPath, RepoRef, Sha256, SignedRelease, SwarmAsk, SwarmTell, Ticket, WireError,
+    Alias, CatalogAsk, CatalogTell, FileBits, Hash, Kind, Manifest, Proof, Publisher, RepoId, RepoName,
+    RepoPath, RepoRef, Sha256, SignedRelease, SwarmAsk, SwarmTell, Ticket, WireError,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -210,19 +210,13 @@ fn frame_is_refused_before_its_body_is_there() {
     };
     let over = usize::try_from(len).unwrap() + 1;
     assert_eq!(frame(len + 1), Err(too_long(over)));
-    assert_eq!(
-        frame(u32::MAX),
-        Err(too_long(usize::try_from(u32::MAX).unwrap()))
-    );
+    assert_eq!(frame(u32::MAX), Err(too_long(usize::try_from(u32::MAX).unwrap())));
 }
 
 #[test]
 fn message_that_fits_no_frame_is_not_encoded() {
     let tell = CatalogTell::Release(Some(vec![0; protocol::limits::FRAME_LEN_MAX]));
-    assert!(matches!(
-        encode_frame(&tell),
-        Err(WireError::TooLong { .. })
-    ));
+    assert!(matches!(encode_frame(&tell), Err(WireError::TooLong { .. })));
 }
 
 #[test]

@@ -89,16 +89,10 @@ fn subtrees_of_every_shape_merge_as_blake3_merges_them() {
         merge_subtrees_non_root(&left, &right, Mode::Hash)
     }
     for count in 2..=130_u8 {
-        let values: Vec<_> = (0..count)
-            .map(|number| ChainingValue([number; 32]))
-            .collect();
+        let values: Vec<_> = (0..count).map(|number| ChainingValue([number; 32])).collect();
         let size = (u64::from(count) - 1) * SHARD_LEN + 1;
         let wanted = Hash::from_bytes(merge(&values, true));
-        assert_eq!(
-            root_of_shards(size, &values),
-            Some(wanted),
-            "{count} shards"
-        );
+        assert_eq!(root_of_shards(size, &values), Some(wanted), "{count} shards");
     }
 }
 
@@ -125,10 +119,7 @@ fn empty_blob_has_no_shards() {
 fn counts_that_do_not_fit_stay_at_the_largest() {
     assert_eq!(shard_count(u64::MAX), u32::MAX);
     let last = u64::from(u32::MAX) * SHARD_LEN;
-    assert_eq!(
-        shard_range(u64::MAX, u32::MAX),
-        Some(last..last + SHARD_LEN)
-    );
+    assert_eq!(shard_range(u64::MAX, u32::MAX), Some(last..last + SHARD_LEN));
 }
 
 proptest! {

@@ -45,18 +45,12 @@ fn ticket_says_what_is_wrong_with_it() {
     assert_eq!(parse("shoal:"), TicketError::TooShort);
     assert_eq!(parse("shoal:A"), TicketError::Encoding { at: 0 });
     assert_eq!(parse("shoal:aaaaaa1a"), TicketError::Encoding { at: 6 });
-    assert!(matches!(
-        parse(&format!("{good}=")),
-        TicketError::Encoding { .. }
-    ));
+    assert!(matches!(parse(&format!("{good}=")), TicketError::Encoding { .. }));
     assert!(matches!(
         parse(&format!("{good}\n")),
         TicketError::Encoding { .. }
     ));
-    assert_eq!(
-        parse(&format!("shoal:{}", "a".repeat(40))),
-        TicketError::Checksum
-    );
+    assert_eq!(parse(&format!("shoal:{}", "a".repeat(40))), TicketError::Checksum);
     let long = format!("shoal:{}", "a".repeat(TICKET_LEN_MAX));
     assert_eq!(
         parse(&long),
@@ -143,10 +137,7 @@ fn address_has_the_form_of_a_multiaddr_with_a_peer() {
     ];
     for address in wrong {
         let shown = address.chars().take(ADDRESS_LEN_MAX).collect();
-        assert_eq!(
-            with(&[&address]),
-            Err(TicketError::Address { address: shown })
-        );
+        assert_eq!(with(&[&address]), Err(TicketError::Address { address: shown }));
     }
 }
 

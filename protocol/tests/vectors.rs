@@ -6,15 +6,15 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use crate::fixture::{
-    PEER, golden_files, golden_manifest, golden_proof, golden_signed, golden_ticket, key, name,
-    pattern, plain_release, publisher, values_of,
+    PEER, golden_files, golden_manifest, golden_proof, golden_signed, golden_ticket, key, name, pattern,
+    plain_release, publisher, values_of,
 };
 use protocol::release::{key_of, provider_key};
 use protocol::shard::{GROUP_LEN, SHARD_LEN, shard_count};
 use protocol::wire::{decode_frame, encode_frame};
 use protocol::{
-    CatalogAsk, CatalogTell, FileBits, Hash, Manifest, Proof, RepoPath, SignedRelease, SwarmAsk,
-    SwarmTell, Ticket,
+    CatalogAsk, CatalogTell, FileBits, Hash, Manifest, Proof, RepoPath, SignedRelease, SwarmAsk, SwarmTell,
+    Ticket,
 };
 
 fn file(name: &str) -> PathBuf {
@@ -70,12 +70,7 @@ fn manifest_is_what_it_was() {
 fn manifest_hash_is_what_it_was() {
     let manifest = golden_manifest();
     golden("manifest.hash", format!("{}\n", manifest.hash()).as_bytes());
-    assert!(
-        manifest
-            .hash()
-            .to_string()
-            .starts_with(&manifest.commit_id())
-    );
+    assert!(manifest.hash().to_string().starts_with(&manifest.commit_id()));
     assert_eq!(manifest.commit_id().len(), 40);
 }
 
@@ -127,10 +122,7 @@ fn frames_are_what_they_were() {
         publisher: publisher(7),
         name: name("golden-model"),
     };
-    let bits = vec![
-        FileBits::new(0, 1, [0]),
-        FileBits::new(3, 11, [0, 2, 8, 10]),
-    ];
+    let bits = vec![FileBits::new(0, 1, [0]), FileBits::new(3, 11, [0, 2, 8, 10])];
     let manifest = golden_manifest().hash();
     let frames = [
         ("catalog ask release", encode_frame(&ask)),
@@ -143,16 +135,10 @@ fn frames_are_what_they_were() {
             "catalog tell no release",
             encode_frame(&CatalogTell::Release(None)),
         ),
-        (
-            "catalog tell version",
-            encode_frame(&CatalogTell::Version(1)),
-        ),
+        ("catalog tell version", encode_frame(&CatalogTell::Version(1))),
         ("swarm ask have", encode_frame(&SwarmAsk::Have { manifest })),
         ("swarm tell nothing", encode_frame(&SwarmTell::Nothing)),
-        (
-            "swarm tell everything",
-            encode_frame(&SwarmTell::Everything),
-        ),
+        ("swarm tell everything", encode_frame(&SwarmTell::Everything)),
         (
             "swarm tell partial",
             encode_frame(&SwarmTell::Partial(bits.clone())),
@@ -182,12 +168,7 @@ fn keys_are_what_they_were() {
     }
     let manifest = golden_manifest().hash();
     writeln!(text, "manifest: {manifest}").unwrap();
-    writeln!(
-        text,
-        "key of its providers: {}",
-        hex(&provider_key(manifest))
-    )
-    .unwrap();
+    writeln!(text, "key of its providers: {}", hex(&provider_key(manifest))).unwrap();
     golden("keys.txt", text.as_bytes());
 }
 

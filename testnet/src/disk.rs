@@ -92,9 +92,9 @@ impl PowerCut {
             &["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
             &[&image],
         )?;
-        let commit = options.commit.map_or(String::new(), |commit| {
-            format!(",commit={}", commit.as_secs())
-        });
+        let commit = options
+            .commit
+            .map_or(String::new(), |commit| format!(",commit={}", commit.as_secs()));
         let live = workplace.mount("live", &["-o", &format!("loop{commit}")], &image)?;
         Ok(Self {
             live,
@@ -179,13 +179,7 @@ impl SmallDisk {
         let image = workplace.image("disk.img", bytes)?;
         run(
             "mkfs.ext4",
-            &[
-                "-q",
-                "-m",
-                "0",
-                "-E",
-                "lazy_itable_init=0,lazy_journal_init=0",
-            ],
+            &["-q", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
             &[&image],
         )?;
         let mount = workplace.mount("disk", &["-o", "loop"], &image)?;
@@ -202,8 +196,7 @@ impl SmallDisk {
         mount::check_available(&["mount", "umount"])?;
         let workplace = Workplace::create()?;
         let options = format!("size={bytes},nr_inodes={inodes}");
-        let mount =
-            workplace.mount("disk", &["-t", "tmpfs", "-o", &options], Path::new("tmpfs"))?;
+        let mount = workplace.mount("disk", &["-t", "tmpfs", "-o", &options], Path::new("tmpfs"))?;
         Ok(Self {
             mount,
             _workplace: workplace,
@@ -221,14 +214,7 @@ impl SmallDisk {
     pub fn set_read_only(&self, read_only: bool) -> Result<(), DiskError> {
         run(
             "mount",
-            &[
-                "-o",
-                if read_only {
-                    "remount,ro"
-                } else {
-                    "remount,rw"
-                },
-            ],
+            &["-o", if read_only { "remount,ro" } else { "remount,rw" }],
             &[self.path()],
         )
     }

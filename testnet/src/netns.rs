@@ -177,10 +177,7 @@ fn move_thread(namespace: &OwnedFd) -> io::Result<()> {
 fn open_tuns(hosts: &[Host]) -> Result<Vec<SyncDevice>, NetError> {
     let open = |host: &Host| {
         move_thread(host.namespace())?;
-        let tun = DeviceBuilder::new()
-            .name(DEVICE)
-            .enable(false)
-            .build_sync()?;
+        let tun = DeviceBuilder::new().name(DEVICE).enable(false).build_sync()?;
         // Closing is slow if it removes the device: now that goes with its namespace, all of them together.
         tun.persist()?;
         Ok(tun)

@@ -116,7 +116,7 @@ async fn main_promise(
     find(trio, &published, steps).await?;
     let to = folder.join("fetched");
     fetch(trio, &repo, &published, &to, steps).await?;
-    same_bytes(source, &to, steps).await?;
+    same_bytes(source, &to, published.files, steps).await?;
     let proof_file = folder.join("demo.proof");
     prove(trio, &repo, &proof_file, steps).await?;
     verify_offline(&to, &proof_file, &published, steps).await?;
@@ -207,21 +207,21 @@ async fn fetch(
     )
 }
 
-async fn same_bytes(source: &Path, to: &Path, steps: &mut Steps<'_, '_>) -> Result<(), Failure> {
+async fn same_bytes(source: &Path, to: &Path, files: u64, steps: &mut Steps<'_, '_>) -> Result<(), Failure> {
     let begun = Instant::now();
     let (source, to) = (source.to_owned(), to.to_owned());
     let compared = tokio::task::spawn_blocking(move || compare::folders(&source, &to)).await??;
+    let held = compared.difference.is_none() && compared.files == files;
+    let count = output::count(compared.files, "file");
     let text = match &compared.difference {
-        None => format!(
-            "every byte C has is what A published: {} compared",
-            output::count(compared.files, "file")
-        ),
-        Some(difference) => format!("what C has is not what A published: {difference}"),
+        None if held => format!("every byte C has is what A published: {count} compared"),
+        None => format!("C has {count}, and A published {files}"),
+        Some(path) => format!("what C has is not what A published: {path}"),
     };
     steps.done(
         Step::new("compare", begun)
             .bytes(compared.bytes)
-            .held(compared.difference.is_none())
+            .held(held)
             .text(text),
     )
 }

@@ -63,7 +63,7 @@ fn state(view: &RepoView) -> String {
     let partial = !view.complete && !gone;
     let words = [
         (view.ours, "ours"),
-        (gone, "not here"),
+        (gone, "name only"),
         (partial, "partial"),
         (view.pinned, "pinned"),
     ];

@@ -9,8 +9,8 @@ use protocol::{Hash, RepoId};
 
 use super::engine::{Change, Engine, Tree};
 use super::record::{
-    self, Digest, Digests, ManifestRow, Manifests, NAMES_MAX, Place, PlaceKind, Places, Provider,
-    Providers, RepoRow, Repos, Table,
+    self, Digest, Digests, ManifestRow, Manifests, NAMES_MAX, Place, PlaceKind, Places, Provider, Providers,
+    RepoRow, Repos, Table,
 };
 use super::{CatalogError, decode};
 

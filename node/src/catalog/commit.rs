@@ -88,9 +88,7 @@ impl Inner {
     ) -> Result<(), CatalogError> {
         let commits = writer.commits + 1;
         changes.push(opening::meta(META_COMMITS, commits));
-        engine
-            .apply(&changes)
-            .map_err(|fault| self.trouble(fault))?;
+        engine.apply(&changes).map_err(|fault| self.trouble(fault))?;
         writer.commits = commits;
         lock(&self.progress).applied = commits;
         Ok(())
@@ -129,10 +127,7 @@ impl Inner {
     fn lead(&self) -> Result<(), CatalogError> {
         // Held to the end, so that the numbers stay those of this database.
         let live = read_lock(&self.engine);
-        let Live {
-            engine,
-            incarnation,
-        } = live.as_ref().ok_or(CatalogError::Closed)?;
+        let Live { engine, incarnation } = live.as_ref().ok_or(CatalogError::Closed)?;
         let target = lock(&self.progress).applied;
         let synced = engine.sync().and_then(|()| {
             let mut file = lock(&self.mark);
@@ -174,8 +169,7 @@ impl Inner {
         check_room(&self.folder, REVIVE_ROOM)?;
         let mut live = self.engine_alone();
         live.take();
-        let engine =
-            Engine::open(&opening::database(&self.folder)).map_err(|fault| self.trouble(fault))?;
+        let engine = Engine::open(&opening::database(&self.folder)).map_err(|fault| self.trouble(fault))?;
         let marked = lock(&self.mark).mark().unwrap_or_default();
         let counted = opening::counted(&engine).map_err(|fault| self.trouble(fault))?;
         let mut progress = lock(&self.progress);

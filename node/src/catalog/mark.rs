@@ -92,9 +92,7 @@ fn decode(slot: &[u8; SLOT_LEN]) -> Option<(u64, Mark)> {
         return None;
     }
     let number = |at: usize| {
-        let bytes = slot[at..at + 8]
-            .try_into()
-            .expect("eight bytes of the slot");
+        let bytes = slot[at..at + 8].try_into().expect("eight bytes of the slot");
         u64::from_le_bytes(bytes)
     };
     let mark = Mark {

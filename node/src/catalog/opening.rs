@@ -67,8 +67,8 @@ pub(super) fn counted(engine: &Engine) -> Result<Counted, Fault> {
 }
 
 pub(super) fn open(folder: &Path) -> Result<(Inner, OpenState), CatalogError> {
-    let (mut file, was_marked) = MarkFile::open(&folder.join("generation"))
-        .map_err(|source| CatalogError::io(folder, source))?;
+    let (mut file, was_marked) =
+        MarkFile::open(&folder.join("generation")).map_err(|source| CatalogError::io(folder, source))?;
     let (live, commits, state) = match judge(folder, file.mark(), was_marked)? {
         Ok((live, commits)) => (live, commits, OpenState::Good),
         Err(state) => {
@@ -137,13 +137,7 @@ fn judge(
         Err(error) => return Err(error),
     }
     let incarnation = counted.incarnation;
-    Ok(Ok((
-        Live {
-            engine,
-            incarnation,
-        },
-        counted.commits,
-    )))
+    Ok(Ok((Live { engine, incarnation }, counted.commits)))
 }
 
 /// Reads rows, those that matter most first, until there is no more or it was enough.
@@ -156,11 +150,7 @@ fn check(folder: &Path, engine: &Engine) -> Result<(), CatalogError> {
     check_table::<Digests>(folder, engine, &mut left)
 }
 
-fn check_table<T: Table>(
-    folder: &Path,
-    engine: &Engine,
-    left: &mut usize,
-) -> Result<(), CatalogError> {
+fn check_table<T: Table>(folder: &Path, engine: &Engine, left: &mut usize) -> Result<(), CatalogError> {
     let mut after: Option<Vec<u8>> = None;
     while *left > 0 {
         let page = engine
@@ -197,10 +187,7 @@ pub(super) fn begin(folder: &Path, file: &mut MarkFile) -> Result<(Live, u64), C
     let commits = 1;
     let fail = |fault| CatalogError::of(folder, fault);
     let engine = Engine::open(&database(folder)).map_err(fail)?;
-    let notes = [
-        meta(META_INCARNATION, incarnation),
-        meta(META_COMMITS, commits),
-    ];
+    let notes = [meta(META_INCARNATION, incarnation), meta(META_COMMITS, commits)];
     engine.apply(&notes).map_err(fail)?;
     engine.sync().map_err(fail)?;
     let mark = Mark {
@@ -211,13 +198,7 @@ pub(super) fn begin(folder: &Path, file: &mut MarkFile) -> Result<(Live, u64), C
     durable::sync_folder(folder)
         .and_then(|()| file.write(mark))
         .map_err(|source| CatalogError::io(folder, source))?;
-    Ok((
-        Live {
-            engine,
-            incarnation,
-        },
-        commits,
-    ))
+    Ok((Live { engine, incarnation }, commits))
 }
 
 /// Moves the database to `FOLDER.damaged-N`, N one more than the highest there, and removes the oldest past [`DAMAGED_KEPT_MAX`].

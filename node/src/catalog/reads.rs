@@ -9,8 +9,8 @@ use protocol::{Hash, Publisher, RepoId};
 
 use super::engine::Engine;
 use super::record::{
-    self, Digest, Digests, ManifestRow, Manifests, Place, Places, Provider, Providers, RepoRow,
-    Repos, Rows, Table,
+    self, Digest, Digests, ManifestRow, Manifests, Place, Places, Provider, Providers, RepoRow, Repos, Rows,
+    Table,
 };
 use super::{Catalog, CatalogError, Inner, decode, lock, read_lock};
 
@@ -83,11 +83,7 @@ impl Catalog {
     ///
     /// # Errors
     /// As [`Catalog::repo`].
-    pub fn places(
-        &self,
-        after: Option<Hash>,
-        limit: usize,
-    ) -> Result<Vec<(Hash, Place)>, CatalogError> {
+    pub fn places(&self, after: Option<Hash>, limit: usize) -> Result<Vec<(Hash, Place)>, CatalogError> {
         self.0.page::<Places>(&[], after.as_ref(), limit)
     }
 
@@ -170,17 +166,11 @@ impl Inner {
             let limit = limit.min(PAGE_ROWS_MAX);
             let pairs = engine.page(T::TREE, prefix, after.as_deref(), limit);
             let pairs = pairs.map_err(|fault| CatalogError::of(&self.folder, fault))?;
-            pairs
-                .iter()
-                .map(|(key, value)| decode::<T>(key, value))
-                .collect()
+            pairs.iter().map(|(key, value)| decode::<T>(key, value)).collect()
         })
     }
 
-    fn reading<R>(
-        &self,
-        read: impl FnOnce(&Engine) -> Result<R, CatalogError>,
-    ) -> Result<R, CatalogError> {
+    fn reading<R>(&self, read: impl FnOnce(&Engine) -> Result<R, CatalogError>) -> Result<R, CatalogError> {
         let live = read_lock(&self.engine);
         let Some(live) = live.as_ref() else {
             let trouble = lock(&self.progress).trouble.clone();

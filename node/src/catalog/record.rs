@@ -268,9 +268,7 @@ impl Table for Digests {
     fn key(key: &Path) -> Vec<u8> {
         let bytes = key.as_os_str().as_bytes();
         match bytes.split_at_checked(PATH_KEY_HEAD_LEN) {
-            Some((head, _)) if bytes.len() > PATH_KEY_LEN_MAX => {
-                [head, Hash::of(bytes).as_bytes()].concat()
-            }
+            Some((head, _)) if bytes.len() > PATH_KEY_LEN_MAX => [head, Hash::of(bytes).as_bytes()].concat(),
             _ => bytes.to_vec(),
         }
     }
@@ -355,9 +353,7 @@ mod path_bytes {
         path.as_os_str().as_bytes().serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<PathBuf, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
         let bytes = Vec::<u8>::deserialize(deserializer)?;
         Ok(super::path_of(&bytes))
     }

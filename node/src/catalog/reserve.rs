@@ -129,18 +129,13 @@ impl Reserve {
 
 /// Whether the file has its length, and blocks behind it: a sparse one is no reserve.
 fn is_whole(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| {
-        metadata.len() == RESERVE_LEN && metadata.blocks() * 512 >= RESERVE_LEN
-    })
+    fs::metadata(path)
+        .is_ok_and(|metadata| metadata.len() == RESERVE_LEN && metadata.blocks() * 512 >= RESERVE_LEN)
 }
 
 fn allocate(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    let file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let file = options.write(true).create_new(true).mode(0o600).open(path)?;
     let flags = rustix::fs::FallocateFlags::empty();
     match rustix::fs::fallocate(&file, flags, 0, RESERVE_LEN) {
         Ok(()) => Ok(()),
@@ -151,9 +146,7 @@ fn allocate(path: &Path) -> io::Result<()> {
 
 /// Writes bytes that no file system can compress or share away.
 fn fill(mut file: File) -> io::Result<()> {
-    let mut stream = blake3::Hasher::new()
-        .update(b"shoal reserve")
-        .finalize_xof();
+    let mut stream = blake3::Hasher::new().update(b"shoal reserve").finalize_xof();
     let mut piece = vec![0; 1024 * 1024];
     for _ in 0..RESERVE_LEN / piece.len() as u64 {
         stream.fill(&mut piece);

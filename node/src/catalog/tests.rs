@@ -128,9 +128,9 @@ fn rows_of_every_table_come_back_as_they_went_in() {
     let folder = tempfile::tempdir().unwrap();
     let catalog = built(&folder.path().join("catalog"));
     let long = PathBuf::from(format!("/{}/x.bin", "d".repeat(2_000)));
-    let odd = PathBuf::from(
-        <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"/caf\xe9/\xff"),
-    );
+    let odd = PathBuf::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(
+        b"/caf\xe9/\xff",
+    ));
     let reference = Place {
         len: 9,
         kind: PlaceKind::Reference {
@@ -257,10 +257,7 @@ fn pages_visit_every_row_once_and_in_order() {
     let rest = catalog.repos_of(publisher(2), Some(&of_two[23].0), 100);
     assert_eq!(rest.unwrap().len(), 1);
     let below = catalog.digests_below(Path::new("/a/b"), None, 100).unwrap();
-    let below: Vec<_> = below
-        .iter()
-        .map(|(path, _)| path.to_str().unwrap())
-        .collect();
+    let below: Vec<_> = below.iter().map(|(path, _)| path.to_str().unwrap()).collect();
     assert_eq!(below, ["/a/b/1", "/a/b/2", "/a/b/d/4"]);
 }
 
@@ -298,9 +295,7 @@ fn concurrent_writers_share_the_fsync_and_lose_nothing() {
                     let added = catalog.write(|batch| {
                         batch.put_place(hash(number), &place(number))?;
                         // Read and written under one lock: nobody's count is lost.
-                        let mut row = batch
-                            .manifest(hash(0))?
-                            .unwrap_or_else(|| manifest_row(vec![]));
+                        let mut row = batch.manifest(hash(0))?.unwrap_or_else(|| manifest_row(vec![]));
                         row.added += 1;
                         batch.put_manifest(hash(0), &row);
                         Ok(())
@@ -328,8 +323,7 @@ fn twenty_thousand_places_are_written_in_seconds() {
     let folder = tempfile::tempdir().unwrap();
     let catalog = built(&folder.path().join("catalog"));
     let start = Instant::now();
-    let written =
-        catalog.write(|batch| (0..20_000).try_for_each(|n| batch.put_place(hash(n), &place(n))));
+    let written = catalog.write(|batch| (0..20_000).try_for_each(|n| batch.put_place(hash(n), &place(n))));
     written.unwrap();
     let took = start.elapsed();
     // Measured: 0.2 s, debug build. The rest is for a busy machine.

@@ -68,7 +68,11 @@ pub(crate) async fn hand_out(
     sure: HashSet<Hash>,
     progress: &Progress,
 ) -> Result<HandedOut, HandOutError> {
-    progress.phase(Phase::HandingOut, files.iter().map(|file| file.size).sum(), files.len() as u64);
+    progress.phase(
+        Phase::HandingOut,
+        files.iter().map(|file| file.size).sum(),
+        files.len() as u64,
+    );
     let write = |path: &Path| {
         let path = path.to_owned();
         move |source| HandOutError::Write { path, source }
@@ -108,14 +112,19 @@ fn make_folders(root: &Path, place: &Path, made: &mut BTreeSet<PathBuf>) -> Resu
     if made.contains(parent) {
         return Ok(());
     }
-    let below = parent.strip_prefix(root).expect("checked paths stay below their root");
+    let below = parent
+        .strip_prefix(root)
+        .expect("checked paths stay below their root");
     let mut folder = root.to_owned();
     for part in below.components() {
         folder.push(part);
         match fs::symlink_metadata(&folder) {
             Ok(metadata) if metadata.is_dir() => {}
             Ok(_) => return Err(HandOutError::InTheWay { path: folder }),
-            Err(_) => fs::create_dir(&folder).map_err(|source| HandOutError::Write { path: folder.clone(), source })?,
+            Err(_) => fs::create_dir(&folder).map_err(|source| HandOutError::Write {
+                path: folder.clone(),
+                source,
+            })?,
         }
     }
     made.insert(parent.to_owned());
@@ -123,16 +132,21 @@ fn make_folders(root: &Path, place: &Path, made: &mut BTreeSet<PathBuf>) -> Resu
 }
 
 /// Writes beside the place and renames: a reader sees the old file or the new one, never half of it.
-fn replace(
-    place: &Path,
-    make: impl FnOnce(&Path) -> io::Result<Way>,
-) -> Result<Way, HandOutError> {
-    let write = |source| HandOutError::Write { path: place.to_owned(), source };
+fn replace(place: &Path, make: impl FnOnce(&Path) -> io::Result<Way>) -> Result<Way, HandOutError> {
+    let write = |source| HandOutError::Write {
+        path: place.to_owned(),
+        source,
+    };
     if place.is_dir() {
-        return Err(HandOutError::InTheWay { path: place.to_owned() });
+        return Err(HandOutError::InTheWay {
+            path: place.to_owned(),
+        });
     }
     let folder = place.parent().expect("a file lies in a folder");
-    let beside = tempfile::Builder::new().prefix(".shoal-").tempdir_in(folder).map_err(write)?;
+    let beside = tempfile::Builder::new()
+        .prefix(".shoal-")
+        .tempdir_in(folder)
+        .map_err(write)?;
     let made = beside.path().join("file");
     let way = make(&made).map_err(write)?;
     fs::rename(&made, place).map_err(write)?;
@@ -140,7 +154,8 @@ fn replace(
 }
 
 fn put_small(place: &Path, hash: Hash, bytes: &[u8]) -> Result<Way, HandOutError> {
-    if fs::symlink_metadata(place).is_ok_and(|metadata| metadata.is_file() && metadata.len() == bytes.len() as u64)
+    if fs::symlink_metadata(place)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.len() == bytes.len() as u64)
         && fs::read(place).is_ok_and(|there| Hash::of(&there) == hash)
     {
         return Ok(Way::Kept);
@@ -149,33 +164,54 @@ fn put_small(place: &Path, hash: Hash, bytes: &[u8]) -> Result<Way, HandOutError
         // Nothing is there: written in place at once, for a rename each would cost more than the bytes.
         let made = fs::OpenOptions::new().write(true).create_new(true).open(place);
         let written = made.and_then(|mut file| file.write_all(bytes));
-        return written.map(|()| Way::Copy).map_err(|source| HandOutError::Write { path: place.to_owned(), source });
+        return written.map(|()| Way::Copy).map_err(|source| HandOutError::Write {
+            path: place.to_owned(),
+            source,
+        });
     }
     replace(place, |made| fs::write(made, bytes).map(|()| Way::Copy))
 }
 
 fn put(store: &Store, place: &Path, file: &FileEntry, blob: &Blob, sure: bool) -> Result<Way, HandOutError> {
     let hash = file.blake3;
-    let there = fs::symlink_metadata(place).ok().filter(|there| there.is_file() && there.len() == file.size);
-    if there.is_some() && File::open(place).and_then(|there| shard_values(&there, file.size, &|_| {})).is_ok_and(|(root, _)| root == hash) {
+    let there = fs::symlink_metadata(place)
+        .ok()
+        .filter(|there| there.is_file() && there.len() == file.size);
+    if there.is_some()
+        && File::open(place)
+            .and_then(|there| shard_values(&there, file.size, &|_| {}))
+            .is_ok_and(|(root, _)| root == hash)
+    {
         return Ok(Way::Kept);
     }
     let source = store.lies(hash)?;
     if let Some(Lies::Owned(path) | Lies::Reference(path, _)) = &source {
         let right = sure || {
-            let (root, _) = File::open(path).and_then(|file_| shard_values(&file_, file.size, &|_| {})).map_err(StoreError::io(path))?;
+            let (root, _) = File::open(path)
+                .and_then(|file_| shard_values(&file_, file.size, &|_| {}))
+                .map_err(StoreError::io(path))?;
             root == hash
         };
         if !right {
             store.report_damage(hash, format!("{} does not verify", path.display()));
-            return Err(StoreError::Damaged { blob: hash, offset: 0 }.into());
+            return Err(StoreError::Damaged {
+                blob: hash,
+                offset: 0,
+            }
+            .into());
         }
         // A hard link to the user's own published file would tie two of his files together; only ours are linked.
         let ours = matches!(source, Some(Lies::Owned(_)));
         let linked = replace(place, |made| {
-            reflink_copy::reflink(path, made).map(|()| Way::Reflink).or_else(|error| {
-                if ours { fs::hard_link(path, made).map(|()| Way::HardLink) } else { Err(error) }
-            })
+            reflink_copy::reflink(path, made)
+                .map(|()| Way::Reflink)
+                .or_else(|error| {
+                    if ours {
+                        fs::hard_link(path, made).map(|()| Way::HardLink)
+                    } else {
+                        Err(error)
+                    }
+                })
         });
         if let Ok(way) = linked {
             return Ok(way);

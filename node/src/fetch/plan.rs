@@ -83,7 +83,11 @@ impl<P: Copy + Ord> FetchPlan<P> {
     /// A peer has everything.
     pub(crate) fn provider_found(&mut self, peer: P) {
         if self.peers.len() < PROVIDERS_MAX || self.peers.contains_key(&peer) {
-            self.peers.entry(peer).or_insert(Peer { requests: 0, strikes: 0, banned: false });
+            self.peers.entry(peer).or_insert(Peer {
+                requests: 0,
+                strikes: 0,
+                banned: false,
+            });
         }
     }
 
@@ -134,9 +138,17 @@ impl<P: Copy + Ord> FetchPlan<P> {
     /// Decides. Call it until it says [`Action::Wait`], [`Action::FindProviders`] or [`Action::Done`].
     pub(crate) fn next(&mut self, now: Instant) -> Action<P> {
         if let Some(request) = self.stops.pop() {
-            return if self.end(request).is_some() { Action::Stop(request) } else { self.next(now) };
+            return if self.end(request).is_some() {
+                Action::Stop(request)
+            } else {
+                self.next(now)
+            };
         }
-        if let Some((&request, _)) = self.under.iter().find(|(_, under)| now.duration_since(under.progressed) >= STALL) {
+        if let Some((&request, _)) = self
+            .under
+            .iter()
+            .find(|(_, under)| now.duration_since(under.progressed) >= STALL)
+        {
             self.failed(request, Fault::Broke);
             return Action::Stop(request);
         }
@@ -144,7 +156,11 @@ impl<P: Copy + Ord> FetchPlan<P> {
             return Action::Done;
         }
         let Some(peer) = self.idlest() else {
-            return if self.under.is_empty() { Action::FindProviders } else { Action::Wait };
+            return if self.under.is_empty() {
+                Action::FindProviders
+            } else {
+                Action::Wait
+            };
         };
         let work = loop {
             match self.queue.pop_front() {
@@ -159,7 +175,14 @@ impl<P: Copy + Ord> FetchPlan<P> {
         let request = self.next;
         self.next += 1;
         self.peers.get_mut(&peer).expect("it was just chosen").requests += 1;
-        self.under.insert(request, Under { peer, work, progressed: now });
+        self.under.insert(
+            request,
+            Under {
+                peer,
+                work,
+                progressed: now,
+            },
+        );
         Action::Ask { request, peer, work }
     }
 
@@ -168,7 +191,8 @@ impl<P: Copy + Ord> FetchPlan<P> {
         let able = self.peers.iter().filter(|(_, peer)| {
             !peer.banned && peer.strikes < STRIKES_MAX && peer.requests < REQUESTS_PER_PEER
         });
-        able.min_by_key(|(_, peer)| (peer.requests, peer.strikes)).map(|(peer, _)| *peer)
+        able.min_by_key(|(_, peer)| (peer.requests, peer.strikes))
+            .map(|(peer, _)| *peer)
     }
 
     /// Returns the work that has waited longest for its next byte at somebody else, when `peer` has nothing to do.
@@ -179,7 +203,9 @@ impl<P: Copy + Ord> FetchPlan<P> {
         let others = self.under.values().filter(|under| {
             under.peer != peer && self.under.values().filter(|twin| twin.work == under.work).count() == 1
         });
-        others.min_by_key(|under| under.progressed).map(|under| under.work)
+        others
+            .min_by_key(|under| under.progressed)
+            .map(|under| under.work)
     }
 
     /// Returns how many peers are at work.

@@ -34,7 +34,11 @@ impl Providers {
     pub(crate) fn start(node: Node, manifest: Hash, known: Vec<PeerId>) -> Providers {
         let (tell, found) = mpsc::channel(PROVIDERS_ASKED);
         let search = tokio::spawn(search(node, manifest, known, tell));
-        Providers { found, back: Vec::new(), search }
+        Providers {
+            found,
+            back: Vec::new(),
+            search,
+        }
     }
 
     /// Returns the next provider; `None` never comes while the search runs.
@@ -108,15 +112,25 @@ async fn next_found(found: &mut Option<mpsc::Receiver<PeerId>>) -> Option<PeerId
 /// Returns the providers of an earlier fetch.
 fn remembered(node: &Node, manifest: Hash) -> Vec<PeerId> {
     let rows = node.library().catalog().providers(manifest).unwrap_or_default();
-    rows.iter().filter_map(|row| PeerId::from_bytes(&row.peer).ok()).collect()
+    rows.iter()
+        .filter_map(|row| PeerId::from_bytes(&row.peer).ok())
+        .collect()
 }
 
 async fn has(node: &Node, peer: PeerId, manifest: Hash) -> (PeerId, bool) {
     let asked = async {
         let protocol = StreamProtocol::new(wire::SWARM_PROTOCOL);
-        let mut stream = node.swarm().open_stream(peer, protocol).await.map_err(|error| error.to_string())?;
-        frame::write(&mut stream, &SwarmAsk::Have { manifest }).await.map_err(|error| error.to_string())?;
-        frame::read::<SwarmTell>(&mut stream).await.map_err(|error| error.to_string())
+        let mut stream = node
+            .swarm()
+            .open_stream(peer, protocol)
+            .await
+            .map_err(|error| error.to_string())?;
+        frame::write(&mut stream, &SwarmAsk::Have { manifest })
+            .await
+            .map_err(|error| error.to_string())?;
+        frame::read::<SwarmTell>(&mut stream)
+            .await
+            .map_err(|error| error.to_string())
     };
     match asked.await {
         Ok(SwarmTell::Everything) => (peer, true),

@@ -18,7 +18,10 @@ fn folder(sizes: &[(&str, usize)]) -> TempDir {
         let path = folder.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let mut bytes = vec![0; *len];
-        blake3::Hasher::new().update(&[seed as u8]).finalize_xof().fill(&mut bytes);
+        blake3::Hasher::new()
+            .update(&[seed as u8])
+            .finalize_xof()
+            .fill(&mut bytes);
         fs::write(path, bytes).unwrap();
     }
     folder
@@ -26,7 +29,10 @@ fn folder(sizes: &[(&str, usize)]) -> TempDir {
 
 fn assert_same(sizes: &[(&str, usize)], a: &Path, b: &Path) {
     for (name, _) in sizes {
-        assert!(fs::read(a.join(name)).unwrap() == fs::read(b.join(name)).unwrap(), "{name}");
+        assert!(
+            fs::read(a.join(name)).unwrap() == fs::read(b.join(name)).unwrap(),
+            "{name}"
+        );
     }
 }
 
@@ -49,20 +55,41 @@ async fn repo_is_fetched_by_name_through_a_third_node() {
     let (publisher, _a) = node(peers.clone()).await;
     let (reader, _c) = node(peers).await;
     let source = folder(SIZES);
-    let (published, _) = publisher.publish(PublishRequest::new(source.path()), &Progress::default()).await.unwrap();
-    let again = publisher.publish(PublishRequest::new(source.path()), &Progress::default()).await.unwrap().0;
-    assert_eq!((again.manifest, again.seq, again.read_bytes), (published.manifest, 1, 0));
+    let (published, _) = publisher
+        .publish(PublishRequest::new(source.path()), &Progress::default())
+        .await
+        .unwrap();
+    let again = publisher
+        .publish(PublishRequest::new(source.path()), &Progress::default())
+        .await
+        .unwrap()
+        .0;
+    assert_eq!(
+        (again.manifest, again.seq, again.read_bytes),
+        (published.manifest, 1, 0)
+    );
 
     let to = TempDir::new().unwrap();
     let mut request = FetchRequest::new(FetchWhat::Repo(published.repo.clone().into()));
     request.to = Some(to.path().to_owned());
     let fetched = reader.fetch(request.clone(), &Progress::default()).await.unwrap();
-    assert_eq!((fetched.manifest, fetched.bytes), (published.manifest, published.bytes));
+    assert_eq!(
+        (fetched.manifest, fetched.bytes),
+        (published.manifest, published.bytes)
+    );
     assert_eq!(fetched.fetched_bytes, published.bytes);
     assert_same(SIZES, source.path(), to.path());
-    let report = reader.library().verify(&published.repo.clone().into(), &Progress::default()).await.unwrap();
+    let report = reader
+        .library()
+        .verify(&published.repo.clone().into(), &Progress::default())
+        .await
+        .unwrap();
     assert!(report.ok, "{report:?}");
-    let proof = reader.library().proof(&published.repo.clone().into(), &Progress::default()).await.unwrap();
+    let proof = reader
+        .library()
+        .proof(&published.repo.clone().into(), &Progress::default())
+        .await
+        .unwrap();
     let report = crate::verify::folder(to.path(), &proof, &Progress::default()).unwrap();
     assert!(report.ok, "{report:?}");
     let second = reader.fetch(request, &Progress::default()).await.unwrap();

@@ -50,7 +50,9 @@ impl TransferError {
     pub(crate) fn fault(&self) -> Option<Fault> {
         match self {
             TransferError::Open(_) | TransferError::Stream(_) => Some(Fault::Broke),
-            TransferError::Wrong { .. } | TransferError::Size { .. } | TransferError::TooMany => Some(Fault::Lied),
+            TransferError::Wrong { .. } | TransferError::Size { .. } | TransferError::TooMany => {
+                Some(Fault::Lied)
+            }
             TransferError::Store(_) => None,
         }
     }
@@ -71,10 +73,17 @@ pub(crate) struct Whole {
 pub(crate) trait Seen: Fn(u64) + Send + Sync {}
 impl<F: Fn(u64) + Send + Sync> Seen for F {}
 
-async fn ask(swarm: &Swarm, peer: PeerId, kind: RequestType, request: &impl Serialize) -> Result<Stream, TransferError> {
+async fn ask(
+    swarm: &Swarm,
+    peer: PeerId,
+    kind: RequestType,
+    request: &impl Serialize,
+) -> Result<Stream, TransferError> {
     let mut bytes = postcard::to_stdvec(&kind).map_err(io::Error::other)?;
     bytes.extend(postcard::to_stdvec(request).map_err(io::Error::other)?);
-    let mut stream = swarm.open_stream(peer, StreamProtocol::new(wire::BLOBS_PROTOCOL)).await?;
+    let mut stream = swarm
+        .open_stream(peer, StreamProtocol::new(wire::BLOBS_PROTOCOL))
+        .await?;
     stream.write_all(&bytes).await?;
     stream.close().await?;
     Ok(stream)
@@ -96,51 +105,55 @@ pub(crate) async fn shards(
     read_size(&mut stream, hash, len).await?;
 
     let mut verifier = walk::Verifier::new(hash, len);
-    let mut spare: Vec<u8> = Vec::new();
-    let mut filled: Option<(walk::Piece, Vec<u8>)> = None;
-    let mut done = bytes.start;
     let mut schedule = walk::Schedule::new(len, ranges);
-    loop {
-        // One piece is verified and written while the next one is read.
-        let next = schedule.next();
-        let ended = next.is_none();
-        let keep = async {
-            let Some((piece, buffer)) = filled.take() else { return Ok((verifier, spare, None)) };
-            let part = part.clone();
-            let kept = blocking(move || {
-                let (placed, right) = verifier.verify(&piece, &buffer);
-                part.write(&buffer, &placed)?;
-                let end = placed.data.last().map(|(at, spans)| at + spans.iter().map(|span| span.len() as u64).sum::<u64>());
-                Ok((verifier, buffer, end, right))
-            });
-            let (verifier, buffer, end, right) = kept.await?;
-            Ok::<_, TransferError>((verifier, buffer, Some((end, right))))
-        };
-        let read = async {
-            let Some(piece) = next else { return Ok(None) };
-            let mut buffer = vec![0; piece.len];
-            stream.read_exact(&mut buffer).await?;
-            Ok::<_, TransferError>(Some((piece, buffer)))
-        };
-        let (kept, read) = tokio::join!(keep, read);
-        let (next_verifier, next_spare, written) = kept?;
-        (verifier, spare) = (next_verifier, next_spare);
-        if let Some((end, right)) = written {
-            if let Some(end) = end {
-                let whole = if end == len { run.end } else { (end / SHARD_LEN) as u32 };
-                part.mark((done / SHARD_LEN) as u32..whole);
-                seen(end.saturating_sub(done));
-                done = end;
-            }
-            right.map_err(|wrong| TransferError::Wrong { blob: hash, offset: wrong.offset })?;
+    let mut spare = Vec::new();
+    let mut filled = read_piece(&mut stream, schedule.next(), Vec::new()).await?;
+    let mut done = bytes.start;
+    while let Some((piece, buffer)) = filled {
+        // One piece is verified and written while the next one is read; two buffers go round.
+        let part_ = part.clone();
+        let kept = blocking(move || {
+            let (placed, right) = verifier.verify(&piece, &buffer);
+            part_.write(&buffer, &placed)?;
+            let end = placed
+                .data
+                .last()
+                .map(|(at, spans)| at + spans.iter().map(|span| span.len() as u64).sum::<u64>());
+            Ok((verifier, buffer, end, right))
+        });
+        let next = read_piece(&mut stream, schedule.next(), std::mem::take(&mut spare));
+        let (kept, next) = tokio::join!(kept, next);
+        let (used, buffer, end, right) = kept?;
+        (verifier, spare) = (used, buffer);
+        if let Some(end) = end {
+            let whole = if end == len {
+                run.end
+            } else {
+                (end / SHARD_LEN) as u32
+            };
+            part.mark((done / SHARD_LEN) as u32..whole);
+            seen(end.saturating_sub(done));
+            done = end;
         }
-        filled = read?;
-        if ended && filled.is_none() {
-            break;
-        }
+        right.map_err(|wrong| TransferError::Wrong {
+            blob: hash,
+            offset: wrong.offset,
+        })?;
+        filled = next?;
     }
-    drop(spare);
     expect_end(&mut stream).await
+}
+
+/// Reads one piece into a buffer; `None` when there is none to read.
+async fn read_piece(
+    stream: &mut Stream,
+    piece: Option<walk::Piece>,
+    mut buffer: Vec<u8>,
+) -> Result<Option<(walk::Piece, Vec<u8>)>, TransferError> {
+    let Some(piece) = piece else { return Ok(None) };
+    buffer.resize(piece.len, 0);
+    stream.read_exact(&mut buffer).await?;
+    Ok(Some((piece, buffer)))
 }
 
 /// Fetches blobs of at most one shard, many in one request.
@@ -166,9 +179,18 @@ async fn read_whole(
     seen: &impl Seen,
     whole: &mut Whole,
 ) -> Result<(), TransferError> {
-    let hashes = blobs.iter().map(|(hash, _)| iroh_blobs::Hash::from_bytes(*hash.as_bytes())).collect();
+    let hashes = blobs
+        .iter()
+        .map(|(hash, _)| iroh_blobs::Hash::from_bytes(*hash.as_bytes()))
+        .collect();
     let every = ChunkRangesSeq::from_ranges(std::iter::repeat_n(ChunkRanges::all(), blobs.len()));
-    let stream = ask(swarm, peer, RequestType::GetMany, &GetManyRequest::new(hashes, every)).await?;
+    let stream = ask(
+        swarm,
+        peer,
+        RequestType::GetMany,
+        &GetManyRequest::new(hashes, every),
+    )
+    .await?;
     let mut stream = BufReader::with_capacity(BUFFER, stream);
     let mut small = Vec::new();
     let read = async {
@@ -178,7 +200,9 @@ async fn read_whole(
             if *len <= crate::limits::SMALL_LEN {
                 small.push((*hash, bytes));
             } else {
-                whole.fresh.extend(store.put_whole(*hash, bytes, &mut whole.kept).await?);
+                whole
+                    .fresh
+                    .extend(store.put_whole(*hash, bytes, &mut whole.kept).await?);
                 whole.got.push(*hash);
             }
         }
@@ -199,7 +223,11 @@ pub(crate) async fn blob(swarm: &Swarm, peer: PeerId, hash: Hash, max: u64) -> R
     stream.read_exact(&mut prefix).await?;
     let len = u64::from_le_bytes(prefix);
     if len > max {
-        return Err(TransferError::Size { blob: hash, len, expected: max });
+        return Err(TransferError::Size {
+            blob: hash,
+            len,
+            expected: max,
+        });
     }
     let bytes = read_encoded(&mut stream, hash, len).await?;
     expect_end(&mut stream).await?;
@@ -221,7 +249,10 @@ async fn read_encoded(stream: &mut BufReader<Stream>, hash: Hash, len: u64) -> R
         buffer.resize(piece.len, 0);
         stream.read_exact(&mut buffer).await?;
         let (placed, right) = verifier.verify(&piece, &buffer);
-        right.map_err(|wrong| TransferError::Wrong { blob: hash, offset: wrong.offset })?;
+        right.map_err(|wrong| TransferError::Wrong {
+            blob: hash,
+            offset: wrong.offset,
+        })?;
         for span in placed.data.into_iter().flat_map(|(_, spans)| spans) {
             bytes.extend_from_slice(&buffer[span]);
         }
@@ -229,11 +260,19 @@ async fn read_encoded(stream: &mut BufReader<Stream>, hash: Hash, len: u64) -> R
     Ok(bytes.into())
 }
 
-async fn read_size(stream: &mut (impl futures::AsyncRead + Unpin), blob: Hash, expected: u64) -> Result<(), TransferError> {
+async fn read_size(
+    stream: &mut (impl futures::AsyncRead + Unpin),
+    blob: Hash,
+    expected: u64,
+) -> Result<(), TransferError> {
     let mut prefix = [0; 8];
     stream.read_exact(&mut prefix).await?;
     let len = u64::from_le_bytes(prefix);
-    if len == expected { Ok(()) } else { Err(TransferError::Size { blob, len, expected }) }
+    if len == expected {
+        Ok(())
+    } else {
+        Err(TransferError::Size { blob, len, expected })
+    }
 }
 
 async fn expect_end(stream: &mut (impl futures::AsyncRead + Unpin)) -> Result<(), TransferError> {

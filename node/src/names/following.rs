@@ -28,8 +28,7 @@ pub const FOLLOWS_MAX: usize = 4_096;
 /// Longest `following.toml`, in bytes: 256 for each of [`FOLLOWS_MAX`].
 pub const FOLLOWING_LEN_MAX: u64 = 1024 * 1024;
 
-const HEADING: &str =
-    "# Publishers this node follows. Comments are not kept when it is written again.\n";
+const HEADING: &str = "# Publishers this node follows. Comments are not kept when it is written again.\n";
 
 /// One publisher that the user follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,12 +145,7 @@ impl Following {
     ///
     /// # Errors
     /// Every variant of [`FollowingError`]. Nothing is changed then.
-    pub fn follow(
-        &self,
-        publisher: Publisher,
-        alias: &Alias,
-        now: u64,
-    ) -> Result<Followed, FollowingError> {
+    pub fn follow(&self, publisher: Publisher, alias: &Alias, now: u64) -> Result<Followed, FollowingError> {
         let mut held = self.lock();
         let mut follows = load(&self.0.path)?;
         let taken = follows.iter().find(|follow| follow.alias == *alias);
@@ -161,9 +155,7 @@ impl Following {
                 publisher: taken.publisher,
             });
         }
-        let known = follows
-            .iter()
-            .position(|known| known.publisher == publisher);
+        let known = follows.iter().position(|known| known.publisher == publisher);
         let followed = match known {
             Some(at) if follows[at].alias == *alias => {
                 *held = follows;
@@ -224,10 +216,7 @@ impl Following {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Follow>> {
-        self.0
-            .follows
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.follows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -243,8 +232,7 @@ impl Inner {
             )
             .expect("writing to a string cannot fail");
         }
-        durable::write_atomic(&self.path, text.as_bytes())
-            .map_err(|source| io_error(&self.path, source))
+        durable::write_atomic(&self.path, text.as_bytes()).map_err(|source| io_error(&self.path, source))
     }
 }
 
@@ -270,8 +258,7 @@ fn load(path: &Path) -> Result<Vec<Follow>, FollowingError> {
 
 /// Reads the text; an error is the byte it is at, and what is wrong.
 fn parse(text: &[u8]) -> Result<Vec<Follow>, (usize, String)> {
-    let text =
-        std::str::from_utf8(text).map_err(|error| (error.valid_up_to(), "not UTF-8".to_owned()))?;
+    let text = std::str::from_utf8(text).map_err(|error| (error.valid_up_to(), "not UTF-8".to_owned()))?;
     let written: Written = toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
         (at, error.message().to_owned())
@@ -282,10 +269,7 @@ fn parse(text: &[u8]) -> Result<Vec<Follow>, (usize, String)> {
     for WrittenFollow { alias, key, since } in written.publisher {
         let (alias_at, key_at) = (alias.span().start, key.span().start);
         let alias = Alias::new(alias.get_ref()).map_err(|error| (alias_at, chain(&error)))?;
-        let publisher: Publisher = key
-            .get_ref()
-            .parse()
-            .map_err(|error| (key_at, chain(&error)))?;
+        let publisher: Publisher = key.get_ref().parse().map_err(|error| (key_at, chain(&error)))?;
         if follows.len() == FOLLOWS_MAX {
             return Err((alias_at, format!("more than {FOLLOWS_MAX} publishers")));
         }

@@ -159,11 +159,7 @@ impl Names {
             Decision::Same => return Ok(Accepted::Same),
             Decision::Fork => return Err(inner.forked(repo, offered)?),
             Decision::Older { have, offered } => {
-                return Err(NamesError::Older {
-                    repo,
-                    have,
-                    offered,
-                });
+                return Err(NamesError::Older { repo, have, offered });
             }
             Decision::JumpTooLarge => {
                 return Err(NamesError::JumpTooLarge { repo, offered: seq });
@@ -309,18 +305,13 @@ impl Inner {
             && !forks.contains(path)
         {
             if forks.len() < FORKS_KEPT_MAX {
-                durable::write_atomic(path, &offered.encode())
-                    .map_err(|source| io_error(path, source))?;
+                durable::write_atomic(path, &offered.encode()).map_err(|source| io_error(path, source))?;
                 tracing::warn!(%repo, seq, "publisher signed two releases with one number");
             } else {
                 evidence = None;
             }
         }
-        Ok(NamesError::Fork {
-            repo,
-            seq,
-            evidence,
-        })
+        Ok(NamesError::Fork { repo, seq, evidence })
     }
 
     /// The highest release we accepted: by its own file, or where that is missing or damaged by the history.
@@ -354,8 +345,6 @@ impl Inner {
     fn lock(&self, repo: &RepoId) -> MutexGuard<'_, ()> {
         let hash = Hash::of(repo.to_string().as_bytes());
         let index = usize::from(hash.as_bytes()[0]) % LOCKS;
-        self.locks[index]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.locks[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

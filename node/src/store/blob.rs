@@ -59,9 +59,19 @@ impl Store {
         match row {
             Ok(bytes) if Hash::of(&bytes) == hash => return Ok(Blob::Memory(bytes)),
             _ => {
-                if self.0.rows.blobs().has(row_hash(hash)).await.map_err(StoreError::database)? {
+                if self
+                    .0
+                    .rows
+                    .blobs()
+                    .has(row_hash(hash))
+                    .await
+                    .map_err(StoreError::database)?
+                {
                     self.report_damage(hash, "its row in the blob database does not verify".into());
-                    return Err(StoreError::Damaged { blob: hash, offset: 0 });
+                    return Err(StoreError::Damaged {
+                        blob: hash,
+                        offset: 0,
+                    });
                 }
             }
         }
@@ -69,7 +79,9 @@ impl Store {
         if let Some(blob) = blocking(move || store.file_blob(hash)).await? {
             return Ok(blob);
         }
-        self.growing(hash).map(Blob::Growing).ok_or(StoreError::Missing(hash))
+        self.growing(hash)
+            .map(Blob::Growing)
+            .ok_or(StoreError::Missing(hash))
     }
 
     /// Returns where a blob's file lies, whether or not it is still the right one; `None` for a blob without a file.
@@ -79,7 +91,10 @@ impl Store {
             return Ok(Some(Lies::Owned(path)));
         }
         Ok(match self.0.catalog.place(hash)? {
-            Some(Place { kind: PlaceKind::Reference { path, stamp }, .. }) => Some(Lies::Reference(path, stamp)),
+            Some(Place {
+                kind: PlaceKind::Reference { path, stamp },
+                ..
+            }) => Some(Lies::Reference(path, stamp)),
             _ => None,
         })
     }
@@ -88,7 +103,9 @@ impl Store {
     pub(crate) fn seems_whole(&self, hash: Hash, len: u64) -> Result<bool, StoreError> {
         Ok(match self.lies(hash)? {
             Some(Lies::Owned(path)) => path.metadata().is_ok_and(|metadata| metadata.len() == len),
-            Some(Lies::Reference(path, stamp)) => path.metadata().is_ok_and(|metadata| Stamp::of(&metadata) == stamp),
+            Some(Lies::Reference(path, stamp)) => path
+                .metadata()
+                .is_ok_and(|metadata| Stamp::of(&metadata) == stamp),
             None => false,
         })
     }
@@ -131,7 +148,7 @@ impl Store {
         let part = self.part_path(hash);
         match fs::read(&part) {
             Ok(bytes) if bytes.len() as u64 == len && Hash::of(&bytes) == hash => {
-                Ok(Some(Fresh { hash, moves: vec![(part, self.file_path(hash))] }))
+                Ok(Some(Fresh::found(hash, vec![(part, self.file_path(hash))])))
             }
             Ok(_) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -142,6 +159,17 @@ impl Store {
     /// Tells whether a blob of more than one shard has its outboard.
     pub(crate) fn has_outboard(&self, hash: Hash) -> bool {
         self.outboard_path(hash).exists()
+    }
+
+    /// Opens the outboard of a blob of more than one shard to compare it with its bytes. Blocking.
+    pub(crate) fn outboard(&self, hash: Hash, len: u64) -> Option<tree::Outboard> {
+        let file = (len > WHOLE_LEN)
+            .then(|| File::open(self.outboard_path(hash)).ok())
+            .flatten()?;
+        Some(tree::Outboard {
+            file,
+            spoiled: false.into(),
+        })
     }
 
     /// Returns the chaining values of a blob's shards from its outboard, checked up to the blob's name; none for a blob of
@@ -160,13 +188,18 @@ impl Store {
         read.map_err(StoreError::io(&path))?;
         let values: Vec<ChainingValue> = values.into_iter().map(ChainingValue::from_bytes).collect();
         if shard::root_of_shards(len, &values) != Some(hash) {
-            return Err(StoreError::Damaged { blob: hash, offset: 0 });
+            return Err(StoreError::Damaged {
+                blob: hash,
+                offset: 0,
+            });
         }
         Ok(values)
     }
 
     fn file_blob(&self, hash: Hash) -> Result<Option<Blob>, StoreError> {
-        let Some(lies) = self.lies(hash)? else { return Ok(None) };
+        let Some(lies) = self.lies(hash)? else {
+            return Ok(None);
+        };
         let opened = match &lies {
             Lies::Owned(path) => File::open(path).map_err(StoreError::io(path)),
             Lies::Reference(path, stamp) => open_unchanged(hash, path, stamp),
@@ -176,8 +209,12 @@ impl Store {
         };
         let found = opened.and_then(|file| self.open_blob(hash, file, &path));
         match &found {
-            Err(StoreError::Changed { .. }) => self.report_damage(hash, format!("{} changed", path.display())),
-            Err(StoreError::Damaged { .. }) => self.report_damage(hash, format!("{} is damaged", path.display())),
+            Err(StoreError::Changed { .. }) => {
+                self.report_damage(hash, format!("{} changed", path.display()))
+            }
+            Err(StoreError::Damaged { .. }) => {
+                self.report_damage(hash, format!("{} is damaged", path.display()))
+            }
             _ => {}
         }
         found.map(Some)
@@ -188,16 +225,30 @@ impl Store {
         if len > WHOLE_LEN {
             let outboard = self.outboard_path(hash);
             let outboard = File::open(&outboard).map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => StoreError::Damaged { blob: hash, offset: 0 },
+                io::ErrorKind::NotFound => StoreError::Damaged {
+                    blob: hash,
+                    offset: 0,
+                },
                 _ => StoreError::io(&outboard)(error),
             })?;
-            let blob = walk::FileBlob { hash, len, data: file, outboard };
+            let blob = walk::FileBlob {
+                hash,
+                len,
+                data: file,
+                outboard,
+            };
             return Ok(Blob::File(Arc::new(blob), path.to_owned()));
         }
         let mut bytes = Vec::with_capacity(len as usize);
-        file.by_ref().take(WHOLE_LEN + 1).read_to_end(&mut bytes).map_err(StoreError::io(path))?;
+        file.by_ref()
+            .take(WHOLE_LEN + 1)
+            .read_to_end(&mut bytes)
+            .map_err(StoreError::io(path))?;
         if Hash::of(&bytes) != hash {
-            return Err(StoreError::Damaged { blob: hash, offset: 0 });
+            return Err(StoreError::Damaged {
+                blob: hash,
+                offset: 0,
+            });
         }
         Ok(Blob::Memory(bytes.into()))
     }
@@ -225,7 +276,8 @@ impl Store {
         let start = range.start / group * group;
         let end = range.end.div_ceil(group) * group;
         let mut out = Vec::with_capacity((end.min(file.len) - start) as usize);
-        let mut encoder = walk::Encoder::new(file, walk::chunks(&(start..end), file.len)).map_err(StoreError::io(path))?;
+        let mut encoder =
+            walk::Encoder::new(file, walk::chunks(&(start..end), file.len)).map_err(StoreError::io(path))?;
         loop {
             match encoder.piece(&mut out, false) {
                 Ok(true) => {}
@@ -246,13 +298,20 @@ impl Store {
 
 /// Opens a file that was published from where it lies, if it is the same by length, time and inode.
 fn open_unchanged(blob: Hash, path: &Path, stamp: &Stamp) -> Result<File, StoreError> {
-    let changed = || StoreError::Changed { blob, path: path.to_owned() };
+    let changed = || StoreError::Changed {
+        blob,
+        path: path.to_owned(),
+    };
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => changed(),
         _ => StoreError::io(path)(error),
     })?;
     let metadata = file.metadata().map_err(StoreError::io(path))?;
-    if Stamp::of(&metadata) == *stamp { Ok(file) } else { Err(changed()) }
+    if Stamp::of(&metadata) == *stamp {
+        Ok(file)
+    } else {
+        Err(changed())
+    }
 }
 
 const _: () = assert!(SMALL_LEN <= WHOLE_LEN);

@@ -7,14 +7,7 @@ use iroh_blobs::store::{
     fs::{FsStore, options::Options},
 };
 use protocol::{Hash, limits::MANIFEST_LEN_MAX};
-use std::{
-    collections::HashSet,
-    fs,
-    path::Path,
-    str::FromStr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, fs, path::Path, str::FromStr, sync::Arc, time::Duration};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::warn;
 
@@ -67,7 +60,12 @@ impl Store {
     pub(crate) async fn collect(&self) -> Result<Collected, StoreError> {
         let _gate = self.0.gate.write().await;
         let mut live = HashSet::new();
-        let named: Vec<Hash> = self.pinned().await?.into_iter().chain(self.jobs().await?).collect();
+        let named: Vec<Hash> = self
+            .pinned()
+            .await?
+            .into_iter()
+            .chain(self.jobs().await?)
+            .collect();
         for manifest in named {
             live.insert(manifest);
             match self.manifest(manifest).await {
@@ -79,7 +77,10 @@ impl Store {
         }
         let before = self.rows_len().await?;
         let (done, removed) = oneshot::channel();
-        let ask = Ask { live: live.iter().copied().map(row_hash).collect(), done };
+        let ask = Ask {
+            live: live.iter().copied().map(row_hash).collect(),
+            done,
+        };
         self.0.collector.send(ask).await.map_err(|_| StoreError::Closed)?;
         removed.await.map_err(|_| StoreError::Closed)?;
         let after = self.rows_len().await?;
@@ -90,7 +91,14 @@ impl Store {
     }
 
     async fn rows_len(&self) -> Result<u64, StoreError> {
-        let rows = self.0.rows.blobs().list().hashes().await.map_err(StoreError::database)?;
+        let rows = self
+            .0
+            .rows
+            .blobs()
+            .list()
+            .hashes()
+            .await
+            .map_err(StoreError::database)?;
         Ok(rows.len() as u64)
     }
 
@@ -105,7 +113,9 @@ impl Store {
                 collected.blobs += 1;
                 collected.bytes += fs::metadata(path).map(|metadata| metadata.len()).unwrap_or(0);
             }
-            crate::durable::remove(path).map(drop).map_err(StoreError::io(path))
+            crate::durable::remove(path)
+                .map(drop)
+                .map_err(StoreError::io(path))
         })?;
         self.drop_sources(live)?;
         let mut after = None;
@@ -113,7 +123,11 @@ impl Store {
             let page = self.0.catalog.places(after, 10_000)?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
-            let gone: Vec<Hash> = page.iter().map(|(hash, _)| *hash).filter(|hash| !live.contains(hash)).collect();
+            let gone: Vec<Hash> = page
+                .iter()
+                .map(|(hash, _)| *hash)
+                .filter(|hash| !live.contains(hash))
+                .collect();
             collected.blobs += gone.len() as u64;
             self.0.catalog.write(|batch| {
                 gone.iter().for_each(|hash| batch.remove_place(*hash));
@@ -134,7 +148,11 @@ impl Store {
             let path = entry.path();
             let stem = path.file_stem().and_then(|stem| stem.to_str());
             match stem.and_then(|stem| Hash::from_str(stem).ok()) {
-                Some(hash) => visit(path, hash, path.extension().and_then(|extension| extension.to_str()))?,
+                Some(hash) => visit(
+                    path,
+                    hash,
+                    path.extension().and_then(|extension| extension.to_str()),
+                )?,
                 None => warn!(path = %path.display(), "a file that is not ours lies among the blobs"),
             }
         }
@@ -150,4 +168,3 @@ impl Store {
         })
     }
 }
-

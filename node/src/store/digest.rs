@@ -26,6 +26,15 @@ pub(crate) struct Digests {
     pub(crate) len: u64,
 }
 
+/// Why a file was not read to its end.
+#[derive(Debug)]
+pub(crate) enum DigestError {
+    /// It could not be read.
+    Read(io::Error),
+    /// Its outboard or its copy could not be written.
+    Write(io::Error),
+}
+
 /// SHA-256 and SHA-1, fed in order.
 struct Linear {
     sha256: sha2::Sha256,
@@ -81,11 +90,13 @@ pub(crate) fn of_file(
     outboard: &File,
     copy: Option<&File>,
     seen: &(dyn Fn(u64) + Sync),
-) -> io::Result<Digests> {
+) -> Result<Digests, DigestError> {
     let (full, to_linear) = mpsc::sync_channel::<Vec<u8>>(4);
     let (empty, pieces) = mpsc::channel::<Vec<u8>>();
     for _ in 0..4 {
-        empty.send(vec![0; PIECE_LEN]).expect("the receiver lives in this function");
+        empty
+            .send(vec![0; PIECE_LEN])
+            .expect("the receiver lives in this function");
     }
     std::thread::scope(|scope| {
         let linear = scope.spawn(move || {
@@ -117,33 +128,40 @@ fn hash_tree(
     pieces: &mpsc::Receiver<Vec<u8>>,
     linear: mpsc::SyncSender<Vec<u8>>,
     seen: &(dyn Fn(u64) + Sync),
-) -> io::Result<(Hash, u64)> {
+) -> Result<(Hash, u64), DigestError> {
     let mut values: Vec<ChainingValue> = Vec::new();
     let mut pairs = Vec::new();
     let mut offset = 0;
     while offset < len {
-        let mut piece = pieces.recv().map_err(io::Error::other)?;
+        let mut piece = pieces
+            .recv()
+            .expect("pieces come back while the other thread lives");
         piece.resize(PIECE_LEN, 0);
-        let got = read_full(file, &mut piece)?;
+        let got = read_full(file, &mut piece).map_err(DigestError::Read)?;
         piece.truncate(got);
         if got == 0 || offset + got as u64 > len {
             offset += got as u64;
             break;
         }
         values.push(tree::hash_shard(offset, &piece, &mut pairs));
-        let at = tree::shard_offset(len, u32::try_from(offset / PIECE_LEN as u64).map_err(io::Error::other)?);
-        outboard.write_all_at(&pairs, at)?;
+        let at = tree::shard_offset(
+            len,
+            u32::try_from(offset / PIECE_LEN as u64).expect("blobs have at most 2^22 shards"),
+        );
+        outboard.write_all_at(&pairs, at).map_err(DigestError::Write)?;
         if let Some(copy) = copy {
-            copy.write_all_at(&piece, offset)?;
+            copy.write_all_at(&piece, offset).map_err(DigestError::Write)?;
         }
         offset += got as u64;
         seen(got as u64);
-        linear.send(piece).map_err(io::Error::other)?;
+        linear
+            .send(piece)
+            .expect("the other thread takes pieces until this one ends");
         if got < PIECE_LEN {
             break;
         }
     }
-    if offset != len || file.read(&mut [0])? != 0 {
+    if offset != len || file.read(&mut [0]).map_err(DigestError::Read)? != 0 {
         let past = u64::from(offset == len);
         return Ok((Hash::EMPTY, offset + past));
     }
@@ -153,7 +171,7 @@ fn hash_tree(
             failed.get_or_insert(error);
         }
     });
-    failed.map_or(Ok((root, len)), Err)
+    failed.map_or(Ok((root, len)), |error| Err(DigestError::Write(error)))
 }
 
 /// Reads until `buffer` is full or the file ends.

@@ -1,17 +1,19 @@
 //! Taking in the files of a publish: each is read once, and stays where it is unless a copy is wanted.
 
-use super::{Fresh, Store, StoreError, blocking, digest, digest::Digests, make_parent, source::SourceFile};
+use super::{
+    Fresh, Store, StoreError, blocking, digest,
+    digest::{DigestError, Digests},
+    make_parent,
+    source::SourceFile,
+};
 use crate::{
     catalog::Stamp,
     limits::{SMALL_LEN, WHOLE_LEN},
 };
 use bytes::Bytes;
 use protocol::Hash;
-use std::{
-    fs::File,
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::{fs::File, io::Write, path::Path};
+use tempfile::TempPath;
 
 /// Prefix of files that were not finished; they are removed at the next start.
 const UNFINISHED: &str = ".unfinished-";
@@ -77,7 +79,9 @@ impl Import {
         };
         let after = path.metadata().map(|metadata| Stamp::of(&metadata));
         if digests.len != len || after.map_err(StoreError::io(path))? != before {
-            return Err(StoreError::Moving { path: path.to_owned() });
+            return Err(StoreError::Moving {
+                path: path.to_owned(),
+            });
         }
         let how = match small {
             Some(bytes) => How::Small(bytes),
@@ -90,7 +94,14 @@ impl Import {
                 inode: before.inode,
             }),
         };
-        Ok((Taken { digests, stamp: before, how }, fresh))
+        Ok((
+            Taken {
+                digests,
+                stamp: before,
+                how,
+            },
+            fresh,
+        ))
     }
 
     /// Takes in bytes of more than one shard from memory. Blocking.
@@ -98,9 +109,11 @@ impl Import {
         let (mut data, path) = store.unfinished()?;
         data.write_all(bytes).map_err(StoreError::io(&path))?;
         let mut file = File::open(&path).map_err(StoreError::io(&path))?;
-        let (digests, mut fresh) = store.read_big(&path, &mut file, bytes.len() as u64, false, false, &|_| {})?;
-        fresh.moves.push((path, store.file_path(digests.blake3)));
+        let (digests, fresh) = store.read_big(&path, &mut file, bytes.len() as u64, false, false, &|_| {})?;
+        let place = store.file_path(digests.blake3);
         self.fresh.push(fresh);
+        self.fresh
+            .push(Fresh::unfinished(digests.blake3, vec![(path, place)]));
         Ok(())
     }
 
@@ -116,13 +129,11 @@ impl Import {
 }
 
 impl Store {
-    /// Makes a file that is removed at the next start unless it gets a name.
-    fn unfinished(&self) -> Result<(File, PathBuf), StoreError> {
+    /// Makes a file that is removed when its path is dropped, or at the next start.
+    pub(super) fn unfinished(&self) -> Result<(File, TempPath), StoreError> {
         let folder = self.0.folder.join("files");
         let made = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&folder);
-        let (file, path) = made.map_err(StoreError::io(&folder))?.into_parts();
-        let path = path.keep().map_err(|error| StoreError::io(&folder)(error.error))?;
-        Ok((file, path))
+        Ok(made.map_err(StoreError::io(&folder))?.into_parts())
     }
 
     fn fresh_bytes(&self, hash: Hash, bytes: &[u8]) -> Result<Fresh, StoreError> {
@@ -130,10 +141,11 @@ impl Store {
         file.write_all(bytes).map_err(StoreError::io(&path))?;
         let place = self.file_path(hash);
         make_parent(&place)?;
-        Ok(Fresh { hash, moves: vec![(path, place)] })
+        Ok(Fresh::unfinished(hash, vec![(path, place)]))
     }
 
-    fn read_big(
+    /// Reads a file of more than one shard, and makes its outboard and, where asked, a copy of it.
+    pub(super) fn read_big(
         &self,
         path: &Path,
         file: &mut File,
@@ -144,14 +156,35 @@ impl Store {
     ) -> Result<(Digests, Fresh), StoreError> {
         let (outboard, outboard_path) = self.unfinished()?;
         let copied = copy.then(|| self.unfinished()).transpose()?;
-        let digests = digest::of_file(file, len, git, &outboard, copied.as_ref().map(|(file, _)| file), seen);
-        let digests = digests.map_err(StoreError::io(path))?;
+        let digests = digest::of_file(
+            file,
+            len,
+            git,
+            &outboard,
+            copied.as_ref().map(|(file, _)| file),
+            seen,
+        );
+        let digests = digests.map_err(|error| match error {
+            DigestError::Read(error) => StoreError::io(path)(error),
+            DigestError::Write(error) => StoreError::io(&outboard_path)(error),
+        })?;
         let hash = digests.blake3;
         let place = self.file_path(hash);
         make_parent(&place)?;
         let mut moves = vec![(outboard_path, self.outboard_path(hash))];
         moves.extend(copied.map(|(_, path)| (path, place)));
-        Ok((digests, Fresh { hash, moves }))
+        Ok((digests, Fresh::unfinished(hash, moves)))
+    }
+
+    /// Makes the outboard of a blob anew from its file; `false` where the file is not the blob. Blocking.
+    pub(crate) fn renew_outboard(&self, hash: Hash, len: u64, path: &Path) -> Result<bool, StoreError> {
+        let mut file = File::open(path).map_err(StoreError::io(path))?;
+        let (digests, fresh) = self.read_big(path, &mut file, len, false, false, &|_| {})?;
+        if digests.len != len || digests.blake3 != hash {
+            return Ok(false);
+        }
+        super::settle(&self.0.folder, &[fresh])?;
+        Ok(true)
     }
 
     /// Settles an import off the async threads and records the references it made.

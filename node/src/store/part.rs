@@ -48,13 +48,24 @@ impl Part {
     ) -> Result<Part, StoreError> {
         let existed = path.exists();
         let open = |path: &PathBuf, len: u64| {
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)?;
             file.set_len(len)?;
             Ok::<File, io::Error>(file)
         };
         let data = open(&path, len).map_err(StoreError::io(&path))?;
-        let outboard = open(&outboard_path, tree::outboard_len(len)).map_err(StoreError::io(&outboard_path))?;
-        let blob = FileBlob { hash, len, data, outboard };
+        let outboard =
+            open(&outboard_path, tree::outboard_len(len)).map_err(StoreError::io(&outboard_path))?;
+        let blob = FileBlob {
+            hash,
+            len,
+            data,
+            outboard,
+        };
         let shards = if existed {
             present(&blob).map_err(StoreError::io(&path))?
         } else {
@@ -98,7 +109,11 @@ impl Part {
 
     /// Tells which shards are there.
     pub(crate) fn shards(&self) -> Vec<bool> {
-        self.have.lock().expect("nothing panics while it holds this").shards.clone()
+        self.have
+            .lock()
+            .expect("nothing panics while it holds this")
+            .shards
+            .clone()
     }
 
     /// Tells whether all shards are there.
@@ -111,7 +126,10 @@ impl Part {
 /// Writes several ranges of `piece` one behind the other, in as few calls as the system allows.
 fn write_spans(file: &File, offset: u64, piece: &[u8], spans: &[Range<usize>]) -> io::Result<()> {
     let total: usize = spans.iter().map(Range::len).sum();
-    let slices: Vec<IoSlice<'_>> = spans.iter().map(|span| IoSlice::new(&piece[span.clone()])).collect();
+    let slices: Vec<IoSlice<'_>> = spans
+        .iter()
+        .map(|span| IoSlice::new(&piece[span.clone()]))
+        .collect();
     let written = rustix::io::pwritev(file, &slices, offset)?;
     if written == total {
         return Ok(());

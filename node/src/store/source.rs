@@ -34,8 +34,18 @@ pub(crate) struct SourceFile {
 impl SourceFile {
     /// Returns the reference for the catalog.
     pub(crate) fn place(&self) -> Place {
-        let stamp = Stamp { len: self.len, mtime_ns: self.mtime_ns, inode: self.inode };
-        Place { len: self.len, kind: PlaceKind::Reference { path: self.path.clone(), stamp } }
+        let stamp = Stamp {
+            len: self.len,
+            mtime_ns: self.mtime_ns,
+            inode: self.inode,
+        };
+        Place {
+            len: self.len,
+            kind: PlaceKind::Reference {
+                path: self.path.clone(),
+                stamp,
+            },
+        }
     }
 }
 
@@ -69,7 +79,10 @@ impl Store {
         let folder = self.0.folder.join("sources");
         for entry in fs::read_dir(&folder).map_err(StoreError::io(&folder))? {
             let path = entry.map_err(StoreError::io(&folder))?.path();
-            let hash = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| Hash::from_str(stem).ok());
+            let hash = path
+                .file_stem()
+                .and_then(|stem| stem.to_str())
+                .and_then(|stem| Hash::from_str(stem).ok());
             let Some(hash) = hash else { continue };
             let bytes = fs::read(&path).map_err(StoreError::io(&path))?;
             match serde_json::from_slice(&bytes) {

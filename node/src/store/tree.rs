@@ -116,6 +116,38 @@ fn merge_subtree(
     merge_subtrees_non_root(&left, &right, Mode::Hash)
 }
 
+/// The pairs inside the shards of a blob as they lie on disk, for a verification to compare.
+pub(crate) struct Outboard {
+    pub(crate) file: std::fs::File,
+    pub(crate) spoiled: std::sync::atomic::AtomicBool,
+}
+
+impl Outboard {
+    /// Hashes a shard, notes whether its pairs on disk are others, and returns its chaining value.
+    pub(crate) fn check(
+        &self,
+        blob_len: u64,
+        index: u32,
+        offset: u64,
+        shard: &[u8],
+    ) -> protocol::ChainingValue {
+        use std::os::unix::fs::FileExt;
+        let mut pairs = Vec::with_capacity(SHARD_GROUPS as usize * PAIR_LEN as usize);
+        let value = hash_shard(offset, shard, &mut pairs);
+        let mut there = vec![0; pairs.len()];
+        let read = self.file.read_exact_at(&mut there, shard_offset(blob_len, index));
+        if read.is_err() || there != pairs {
+            self.spoiled.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        protocol::ChainingValue::from_bytes(value)
+    }
+
+    /// Tells whether any pair was another.
+    pub(crate) fn is_spoiled(&self) -> bool {
+        self.spoiled.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
 /// Reads the chaining values of all shards of a blob of more than one shard out of the pairs just above them.
 ///
 /// `pair` reads one pair at an offset in the outboard, in bytes. Nothing is checked here.
@@ -167,7 +199,10 @@ pub(crate) fn shard_values(
         })
     };
     let count = protocol::shard::shard_count(len);
-    let values = (0..count).into_par_iter().map_init(Vec::new, value).collect::<Result<Vec<_>, _>>()?;
+    let values = (0..count)
+        .into_par_iter()
+        .map_init(Vec::new, value)
+        .collect::<Result<Vec<_>, _>>()?;
     let root = match values.as_slice() {
         [] => Hash::EMPTY,
         [one] => Hash::from_bytes(*one),

@@ -68,7 +68,10 @@ impl Expected {
         let actual = if root {
             *blake3::hash(data).as_bytes()
         } else {
-            blake3::Hasher::new().set_input_offset(offset).update(data).finalize_non_root()
+            blake3::Hasher::new()
+                .set_input_offset(offset)
+                .update(data)
+                .finalize_non_root()
         };
         self.0.pop() == Some(actual)
     }
@@ -149,7 +152,13 @@ impl Encoder {
         while out.len() - begun < PIECE_LEN {
             match self.items.next() {
                 None => return Ok(out.len() > begun),
-                Some(BaoChunk::Parent { node, is_root, left, right, .. }) => {
+                Some(BaoChunk::Parent {
+                    node,
+                    is_root,
+                    left,
+                    right,
+                    ..
+                }) => {
                     let at = self.tree.pre_order_offset(node).ok_or(EncodeError::Unaligned)? * PAIR_LEN;
                     let pair = self.pairs.at(at)?;
                     if !self.expected.pair(&pair, is_root, left, right) {
@@ -160,7 +169,12 @@ impl Encoder {
                         out.extend_from_slice(&pair);
                     }
                 }
-                Some(BaoChunk::Leaf { start_chunk, size, is_root, .. }) => {
+                Some(BaoChunk::Leaf {
+                    start_chunk,
+                    size,
+                    is_root,
+                    ..
+                }) => {
                     let offset = start_chunk.to_bytes();
                     let at = out.len();
                     out.resize(at + size, 0);
@@ -246,7 +260,10 @@ impl Iterator for Schedule {
     type Item = Piece;
 
     fn next(&mut self) -> Option<Piece> {
-        let mut piece = Piece { items: Vec::new(), len: 0 };
+        let mut piece = Piece {
+            items: Vec::new(),
+            len: 0,
+        };
         while piece.len < PIECE_LEN {
             let Some(item) = self.0.next() else { break };
             piece.len += match item {
@@ -288,7 +305,13 @@ impl Verifier {
         let mut at = 0;
         for item in &piece.items {
             match *item {
-                BaoChunk::Parent { node, is_root, left, right, .. } => {
+                BaoChunk::Parent {
+                    node,
+                    is_root,
+                    left,
+                    right,
+                    ..
+                } => {
                     let span = at..at + PAIR_LEN as usize;
                     let pair: &[u8; 64] = bytes[span.clone()].try_into().expect("64 bytes");
                     if !self.expected.pair(pair, is_root, left, right) {
@@ -300,7 +323,12 @@ impl Verifier {
                         placed.add_pair(number * PAIR_LEN, pair);
                     }
                 }
-                BaoChunk::Leaf { start_chunk, size, is_root, .. } => {
+                BaoChunk::Leaf {
+                    start_chunk,
+                    size,
+                    is_root,
+                    ..
+                } => {
                     let offset = start_chunk.to_bytes();
                     let span = at..at + size;
                     if !self.expected.leaf(offset, &bytes[span.clone()], is_root) {

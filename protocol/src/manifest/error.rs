@@ -16,9 +16,7 @@ pub enum ManifestError {
         max: usize,
     },
     /// The manifest is written in another version of the format.
-    #[error(
-        "manifest is written in version {found} of the format, and this program knows version 1"
-    )]
+    #[error("manifest is written in version {found} of the format, and this program knows version 1")]
     Version {
         /// The version that the manifest names.
         found: u64,

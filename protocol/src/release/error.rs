@@ -31,9 +31,7 @@ pub enum ReleaseError {
         publisher: Publisher,
     },
     /// The release is written in another version of the format.
-    #[error(
-        "release is written in version {found} of the format, and this program knows version 1"
-    )]
+    #[error("release is written in version {found} of the format, and this program knows version 1")]
     Version {
         /// The version that the release names.
         found: u64,

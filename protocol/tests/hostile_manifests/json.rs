@@ -18,11 +18,7 @@ pub(super) fn cases() -> Vec<Case> {
             max: 33_554_432
         }
     ));
-    cases.push(case!(
-        "no files",
-        r#"{"files":[],"shoal":1}"#,
-        EmptyManifest
-    ));
+    cases.push(case!("no files", r#"{"files":[],"shoal":1}"#, EmptyManifest));
     cases
 }
 
@@ -97,11 +93,7 @@ fn syntax() -> Vec<Case> {
     let mut bytes = good.clone().into_bytes();
     let at = good.find("\"path\":\"a\"").unwrap() + 8;
     bytes[at] = 0xff;
-    cases.push(case!(
-        "path is not UTF-8",
-        bytes,
-        Json(JsonError::Syntax { .. })
-    ));
+    cases.push(case!("path is not UTF-8", bytes, Json(JsonError::Syntax { .. })));
     for bad in ["\\ud800", "\\udc00", "\\x41", "\\u00g0", "\\u12"] {
         let text = good.replacen("\"a\"", &format!("\"{bad}\""), 1);
         cases.push(case!(
@@ -141,15 +133,13 @@ fn fields() -> Vec<Case> {
         });
     }
     let without_size = good.replacen(",\"size\":1", "", 1);
-    cases.push(case!("no size at all", without_size, Json(JsonError::MissingField { name }) if name == "size"));
+    cases.push(
+        case!("no size at all", without_size, Json(JsonError::MissingField { name }) if name == "size"),
+    );
 
     for (field, value) in [("blake3", "\"00\""), ("path", "\"z\""), ("size", "3")] {
         let name = format!("two of {field}");
-        let text = good.replacen(
-            "{\"blake3\"",
-            &format!("{{\"{field}\":{value},\"blake3\""),
-            1,
-        );
+        let text = good.replacen("{\"blake3\"", &format!("{{\"{field}\":{value},\"blake3\""), 1);
         cases.push(case!(name, text, Json(JsonError::DuplicateField { name }) if name == field));
     }
     for field in ["sha1", "sha256"] {
@@ -162,13 +152,9 @@ fn fields() -> Vec<Case> {
         cases.push(case!(name, text, Json(JsonError::DuplicateField { name }) if name == field));
     }
     let two = good.replacen("{\"files\"", "{\"files\":[],\"files\"", 1);
-    cases.push(
-        case!("two of files", two, Json(JsonError::DuplicateField { name }) if name == "files"),
-    );
+    cases.push(case!("two of files", two, Json(JsonError::DuplicateField { name }) if name == "files"));
     let two = good.replace("\"shoal\":1", "\"shoal\":1,\"shoal\":1");
-    cases.push(
-        case!("two of shoal", two, Json(JsonError::DuplicateField { name }) if name == "shoal"),
-    );
+    cases.push(case!("two of shoal", two, Json(JsonError::DuplicateField { name }) if name == "shoal"));
     let hidden = good.replace("\"shoal\":1", "\"shoal\":1,\"sho\\u0061l\":2");
     cases.push(case!(
         "two of shoal, one escaped",
@@ -280,10 +266,7 @@ fn values() -> Vec<Case> {
 fn form() -> Vec<Case> {
     let good = good();
     let (first, second) = (file("a", 1), file("b", 2));
-    let swapped = format!(
-        "{{\"path\":\"a\",\"blake3\":\"{}\",\"size\":1}}",
-        first.blake3
-    );
+    let swapped = format!("{{\"path\":\"a\",\"blake3\":\"{}\",\"size\":1}}", first.blake3);
     let first = manifest(&[first]);
     let first = &first[10..first.len() - 12];
     let texts = [
@@ -301,8 +284,7 @@ fn form() -> Vec<Case> {
         ),
         (
             "shoal first",
-            good.replace(",\"shoal\":1", "")
-                .replacen('{', "{\"shoal\":1,", 1),
+            good.replace(",\"shoal\":1", "").replacen('{', "{\"shoal\":1,", 1),
         ),
         ("escaped letter", good.replacen("\"a\"", "\"\\u0061\"", 1)),
         ("escaped slash", good.replacen("\"b\"", "\"b\\/c\"", 1)),
@@ -318,10 +300,7 @@ fn form() -> Vec<Case> {
             "surrogates for one character",
             good.replacen("\"b\"", "\"\\ud83d\\ude00\"", 1),
         ),
-        (
-            "escape in capitals",
-            good.replacen("\"b\"", "\"\\u00E9\"", 1),
-        ),
+        ("escape in capitals", good.replacen("\"b\"", "\"\\u00E9\"", 1)),
         (
             "no sha1 said with null",
             good.replacen(",\"size\"", ",\"sha1\":null,\"size\"", 1),
@@ -402,11 +381,7 @@ fn digests() -> Vec<Case> {
         bad("one short", "0".repeat(len - 1), length(len - 1));
         bad("one long", "0".repeat(len + 1), length(len + 1));
         bad("half", "0".repeat(len / 2), length(len / 2));
-        bad(
-            "prefixed",
-            format!("0x{}", "0".repeat(len)),
-            length(len + 2),
-        );
+        bad("prefixed", format!("0x{}", "0".repeat(len)), length(len + 2));
         bad("a path", "../../../etc/passwd".to_owned(), length(19));
         bad(
             "upper case",

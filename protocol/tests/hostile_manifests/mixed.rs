@@ -32,11 +32,7 @@ pub(super) fn cases() -> Vec<Case> {
             r#"{ "files":[],"x":1,"shoal":1}"#,
             Json(JsonError::UnknownField { .. })
         ),
-        case!(
-            "form and no files",
-            r#"{ "files":[],"shoal":1}"#,
-            NotCanonical
-        ),
+        case!("form and no files", r#"{ "files":[],"shoal":1}"#, NotCanonical),
         case!(
             "form and path",
             of(std::slice::from_ref(&bad_path)) + " ",
@@ -53,21 +49,14 @@ pub(super) fn cases() -> Vec<Case> {
         case!(
             "digest and size",
             of(std::slice::from_ref(&bad_hex)),
-            BadHex {
-                field: "blake3",
-                ..
-            }
+            BadHex { field: "blake3", .. }
         ),
         case!(
             "digest of the first, path of the second",
             of(&[bad_hex.clone(), bad_path]),
             BadHex { .. }
         ),
-        case!(
-            "order and size",
-            of(&[huge("b"), huge("a")]),
-            Unsorted { .. }
-        ),
+        case!("order and size", of(&[huge("b"), huge("a")]), Unsorted { .. }),
         case!(
             "order and collision",
             of(&[file("a", 1), file("A", 1)]),
@@ -83,11 +72,7 @@ pub(super) fn cases() -> Vec<Case> {
             of(&[huge("a"), huge("a")]),
             DuplicatePath { .. }
         ),
-        case!(
-            "collision and size",
-            of(&[huge("A"), huge("a")]),
-            Collides { .. }
-        ),
+        case!("collision and size", of(&[huge("A"), huge("a")]), Collides { .. }),
         case!(
             "folder and size",
             of(&[huge("a"), huge("a/b")]),
@@ -113,10 +98,7 @@ pub(super) fn cases() -> Vec<Case> {
                     ..file("b", 0)
                 }
             ]),
-            EmptyFile {
-                field: "blake3",
-                ..
-            }
+            EmptyFile { field: "blake3", .. }
         ),
         case!(
             "absolute and dots",

@@ -81,8 +81,7 @@ fn shapes() -> Vec<Case> {
         cases.push(bad(dots, PathError::Dots));
     }
     for cut in [
-        "a.", "a..", "a ", " ", "...", "a. ", ".. ", ". .", "a /b", "a./b", "x/. ", "x/...",
-        "x/.../y",
+        "a.", "a..", "a ", " ", "...", "a. ", ".. ", ". .", "a /b", "a./b", "x/. ", "x/...", "x/.../y",
     ] {
         cases.push(bad(cut, PathError::TrailingDotOrSpace));
     }
@@ -92,11 +91,7 @@ fn shapes() -> Vec<Case> {
 fn characters() -> Vec<Case> {
     let mut cases = Vec::new();
     for found in ['<', '>', '"', '|', '?', '*'] {
-        for path in [
-            format!("{found}"),
-            format!("a{found}b"),
-            format!("a/b{found}"),
-        ] {
+        for path in [format!("{found}"), format!("a{found}b"), format!("a/b{found}")] {
             cases.push(bad(&path, PathError::Forbidden { found }));
         }
     }
@@ -107,11 +102,9 @@ fn characters() -> Vec<Case> {
         cases.push(bad(&format!("a{found}b"), PathError::Control { found }));
     }
     cases.push(bad("a\r\n", PathError::Control { found: '\r' }));
-    cases.push(bad(
-        "\u{1b}]0;title\u{7}",
-        PathError::Control { found: '\u{1b}' },
-    ));
-    let bidi = "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}";
+    cases.push(bad("\u{1b}]0;title\u{7}", PathError::Control { found: '\u{1b}' }));
+    let bidi =
+        "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}";
     for found in bidi.chars() {
         cases.push(bad(&format!("{found}a"), PathError::Bidi { found }));
         cases.push(bad(&format!("gnp{found}.exe"), PathError::Bidi { found }));
@@ -168,10 +161,7 @@ fn invisible() -> Vec<Case> {
         ".gi\u{200c}t/config",
         PathError::Invisible { found: '\u{200c}' },
     ));
-    cases.push(bad(
-        "..\u{200b}/a",
-        PathError::Invisible { found: '\u{200b}' },
-    ));
+    cases.push(bad("..\u{200b}/a", PathError::Invisible { found: '\u{200b}' }));
     cases
 }
 
@@ -209,11 +199,7 @@ fn devices() -> Vec<Case> {
         .map(str::to_owned)
         .to_vec();
     for port in ["com", "lpt"] {
-        devices.extend(
-            "0123456789¹²³"
-                .chars()
-                .map(|number| format!("{port}{number}")),
-        );
+        devices.extend("0123456789¹²³".chars().map(|number| format!("{port}{number}")));
     }
     let mut cases = Vec::new();
     for device in devices {

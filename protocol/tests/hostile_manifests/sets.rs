@@ -38,7 +38,8 @@ fn order() -> Vec<Case> {
     cases.push(case!("the last two swapped", bytes, Unsorted { .. }));
     for twice in ["a", "a/b", "é"] {
         let bytes = manifest(&[file(twice, 1), file(twice, 1)]);
-        cases.push(case!(format!("{twice:?} twice"), bytes, DuplicatePath { path } if path.as_str() == twice));
+        cases
+            .push(case!(format!("{twice:?} twice"), bytes, DuplicatePath { path } if path.as_str() == twice));
         let bytes = manifest(&[file(twice, 1), file(twice, 2)]);
         cases.push(case!(format!("{twice:?} with two contents"), bytes, DuplicatePath { path } if path.as_str() == twice));
     }
@@ -92,11 +93,7 @@ fn places() -> Vec<Case> {
     pairs
         .into_iter()
         .map(|(one, other)| {
-            let (first, second) = if one < other {
-                (one, other)
-            } else {
-                (other, one)
-            };
+            let (first, second) = if one < other { (one, other) } else { (other, one) };
             let bytes = manifest(&[file(first, 1), file(second, 1)]);
             case!(format!("{one:?} and {other:?}"), bytes, Collides { a, b }
                 if [a.as_str(), b.as_str()] == [first, second])
@@ -131,20 +128,14 @@ fn folders() -> Vec<Case> {
 
 fn sizes() -> Vec<Case> {
     let max: u64 = 1 << 42;
-    let mut cases: Vec<Case> = [
-        max + 1,
-        1 << 53,
-        u64::MAX - 1,
-        u64::MAX,
-        i64::MAX.unsigned_abs(),
-    ]
-    .into_iter()
-    .map(|wanted| {
-        let bytes = manifest(&[file("a", 1), file("b", wanted)]);
-        case!(format!("size {wanted}"), bytes, SizeTooLarge { path, size, max }
+    let mut cases: Vec<Case> = [max + 1, 1 << 53, u64::MAX - 1, u64::MAX, i64::MAX.unsigned_abs()]
+        .into_iter()
+        .map(|wanted| {
+            let bytes = manifest(&[file("a", 1), file("b", wanted)]);
+            case!(format!("size {wanted}"), bytes, SizeTooLarge { path, size, max }
                 if path.as_str() == "b" && *size == wanted && *max == 1 << 42)
-    })
-    .collect();
+        })
+        .collect();
     let many: Vec<Written> = (0..2049)
         .map(|number| file(&format!("{number:04}"), max))
         .collect();
@@ -289,8 +280,10 @@ fn blobs() -> Vec<Case> {
         ),
     ];
     for (wanted, files) in sets {
-        cases.push(case!(format!("one blob, two {wanted}"), manifest(&files), DigestConflict { a, b, field }
-            if *field == wanted && a.as_str() == "a" && b.as_str() == "b"));
+        cases.push(
+            case!(format!("one blob, two {wanted}"), manifest(&files), DigestConflict { a, b, field }
+            if *field == wanted && a.as_str() == "a" && b.as_str() == "b"),
+        );
     }
     cases
 }

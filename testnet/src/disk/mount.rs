@@ -37,12 +37,7 @@ impl Workplace {
     }
 
     /// Mounts `source` on the new folder `name`.
-    pub(super) fn mount(
-        &self,
-        name: &str,
-        options: &[&str],
-        source: &Path,
-    ) -> Result<Mount, DiskError> {
+    pub(super) fn mount(&self, name: &str, options: &[&str], source: &Path) -> Result<Mount, DiskError> {
         let path = self.folder.path().join(name);
         fs::create_dir(&path).map_err(io_error(path.display().to_string()))?;
         run("mount", options, &[source, &path])?;
@@ -110,10 +105,7 @@ fn sweep() {
     {
         unmount(path);
     }
-    let entries = fs::read_dir(std::env::temp_dir())
-        .into_iter()
-        .flatten()
-        .flatten();
+    let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
     for path in entries
         .map(|entry| entry.path())
         .filter(|path| left(path).is_some())

@@ -98,14 +98,7 @@ impl Wire {
     }
 
     /// Takes the packet in `slot` on its way, or drops it at once: then the slot is free, and the answer `false`.
-    pub(crate) fn offer(
-        &mut self,
-        now: Instant,
-        from: usize,
-        to: usize,
-        len: u64,
-        slot: Slot,
-    ) -> bool {
+    pub(crate) fn offer(&mut self, now: Instant, from: usize, to: usize, len: u64, slot: Slot) -> bool {
         let counters = &mut self.hosts[from].counters;
         counters.sent_packets += 1;
         counters.sent_bytes += len;
@@ -149,12 +142,7 @@ impl Wire {
                     return Some(Fate::Drop { slot: event.slot });
                 }
                 let HostSide { access, down, .. } = &mut self.hosts[event.to];
-                match down.pass(
-                    event.at,
-                    event.len,
-                    access.down_bits_per_s,
-                    access.queue_bytes,
-                ) {
+                match down.pass(event.at, event.len, access.down_bits_per_s, access.queue_bytes) {
                     None => {
                         self.count_drop(event.from, event.len);
                         return Some(Fate::Drop { slot: event.slot });
@@ -206,10 +194,7 @@ impl Wire {
         }
         let HostSide { access, up, .. } = &mut self.hosts[from];
         let out = up.pass(now, len, access.up_bits_per_s, access.queue_bytes)?;
-        if lost
-            || pair.flight.packets >= FLIGHT_PACKETS_MAX
-            || pair.flight.bytes + len > FLIGHT_BYTES_MAX
-        {
+        if lost || pair.flight.packets >= FLIGHT_PACKETS_MAX || pair.flight.bytes + len > FLIGHT_BYTES_MAX {
             return None;
         }
         let through = pair

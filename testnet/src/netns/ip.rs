@@ -58,19 +58,14 @@ pub(super) fn sweep() {
     };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let left: Vec<String> = names
-        .filter(|name| {
-            maker(name).is_some_and(|process| !Path::new("/proc").join(process).exists())
-        })
+        .filter(|name| maker(name).is_some_and(|process| !Path::new("/proc").join(process).exists()))
         .collect();
     delete(left.iter());
 }
 
 /// The process id in a name of ours.
 fn maker(name: &str) -> Option<&str> {
-    let (process, _) = name
-        .strip_prefix(PREFIX)?
-        .strip_prefix('-')?
-        .split_once('-')?;
+    let (process, _) = name.strip_prefix(PREFIX)?.strip_prefix('-')?.split_once('-')?;
     process.parse::<u32>().is_ok().then_some(process)
 }
 

@@ -140,22 +140,13 @@ fn lost_packets_are_their_share_and_the_counters_tell() {
     );
     let (a, b) = (net.links().counters(0), net.links().counters(1));
     // 72 bytes and 28 of IP and UDP headers.
-    assert_eq!(
-        (a.sent_packets, a.sent_bytes),
-        (SENT as u64, SENT as u64 * 100)
-    );
-    assert_eq!(
-        (b.received_packets, b.received_bytes),
-        (received, received * 100)
-    );
+    assert_eq!((a.sent_packets, a.sent_bytes), (SENT as u64, SENT as u64 * 100));
+    assert_eq!((b.received_packets, b.received_bytes), (received, received * 100));
     assert_eq!(
         (a.dropped_packets, a.dropped_bytes),
         (SENT as u64 - received, (SENT as u64 - received) * 100)
     );
-    assert_eq!(
-        (b.sent_packets, b.dropped_packets, a.received_packets),
-        (0, 0, 0)
-    );
+    assert_eq!((b.sent_packets, b.dropped_packets, a.received_packets), (0, 0, 0));
 }
 
 /// How many packets host 1 has received, once `sent` of host 0 are accounted for.
@@ -166,10 +157,7 @@ fn arrived_when_all_are_counted(net: &Net, sent: u64) -> u64 {
         if a.dropped_packets + b.received_packets == sent {
             return b.received_packets;
         }
-        assert!(
-            start.elapsed() < DEADLINE,
-            "{a:?} {b:?} after {sent} packets"
-        );
+        assert!(start.elapsed() < DEADLINE, "{a:?} {b:?} after {sent} packets");
         thread::yield_now();
     }
 }
@@ -223,10 +211,7 @@ fn tcp_fills_a_limited_link_and_never_exceeds_it() {
         rate <= 20_000_000.0 * 1.05,
         "{rate} bit/s over a link of 20 Mbit/s"
     );
-    assert!(
-        rate >= 10_000_000.0,
-        "{rate} bit/s over a link of 20 Mbit/s"
-    );
+    assert!(rate >= 10_000_000.0, "{rate} bit/s over a link of 20 Mbit/s");
 }
 
 #[test]
@@ -258,10 +243,7 @@ fn flows_of_a_host_share_its_uplink_and_its_downlink_is_another() {
         down <= 50_000_000.0 * 1.05,
         "{down} bit/s over a downlink of 50 Mbit/s"
     );
-    assert!(
-        down >= 20_000_000.0,
-        "{down} bit/s over a downlink of 50 Mbit/s"
-    );
+    assert!(down >= 20_000_000.0, "{down} bit/s over a downlink of 50 Mbit/s");
 }
 
 #[test]
@@ -322,13 +304,7 @@ fn programs_run_on_their_host_and_end_with_their_guard() {
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut running = Running::start(command).unwrap();
     let process = Path::new("/proc").join(running.id().to_string());
-    running
-        .child()
-        .stdin
-        .as_mut()
-        .unwrap()
-        .write_all(b"x")
-        .unwrap();
+    running.child().stdin.as_mut().unwrap().write_all(b"x").unwrap();
     let mut back = [0];
     running
         .child()
@@ -338,9 +314,7 @@ fn programs_run_on_their_host_and_end_with_their_guard() {
         .read_exact(&mut back)
         .unwrap();
     assert_eq!(
-        std::fs::read_to_string(process.join("comm"))
-            .unwrap()
-            .trim(),
+        std::fs::read_to_string(process.join("comm")).unwrap().trim(),
         "cat"
     );
     running.stop();
@@ -356,8 +330,7 @@ fn runtime_of_a_host_is_on_the_host() {
         let runtime = host.runtime(2).unwrap();
         let async_work = runtime.spawn(async { namespace_of_this_thread() });
         let blocking_work = runtime.spawn_blocking(namespace_of_this_thread);
-        let seen =
-            runtime.block_on(async { (async_work.await.unwrap(), blocking_work.await.unwrap()) });
+        let seen = runtime.block_on(async { (async_work.await.unwrap(), blocking_work.await.unwrap()) });
         assert_eq!(seen.0, seen.1);
         assert_eq!(seen.0, host.enter(namespace_of_this_thread));
         seen.0
@@ -384,11 +357,7 @@ fn dropping_a_net_removes_its_namespaces_also_when_a_test_panics() {
     }) else {
         return;
     };
-    let ours: HashSet<String> = net
-        .hosts()
-        .iter()
-        .map(|host| host.name().to_owned())
-        .collect();
+    let ours: HashSet<String> = net.hosts().iter().map(|host| host.name().to_owned()).collect();
     assert!(names().is_superset(&ours));
     let socket = udp(net.host(0));
     let panicked = thread::spawn(move || {
@@ -427,9 +396,7 @@ fn packets_to_nobody_are_counted_as_strays() {
     let before = net.links().counters(0).stray_packets;
     socket.send_to(b"nobody", "9.9.9.3:1").unwrap();
     socket.send_to(b"nobody", "8.8.8.8:53").unwrap();
-    socket
-        .send_to(b"somebody", peer.local_addr().unwrap())
-        .unwrap();
+    socket.send_to(b"somebody", peer.local_addr().unwrap()).unwrap();
     let mut buffer = [0; 16];
     assert_eq!(receive(&peer, &mut buffer), 8);
     let counters = net.links().counters(0);

@@ -90,8 +90,7 @@ fn database_without_its_generation_file_is_not_believed() {
 /// Writes enough that sled's file has a middle, and closes.
 fn many_places(path: &Path) {
     let catalog = built(path);
-    let written =
-        catalog.write(|batch| (0..8_000).try_for_each(|n| batch.put_place(hash(n), &place(n))));
+    let written = catalog.write(|batch| (0..8_000).try_for_each(|n| batch.put_place(hash(n), &place(n))));
     written.unwrap();
     catalog.seal().unwrap();
 }
@@ -197,10 +196,7 @@ fn full_disk_is_over_once_the_database_is_opened_again() {
     assert_eq!(catalog.repos(None, 10).unwrap().len(), 1);
     // The next write opens the database anew; what was pending before is not acknowledged by it.
     put_repo(&catalog, 2);
-    assert!(matches!(
-        catalog.0.make_durable(pending),
-        Err(CatalogError::Lost)
-    ));
+    assert!(matches!(catalog.0.make_durable(pending), Err(CatalogError::Lost)));
     assert_eq!(catalog.repos(None, 10).unwrap().len(), 2);
     catalog.seal().unwrap();
     assert_eq!(state(&folder.path().join("catalog")), OpenState::Good);

@@ -17,18 +17,9 @@ fn followed_publisher_is_there_after_reopening() {
     let data = tempfile::tempdir().unwrap();
     let following = Following::open(data.path()).unwrap();
     let (one, two) = (publisher(1), publisher(2));
-    assert_eq!(
-        following.follow(one, &alias("meta"), 7).unwrap(),
-        Followed::New
-    );
-    assert_eq!(
-        following.follow(two, &alias("qwen.2"), 8).unwrap(),
-        Followed::New
-    );
-    assert_eq!(
-        following.follow(one, &alias("meta"), 9).unwrap(),
-        Followed::Same
-    );
+    assert_eq!(following.follow(one, &alias("meta"), 7).unwrap(), Followed::New);
+    assert_eq!(following.follow(two, &alias("qwen.2"), 8).unwrap(), Followed::New);
+    assert_eq!(following.follow(one, &alias("meta"), 9).unwrap(), Followed::Same);
     let taken = following.follow(two, &alias("meta"), 9);
     assert!(matches!(taken, Err(FollowingError::AliasTaken { publisher, .. }) if publisher == one));
 
@@ -57,10 +48,7 @@ fn edits_by_hand_are_kept_and_mistakes_in_them_stop_a_change() {
     assert_eq!(following.all().len(), 2);
     fs::write(&path, "[[publisher").unwrap();
     let refused = following.unfollow(publisher(1));
-    assert!(matches!(
-        refused,
-        Err(FollowingError::Malformed { line: 1, .. })
-    ));
+    assert!(matches!(refused, Err(FollowingError::Malformed { line: 1, .. })));
     assert_eq!(following.all().len(), 2);
     assert_eq!(fs::read(&path).unwrap(), b"[[publisher");
 }
@@ -68,8 +56,7 @@ fn edits_by_hand_are_kept_and_mistakes_in_them_stop_a_change() {
 #[test]
 fn bad_files_are_refused_with_their_line() {
     let (one, two) = (publisher(1), publisher(2));
-    let entry =
-        |alias: &str, key: &str| format!("[[publisher]]\nalias = \"{alias}\"\nkey = \"{key}\"\n");
+    let entry = |alias: &str, key: &str| format!("[[publisher]]\nalias = \"{alias}\"\nkey = \"{key}\"\n");
     let good = entry("a", &one.to_string());
     let rest = entry("b", &two.to_string());
     let cut = &two.to_string()[1..];

@@ -44,18 +44,9 @@ fn accepted_release_is_followed_after_reopening_and_an_older_one_refused() {
     let data = tempfile::tempdir().unwrap();
     let names = Names::open(data.path()).unwrap();
     assert_eq!(names.get(&repo("a")).unwrap(), None);
-    assert_eq!(
-        names.accept(&release("a", 3, 1), NOW).unwrap(),
-        Accepted::New
-    );
-    assert_eq!(
-        names.accept(&release("a", 3, 1), NOW).unwrap(),
-        Accepted::Same
-    );
-    assert_eq!(
-        names.accept(&release("a", 5, 2), NOW).unwrap(),
-        Accepted::New
-    );
+    assert_eq!(names.accept(&release("a", 3, 1), NOW).unwrap(), Accepted::New);
+    assert_eq!(names.accept(&release("a", 3, 1), NOW).unwrap(), Accepted::Same);
+    assert_eq!(names.accept(&release("a", 5, 2), NOW).unwrap(), Accepted::New);
 
     let names = Names::open(data.path()).unwrap();
     let older = names.accept(&release("a", 4, 9), NOW);
@@ -100,10 +91,7 @@ fn fork_is_kept_as_evidence_and_not_followed() {
     names.accept(&release("a", 4, 1), NOW).unwrap();
     for content in 10..16 {
         let fork = names.accept(&release("a", 4, content), NOW);
-        let Err(NamesError::Fork {
-            seq: 4, evidence, ..
-        }) = fork
-        else {
+        let Err(NamesError::Fork { seq: 4, evidence, .. }) = fork else {
             panic!("{fork:?}")
         };
         assert_eq!(evidence.is_some(), content < 14);
@@ -129,10 +117,7 @@ fn fork_is_kept_as_evidence_and_not_followed() {
     let late = names.accept(&release("a", 3, 20), NOW);
     assert!(matches!(late, Err(NamesError::Fork { seq: 3, .. })));
     // A higher number goes on.
-    assert_eq!(
-        names.accept(&release("a", 5, 1), NOW).unwrap(),
-        Accepted::New
-    );
+    assert_eq!(names.accept(&release("a", 5, 1), NOW).unwrap(), Accepted::New);
 }
 
 #[test]
@@ -155,8 +140,7 @@ fn concurrent_accepts_keep_the_highest() {
             });
         }
     });
-    let highest =
-        (1..=8).flat_map(|start| (0..8).map(move |step| (start * 7 + step * 11) % 64 + 1));
+    let highest = (1..=8).flat_map(|start| (0..8).map(move |step| (start * 7 + step * 11) % 64 + 1));
     let followed = names.get(&repo("a")).unwrap().unwrap();
     assert_eq!(followed.release().seq, highest.max().unwrap());
 }
@@ -203,10 +187,7 @@ fn damaged_current_release_does_not_set_the_ratchet_back() {
     }
     fs::remove_file(&current).unwrap();
     assert_eq!(names.get(&repo("a")).unwrap(), Some(release("a", 5, 2)));
-    assert_eq!(
-        names.accept(&release("a", 6, 3), NOW).unwrap(),
-        Accepted::New
-    );
+    assert_eq!(names.accept(&release("a", 6, 3), NOW).unwrap(), Accepted::New);
     assert_eq!(fs::read(&current).unwrap(), release("a", 6, 3).encode());
 }
 

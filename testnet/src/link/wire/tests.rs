@@ -10,10 +10,7 @@ fn play(wire: &mut Wire, packets: &[(Duration, usize, usize, u64)]) -> Vec<Arriv
     let start = Instant::now();
     let mut arrivals = Vec::new();
     let mut drain = |wire: &mut Wire, until: Option<Instant>| {
-        while let Some(at) = wire
-            .next_at()
-            .filter(|at| until.is_none_or(|until| *at <= until))
-        {
+        while let Some(at) = wire.next_at().filter(|at| until.is_none_or(|until| *at <= until)) {
             while let Some(fate) = wire.next(at) {
                 if let Fate::Deliver { to, slot } = fate {
                     arrivals.push((at - start, to, slot));
@@ -79,10 +76,7 @@ fn jitter_stays_within_its_bound_and_keeps_the_order_unless_told() {
         assert_eq!(arrivals.len(), 1000);
         for (at, _, slot) in &arrivals {
             let late = *at - MS * *slot as u32;
-            assert!(
-                late >= 10 * MS && late <= 30 * MS,
-                "packet {slot} took {late:?}"
-            );
+            assert!(late >= 10 * MS && late <= 30 * MS, "packet {slot} took {late:?}");
         }
         assert_eq!(arrivals.is_sorted_by_key(|(_, _, slot)| *slot), !reorder);
     }
@@ -144,10 +138,7 @@ fn packet_longer_than_the_queue_passes_an_idle_link() {
         queue_bytes: 10,
         ..Link::default()
     });
-    let arrivals = play(
-        &mut wire,
-        &[(Duration::ZERO, 0, 1, 1000), (2 * MS, 0, 1, 1000)],
-    );
+    let arrivals = play(&mut wire, &[(Duration::ZERO, 0, 1, 1000), (2 * MS, 0, 1, 1000)]);
     assert_eq!(arrivals, [(MS, 1, 0), (3 * MS, 1, 1)]);
 }
 
@@ -169,10 +160,7 @@ fn uplink_is_shared_by_all_that_a_host_sends() {
             (Duration::ZERO, 1, 2, 1000),
         ],
     );
-    assert_eq!(
-        arrivals,
-        [(Duration::ZERO, 2, 2), (MS, 1, 0), (2 * MS, 2, 1)]
-    );
+    assert_eq!(arrivals, [(Duration::ZERO, 2, 2), (MS, 1, 0), (2 * MS, 2, 1)]);
 }
 
 #[test]
@@ -204,10 +192,7 @@ fn downlink_is_shared_by_all_that_a_host_receives() {
         ],
     );
     // The packet from 1 comes when 0's two fill the queue. The way out of 2 is not its way in.
-    assert_eq!(
-        arrivals,
-        [(Duration::ZERO, 0, 3), (MS, 2, 1), (2 * MS, 2, 2)]
-    );
+    assert_eq!(arrivals, [(Duration::ZERO, 0, 3), (MS, 2, 1), (2 * MS, 2, 2)]);
     assert_eq!(wire.counters(1).dropped_packets, 1);
 }
 
@@ -226,14 +211,8 @@ fn lifted_limit_lets_nothing_overtake_the_queue() {
     assert_eq!(wire.next(start), None, "it waits for the downlink");
     wire.set_access(1, Access::default());
     assert!(wire.offer(start, 0, 1, 1000, 1));
-    assert_eq!(
-        wire.next(start + MS),
-        Some(Fate::Deliver { to: 1, slot: 0 })
-    );
-    assert_eq!(
-        wire.next(start + MS),
-        Some(Fate::Deliver { to: 1, slot: 1 })
-    );
+    assert_eq!(wire.next(start + MS), Some(Fate::Deliver { to: 1, slot: 0 }));
+    assert_eq!(wire.next(start + MS), Some(Fate::Deliver { to: 1, slot: 1 }));
 }
 
 #[test]
@@ -249,16 +228,10 @@ fn cut_stops_one_direction_and_what_is_on_its_way() {
     assert!(!wire.offer(start, 0, 1, 10, 1));
     assert!(wire.offer(start, 1, 0, 10, 2));
     assert_eq!(wire.next(start + MS), Some(Fate::Drop { slot: 0 }));
-    assert_eq!(
-        wire.next(start + MS),
-        Some(Fate::Deliver { to: 0, slot: 2 })
-    );
+    assert_eq!(wire.next(start + MS), Some(Fate::Deliver { to: 0, slot: 2 }));
     wire.heal();
     assert!(wire.offer(start + MS, 0, 1, 10, 3));
-    assert_eq!(
-        wire.next(start + 2 * MS),
-        Some(Fate::Deliver { to: 1, slot: 3 })
-    );
+    assert_eq!(wire.next(start + 2 * MS), Some(Fate::Deliver { to: 1, slot: 3 }));
 }
 
 #[test]
