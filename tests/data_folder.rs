@@ -145,6 +145,9 @@ fn wrong_configuration_is_named_by_its_line() {
     }
 }
 
+/// Does something bad to the folder of the catalog.
+type Spoil = fn(&Path);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn catalog_that_is_gone_or_spoiled_is_made_again_by_itself() {
     let folder = tempfile::tempdir().unwrap();
@@ -157,7 +160,7 @@ async fn catalog_that_is_gone_or_spoiled_is_made_again_by_itself() {
         .unwrap();
     let mut before = library.list().unwrap();
     library.close().await;
-    let spoil: [(&str, fn(&Path)); 3] = [
+    let spoil: [(&str, Spoil); 3] = [
         ("removed", |catalog| fs::remove_dir_all(catalog).unwrap()),
         ("emptied", |catalog| {
             fs::remove_dir_all(catalog).unwrap();

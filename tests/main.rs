@@ -4,6 +4,10 @@
     clippy::unwrap_used,
     reason = "a test that meets an error has failed, and this says where"
 )]
+#![allow(
+    clippy::print_stderr,
+    reason = "seeds, and how far the power was from taking something, are for whoever reads a failure"
+)]
 
 mod acts;
 mod architecture;

@@ -263,6 +263,40 @@ async fn spoiled_outboard_gives_no_wrong_byte_and_is_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn spoiled_outboard_over_right_bytes_is_renewed_by_verify_without_any_peer() {
+    let (mut net, folder, published) = two_with_the_same(true).await;
+    net.stop(C).await;
+    let outboard = kept(&net.data(A), "large.bin", FILES[0].1).with_extension("outboard");
+    let right = fs::read(&outboard).unwrap();
+    // A pair at the root, between shards, within the first shard, and the very last; then half of it; then nothing.
+    for offset in [0, 64, 64 * 5, right.len() as u64 - 1] {
+        rot(&outboard, offset);
+        assert_verifies(net.node(A).library(), &published.repo).await;
+        assert!(
+            fs::read(&outboard).unwrap() == right,
+            "byte {offset} was not renewed"
+        );
+    }
+    for len in [right.len() as u64 / 2, 0] {
+        fs::File::options()
+            .write(true)
+            .open(&outboard)
+            .unwrap()
+            .set_len(len)
+            .unwrap();
+        assert_verifies(net.node(A).library(), &published.repo).await;
+        assert!(
+            fs::read(&outboard).unwrap() == right,
+            "what was cut to {len} bytes was not renewed"
+        );
+    }
+    let out = net.scratch().join("served-again");
+    let alone = Ticket::new(published.manifest, addresses(net.node(A)), None).unwrap();
+    fetch(net.node(D), &alone, Some(&out)).await;
+    fixture::assert_same(&folder, &out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rotten_file_is_not_handed_out() {
     let (mut net, folder, published) = two_with_the_same(true).await;
     rot(&kept(&net.data(A), "large.bin", FILES[0].1), 5 * SHARD_LEN);

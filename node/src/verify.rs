@@ -332,6 +332,9 @@ impl Library {
         match self.store().shard_values(file.blake3, file.size) {
             Ok(shards) => {
                 let outboard = self.store().outboard(file.blake3, file.size);
+                if let Some(outboard) = &outboard {
+                    outboard.check_above(file.size, &shards);
+                }
                 let found = check_path(file, &path, &shards, outboard.as_ref(), progress);
                 if found.is_empty() && outboard.is_some_and(|outboard| outboard.is_spoiled()) {
                     return self.renew(file, &path);

@@ -18,7 +18,9 @@ use node::{
 use std::{fmt::Display, fs, path::PathBuf, time::Duration};
 use tempfile::TempDir;
 use tokio::{
+    runtime::{Handle, RuntimeFlavor},
     sync::broadcast::{Receiver, error::RecvError},
+    task::block_in_place,
     time::{sleep, timeout},
 };
 
@@ -27,6 +29,9 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How often a state is looked at without an event: not everything that is waited for is an event of the network.
 const TICK: Duration = Duration::from_millis(50);
+
+/// Longest that a dropped [`Testnet`] waits for its nodes to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Changes a node's configuration before it starts; is given its index.
 type Configure = Box<dyn Fn(usize, &mut Config) + Send + Sync>;
@@ -200,6 +205,21 @@ impl Testnet {
     pub async fn until<T>(&self, what: impl Display, state: impl AsyncFnMut() -> Option<T>) -> Result<T> {
         let swarms: Vec<&Swarm> = self.running().map(Node::swarm).collect();
         until(&swarms, DEADLINE, what, state).await
+    }
+}
+
+impl Drop for Testnet {
+    /// Stops what still runs, so that nobody writes into the folders any more when they go. Within a runtime of one thread nobody
+    /// can be waited for: stop the nodes yourself there.
+    fn drop(&mut self) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        if runtime.runtime_flavor() == RuntimeFlavor::MultiThread {
+            let stopped = || runtime.block_on(timeout(STOP_DEADLINE, self.stop_all()));
+            // Nobody is left to be told; at worst a folder stays.
+            let _ = block_in_place(stopped);
+        }
     }
 }
 

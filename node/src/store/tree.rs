@@ -116,7 +116,7 @@ fn merge_subtree(
     merge_subtrees_non_root(&left, &right, Mode::Hash)
 }
 
-/// The pairs inside the shards of a blob as they lie on disk, for a verification to compare.
+/// The pairs of a blob as they lie on disk, for a verification to compare.
 pub(crate) struct Outboard {
     pub(crate) file: std::fs::File,
     pub(crate) spoiled: std::sync::atomic::AtomicBool,
@@ -140,6 +140,18 @@ impl Outboard {
             self.spoiled.store(true, std::sync::atomic::Ordering::Relaxed);
         }
         protocol::ChainingValue::from_bytes(value)
+    }
+
+    /// Notes whether the pairs above the shards of a blob of more than one shard are others on disk. `shards`: one for each shard.
+    pub(crate) fn check_above(&self, blob_len: u64, shards: &[protocol::ChainingValue]) {
+        use std::os::unix::fs::FileExt;
+        let values: Vec<ChainingValue> = shards.iter().map(|value| *value.as_bytes()).collect();
+        merge_shards(blob_len, &values, &mut |at, pair| {
+            let mut there = [0; PAIR_LEN as usize];
+            if self.file.read_exact_at(&mut there, at).is_err() || there != pair {
+                self.spoiled.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
     }
 
     /// Tells whether any pair was another.
