@@ -1,30 +1,30 @@
 //! What a node has, without the network: keys, names, catalog and store of one data folder, and the verbs that need no
 //! peer. One process holds a data folder at a time.
 
+mod opening;
+mod views;
+
+pub use views::{Collected, EntryView, Forgotten, Rebuilt, RepoView, Shown};
+
 use crate::{
     catalog::{Catalog, CatalogError, ManifestRow, OpenState, RepoRow, Reserve, ReserveError},
-    durable,
-    keys::{self, KeyError, KeyKind},
+    keys::KeyError,
     names::{Follow, Followed, Following, FollowingError, Names, NamesError},
-    store::{Lies, Store, StoreError},
+    store::{Store, StoreError},
 };
 use ed25519_dalek::SigningKey;
-use fd_lock::{RwLock, RwLockWriteGuard};
+use fd_lock::RwLockWriteGuard;
 use libp2p::PeerId;
-use protocol::{Alias, Hash, Kind, Manifest, Publisher, RepoId, RepoRef, SignedRelease, Upstream};
-use serde::{Deserialize, Serialize};
+use opening::Opened;
+use protocol::{Alias, Hash, Manifest, Publisher, RepoId, RepoRef, SignedRelease};
 use std::{
     collections::{BTreeMap, HashSet},
-    fs::{self, File},
-    io::{Read, Seek, Write},
+    fs::File,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::SystemTime,
 };
 use tracing::{info, warn};
-
-/// Rows read from the catalog at a time.
-const PAGE: usize = 1_000;
 
 /// An open data folder. A cheap handle; the folder is free again when the last one is closed or dropped.
 #[derive(Clone)]
@@ -102,94 +102,6 @@ pub enum LibraryError {
     /// A ticket cannot be made.
     #[error("the ticket")]
     Ticket(#[from] protocol::TicketError),
-}
-
-/// A repo, or a manifest without a name, as a list shows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RepoView {
-    /// Its name; `None` for a manifest that was fetched by its hash.
-    pub repo: Option<RepoId>,
-    /// What its publisher is called here.
-    pub alias: Option<Alias>,
-    /// What it is.
-    pub kind: Option<Kind>,
-    /// Its manifest.
-    pub manifest: Hash,
-    /// The number of its release.
-    pub seq: Option<u64>,
-    /// Files.
-    pub files: u64,
-    /// Bytes of all files.
-    pub bytes: u64,
-    /// Whether all files are here.
-    pub complete: bool,
-    /// Whether it is kept from collection.
-    pub pinned: bool,
-    /// Whether we published it.
-    pub ours: bool,
-}
-
-/// One file of a repo.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EntryView {
-    /// Its path in the repo.
-    pub path: String,
-    /// Its length in bytes.
-    pub size: u64,
-    /// Its BLAKE3.
-    pub blake3: Hash,
-    /// Its SHA-256.
-    pub sha256: Option<protocol::Sha256>,
-    /// Its git id.
-    pub sha1: Option<protocol::GitId>,
-    /// Where its bytes are: `store`, `partial`, `missing`, or `reference PATH`.
-    pub place: String,
-}
-
-/// A repo with its files.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Shown {
-    /// The repo.
-    pub view: RepoView,
-    /// When its release was signed, in seconds since 1970.
-    pub issued: Option<u64>,
-    /// Until when it is valid, in seconds since 1970.
-    pub expires: Option<u64>,
-    /// What it is a copy of.
-    pub upstream: Option<Upstream>,
-    /// Its files.
-    pub entries: Vec<EntryView>,
-}
-
-/// What was let go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Forgotten {
-    /// The manifest.
-    pub manifest: Hash,
-    /// Blobs removed.
-    pub blobs: u64,
-    /// Bytes freed.
-    pub bytes: u64,
-}
-
-/// What a collection removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Collected {
-    /// Blobs removed.
-    pub blobs: u64,
-    /// Bytes freed.
-    pub bytes: u64,
-}
-
-/// What a rebuild put into the catalog.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rebuilt {
-    /// Names.
-    pub repos: u64,
-    /// Manifests.
-    pub manifests: u64,
-    /// References.
-    pub places: u64,
 }
 
 impl Library {
@@ -366,114 +278,6 @@ impl Library {
         Ok(release.release().manifest)
     }
 
-    /// Lists names and unnamed manifests.
-    pub fn list(&self) -> Result<Vec<RepoView>, LibraryError> {
-        let mut views = Vec::new();
-        let mut after: Option<RepoId> = None;
-        loop {
-            let page = self.0.catalog.repos(after.as_ref(), PAGE)?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            for (repo, row) in page {
-                let manifest = self.0.catalog.manifest(row.manifest)?;
-                views.push(self.view(Some((repo, row)), None, manifest));
-            }
-        }
-        let mut after = None;
-        loop {
-            let page = self.0.catalog.manifests(after, PAGE)?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(*last);
-            for (hash, row) in page {
-                if !views.iter().any(|view| view.manifest == hash) {
-                    views.push(self.view(None, Some(hash), Some(row)));
-                }
-            }
-        }
-        Ok(views)
-    }
-
-    fn view(
-        &self,
-        named: Option<(RepoId, RepoRow)>,
-        hash: Option<Hash>,
-        row: Option<ManifestRow>,
-    ) -> RepoView {
-        let (repo, repo_row) = named.unzip();
-        RepoView {
-            alias: repo
-                .as_ref()
-                .and_then(|repo| self.0.following.alias_of(repo.publisher)),
-            kind: repo_row.as_ref().map(|row| row.kind),
-            manifest: hash
-                .or(repo_row.as_ref().map(|row| row.manifest))
-                .unwrap_or(Hash::EMPTY),
-            seq: repo_row.as_ref().map(|row| row.seq),
-            files: row.as_ref().map_or(0, |row| u64::from(row.files)),
-            bytes: row.as_ref().map_or(0, |row| row.bytes),
-            complete: row.as_ref().is_some_and(|row| row.complete),
-            pinned: row.as_ref().is_some_and(|row| row.pinned),
-            ours: repo_row.is_some_and(|row| row.ours),
-            repo,
-        }
-    }
-
-    /// Describes a repo and its files.
-    pub async fn show(&self, what: &RepoRef) -> Result<Shown, LibraryError> {
-        let release = self.release_of(what)?;
-        let hash = self.resolve_local(what)?;
-        let manifest = self.known_manifest(what, hash).await?;
-        let row = self.0.catalog.manifest(hash)?;
-        let named = release.as_ref().map(|release| {
-            let repo = release.release().repo();
-            let ours = repo.publisher == self.publisher();
-            (repo, RepoRow::of(release, ours))
-        });
-        let mut view = self.view(named, Some(hash), row);
-        view.files = manifest.files().len() as u64;
-        view.bytes = manifest.total_len();
-        let small: Vec<Hash> = manifest
-            .files()
-            .iter()
-            .filter(|file| is_small(file.size))
-            .map(|file| file.blake3)
-            .collect();
-        let small = self.0.store.has_small(&small).await?;
-        let mut entries = Vec::new();
-        for file in manifest.files() {
-            let place = if is_small(file.size) {
-                if file.size == 0 || small.contains(&file.blake3) {
-                    "store".into()
-                } else {
-                    "missing".into()
-                }
-            } else {
-                match self.0.store.lies(file.blake3)? {
-                    Some(Lies::Owned(_)) => "store".into(),
-                    Some(Lies::Reference(path, _)) => format!("reference {}", path.display()),
-                    None if self.0.store.is_begun(file.blake3) => "partial".into(),
-                    None => "missing".into(),
-                }
-            };
-            entries.push(EntryView {
-                path: file.path.as_str().into(),
-                size: file.size,
-                blake3: file.blake3,
-                sha256: file.sha256,
-                sha1: file.sha1,
-                place,
-            });
-        }
-        let release = release.as_ref().map(SignedRelease::release);
-        Ok(Shown {
-            view,
-            issued: release.map(|release| release.issued),
-            expires: release.map(|release| release.expires),
-            upstream: release.and_then(|release| release.upstream.clone()),
-            entries,
-        })
-    }
-
     /// Reads a manifest that a reference resolved to.
     pub(crate) async fn known_manifest(&self, what: &RepoRef, hash: Hash) -> Result<Manifest, LibraryError> {
         self.0.store.manifest(hash).await.map_err(|error| match error {
@@ -647,82 +451,6 @@ impl Library {
 
 fn is_small(size: u64) -> bool {
     size <= crate::limits::SMALL_LEN
-}
-
-/// What opens without waiting for anything but the disk.
-struct Opened {
-    data: PathBuf,
-    catalog: Catalog,
-    state: OpenState,
-    names: Names,
-    following: Following,
-    node_key: SigningKey,
-    publisher_key: SigningKey,
-    reserve: Reserve,
-    lock: RwLockWriteGuard<'static, File>,
-}
-
-impl Opened {
-    fn open(data: &Path) -> Result<Opened, OpenError> {
-        let folder = |source| OpenError::Folder {
-            folder: data.to_owned(),
-            source,
-        };
-        durable::create_folders(data).map_err(folder)?;
-        let data = data.canonicalize().map_err(folder)?;
-        let lock = lock(&data)?;
-        // The reserve gives way before sled is opened: sled cannot open on a full disk.
-        let reserve = Reserve::open(&data.join("reserve"))?;
-        let opened = Catalog::open(&data.join("catalog")).map_err(LibraryError::from)?;
-        Ok(Opened {
-            names: Names::open(&data)?,
-            following: Following::open(&data)?,
-            node_key: keys::load_or_create(&data.join("node.key"), KeyKind::Node)?,
-            publisher_key: keys::load_or_create(&data.join("publisher.key"), KeyKind::Publisher)?,
-            catalog: opened.catalog,
-            state: opened.state,
-            reserve,
-            lock,
-            data,
-        })
-    }
-}
-
-/// Takes the folder's lock and writes our process id into it.
-fn lock(data: &Path) -> Result<RwLockWriteGuard<'static, File>, OpenError> {
-    let folder = |source| OpenError::Folder {
-        folder: data.to_owned(),
-        source,
-    };
-    let path = data.join("lock");
-    let file = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(folder)?;
-    // One small leak for each folder this process opens: the guard borrows the lock, and both live as long as the process
-    // may hold the folder.
-    let lock: &'static mut RwLock<File> = Box::leak(Box::new(RwLock::new(file)));
-    match lock.try_write() {
-        Ok(mut guard) => {
-            let _ = guard
-                .set_len(0)
-                .and_then(|()| guard.rewind())
-                .and_then(|()| writeln!(guard, "{}", std::process::id()));
-            Ok(guard)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-            let mut pid = String::new();
-            let _ = File::open(&path).and_then(|file| file.take(32).read_to_string(&mut pid));
-            Err(OpenError::InUse {
-                folder: data.to_owned(),
-                pid: pid.trim().parse().ok(),
-            })
-        }
-        Err(error) => Err(folder(error)),
-    }
 }
 
 /// Returns the time in seconds since 1970. Used for what people read and for expiry, never to order anything.

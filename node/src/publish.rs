@@ -1,6 +1,10 @@
 //! Publishing: a folder or a file becomes a manifest, and the manifest a signed release. Each file is read once, on all
 //! cores; a file that has not changed since it was last read is not read again.
 
+mod walk;
+
+pub(crate) use walk::is_dropping;
+
 use crate::{
     catalog::{Digest, ManifestRow, PlaceKind, RepoRow, Stamp},
     library::{Library, LibraryError, now},
@@ -11,15 +15,16 @@ use crate::{
 };
 use protocol::{
     FileEntry, Hash, Kind, Manifest, ManifestError, PathError, Release, ReleaseError, RepoId, RepoName,
-    RepoPath, SignedRelease, Upstream, manifest::kept_in_git,
+    SignedRelease, Upstream, manifest::kept_in_git,
 };
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashSet,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant, SystemTime},
 };
+use walk::{Found, find, name_of};
 
 /// Files hashed before their small ones go to the database: bounds the memory they take.
 const BATCH: usize = 1_024;
@@ -138,13 +143,6 @@ pub enum PublishError {
     /// Something of ours fails.
     #[error(transparent)]
     Library(#[from] LibraryError),
-}
-
-/// A file to publish.
-struct Found {
-    path: PathBuf,
-    name: RepoPath,
-    stamp: Stamp,
 }
 
 impl Library {
@@ -474,140 +472,4 @@ async fn run<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| StoreError::Closed)?
-}
-
-/// Makes a repo name of a path's last part: what does not fit becomes a dash.
-fn name_of(path: &Path) -> Result<RepoName, PublishError> {
-    let unfit = || PublishError::Name {
-        path: path.to_owned(),
-    };
-    let full = path.canonicalize().map_err(|source| PublishError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let last = full
-        .file_name()
-        .and_then(|name| name.to_str())
-        .ok_or_else(unfit)?;
-    let mut name = String::new();
-    for c in last.chars() {
-        let c = if c.is_ascii_alphanumeric() || matches!(c, '.' | '_') {
-            c
-        } else {
-            '-'
-        };
-        if !(matches!(c, '-' | '.') && name.ends_with(c)) {
-            name.push(c);
-        }
-    }
-    name.truncate(protocol::limits::REPO_NAME_LEN_MAX);
-    let name = name.trim_matches(['-', '.']);
-    RepoName::new(name.strip_suffix(".git").unwrap_or(name)).map_err(|_| unfit())
-}
-
-/// Lists the files of a folder, or the one file, with what is left out.
-fn find(root: &Path) -> Result<(Vec<Found>, Vec<String>), PublishError> {
-    let read = |path: &Path| {
-        let path = path.to_owned();
-        move |source| PublishError::Read { path, source }
-    };
-    let full = root.canonicalize().map_err(read(root))?;
-    let metadata = full.metadata().map_err(read(root))?;
-    let mut left_out = Vec::new();
-    if metadata.is_file() {
-        let name = full.file_name().unwrap_or_default();
-        let file = found(&full, Path::new(name), Stamp::of(&metadata))?;
-        return Ok((vec![file], left_out));
-    }
-    if !metadata.is_dir() {
-        return Err(PublishError::Special {
-            path: root.to_owned(),
-        });
-    }
-    let mut files = Vec::new();
-    let mut walk = walkdir::WalkDir::new(&full).min_depth(1).into_iter();
-    while let Some(entry) = walk.next() {
-        let entry = entry.map_err(|error| {
-            let path = error.path().unwrap_or(&full).to_owned();
-            PublishError::Read {
-                path,
-                source: error.into(),
-            }
-        })?;
-        let name = entry
-            .path()
-            .strip_prefix(&full)
-            .expect("the walk stays below its root");
-        if is_dropping(entry.file_name().to_str().unwrap_or("")) {
-            left_out.push(format!(
-                "{}: made by a tool, not part of the content",
-                name.display()
-            ));
-            if entry.file_type().is_dir() {
-                walk.skip_current_dir();
-            }
-            continue;
-        }
-        let target = if entry.path_is_symlink() {
-            match entry.path().canonicalize() {
-                Ok(target) if target.starts_with(&full) && target.is_file() => target,
-                _ => {
-                    left_out.push(format!(
-                        "{}: a symbolic link to no file of this folder",
-                        name.display()
-                    ));
-                    continue;
-                }
-            }
-        } else {
-            entry.path().to_owned()
-        };
-        let metadata = target.metadata().map_err(read(&target))?;
-        if metadata.is_file() {
-            files.push(found(&target, name, Stamp::of(&metadata))?);
-        } else if !metadata.is_dir() {
-            left_out.push(format!("{}: neither a file nor a folder", name.display()));
-        }
-    }
-    Ok((files, left_out))
-}
-
-fn found(path: &Path, name: &Path, stamp: Stamp) -> Result<Found, PublishError> {
-    let mut text = String::new();
-    for part in name.components() {
-        let part = part.as_os_str().to_str().ok_or_else(|| PublishError::NotUtf8 {
-            path: path.to_owned(),
-        })?;
-        if !text.is_empty() {
-            text.push('/');
-        }
-        text.push_str(part);
-    }
-    let name = RepoPath::new(&text).map_err(|source| PublishError::Path {
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(Found {
-        path: path.to_owned(),
-        name,
-        stamp,
-    })
-}
-
-/// Tells whether a file or folder of this name is no content: version control, caches and what editors leave.
-pub(crate) fn is_dropping(name: &str) -> bool {
-    matches!(
-        name,
-        ".git"
-            | ".cache"
-            | ".hg"
-            | ".svn"
-            | ".DS_Store"
-            | "Thumbs.db"
-            | "desktop.ini"
-            | ".ipynb_checkpoints"
-            | "__pycache__"
-    ) || name.ends_with('~')
-        || name.starts_with(".#")
-        || (name.starts_with('.') && (name.ends_with(".swp") || name.ends_with(".swo")))
 }

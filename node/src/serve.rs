@@ -360,3 +360,6 @@ impl Answer<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -413,18 +413,3 @@ fn packets_to_nobody_are_counted_as_strays() {
         }
     );
 }
-
-/// The bar for tests that move gigabytes: run by hand, `cargo test -p testnet --release -- --ignored --nocapture 400`.
-#[test]
-#[ignore = "a measurement, and the machine must be otherwise idle"]
-fn tcp_has_400_mbit_per_second_over_25_ms_each_way() {
-    let Some(net) = net(NetOptions::default()) else {
-        return;
-    };
-    net.links().set_default(Link {
-        delay: Duration::from_millis(25),
-        ..Link::default()
-    });
-    let rate = tcp_rate(&net, 0, 1, 256 << 20);
-    assert!(rate >= 400_000_000.0, "{rate} bit/s");
-}

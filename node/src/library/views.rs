@@ -1,0 +1,210 @@
+//! What a library shows of itself: lists, and a repo with its files.
+
+use super::{Library, LibraryError, is_small};
+use crate::{
+    catalog::{ManifestRow, RepoRow},
+    store::Lies,
+};
+use protocol::{Alias, Hash, Kind, RepoId, RepoRef, SignedRelease, Upstream};
+use serde::{Deserialize, Serialize};
+
+/// Rows read from the catalog at a time.
+const PAGE: usize = 1_000;
+
+/// A repo, or a manifest without a name, as a list shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RepoView {
+    /// Its name; `None` for a manifest that was fetched by its hash.
+    pub repo: Option<RepoId>,
+    /// What its publisher is called here.
+    pub alias: Option<Alias>,
+    /// What it is.
+    pub kind: Option<Kind>,
+    /// Its manifest.
+    pub manifest: Hash,
+    /// The number of its release.
+    pub seq: Option<u64>,
+    /// Files.
+    pub files: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Whether all files are here.
+    pub complete: bool,
+    /// Whether it is kept from collection.
+    pub pinned: bool,
+    /// Whether we published it.
+    pub ours: bool,
+}
+
+/// One file of a repo.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EntryView {
+    /// Its path in the repo.
+    pub path: String,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its BLAKE3.
+    pub blake3: Hash,
+    /// Its SHA-256.
+    pub sha256: Option<protocol::Sha256>,
+    /// Its git id.
+    pub sha1: Option<protocol::GitId>,
+    /// Where its bytes are: `store`, `partial`, `missing`, or `reference PATH`.
+    pub place: String,
+}
+
+/// A repo with its files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The repo.
+    pub view: RepoView,
+    /// When its release was signed, in seconds since 1970.
+    pub issued: Option<u64>,
+    /// Until when it is valid, in seconds since 1970.
+    pub expires: Option<u64>,
+    /// What it is a copy of.
+    pub upstream: Option<Upstream>,
+    /// Its files.
+    pub entries: Vec<EntryView>,
+}
+
+/// What was let go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// The manifest.
+    pub manifest: Hash,
+    /// Blobs removed.
+    pub blobs: u64,
+    /// Bytes freed.
+    pub bytes: u64,
+}
+
+/// What a collection removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collected {
+    /// Blobs removed.
+    pub blobs: u64,
+    /// Bytes freed.
+    pub bytes: u64,
+}
+
+/// What a rebuild put into the catalog.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebuilt {
+    /// Names.
+    pub repos: u64,
+    /// Manifests.
+    pub manifests: u64,
+    /// References.
+    pub places: u64,
+}
+
+impl Library {
+    /// Lists names and unnamed manifests.
+    pub fn list(&self) -> Result<Vec<RepoView>, LibraryError> {
+        let mut views = Vec::new();
+        let mut after: Option<RepoId> = None;
+        loop {
+            let page = self.0.catalog.repos(after.as_ref(), PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (repo, row) in page {
+                let manifest = self.0.catalog.manifest(row.manifest)?;
+                views.push(self.view(Some((repo, row)), None, manifest));
+            }
+        }
+        let mut after = None;
+        loop {
+            let page = self.0.catalog.manifests(after, PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            for (hash, row) in page {
+                if !views.iter().any(|view| view.manifest == hash) {
+                    views.push(self.view(None, Some(hash), Some(row)));
+                }
+            }
+        }
+        Ok(views)
+    }
+
+    fn view(
+        &self,
+        named: Option<(RepoId, RepoRow)>,
+        hash: Option<Hash>,
+        row: Option<ManifestRow>,
+    ) -> RepoView {
+        let (repo, repo_row) = named.unzip();
+        RepoView {
+            alias: repo
+                .as_ref()
+                .and_then(|repo| self.0.following.alias_of(repo.publisher)),
+            kind: repo_row.as_ref().map(|row| row.kind),
+            manifest: hash
+                .or(repo_row.as_ref().map(|row| row.manifest))
+                .unwrap_or(Hash::EMPTY),
+            seq: repo_row.as_ref().map(|row| row.seq),
+            files: row.as_ref().map_or(0, |row| u64::from(row.files)),
+            bytes: row.as_ref().map_or(0, |row| row.bytes),
+            complete: row.as_ref().is_some_and(|row| row.complete),
+            pinned: row.as_ref().is_some_and(|row| row.pinned),
+            ours: repo_row.is_some_and(|row| row.ours),
+            repo,
+        }
+    }
+
+    /// Describes a repo and its files.
+    pub async fn show(&self, what: &RepoRef) -> Result<Shown, LibraryError> {
+        let release = self.release_of(what)?;
+        let hash = self.resolve_local(what)?;
+        let manifest = self.known_manifest(what, hash).await?;
+        let row = self.0.catalog.manifest(hash)?;
+        let named = release.as_ref().map(|release| {
+            let repo = release.release().repo();
+            let ours = repo.publisher == self.publisher();
+            (repo, RepoRow::of(release, ours))
+        });
+        let mut view = self.view(named, Some(hash), row);
+        view.files = manifest.files().len() as u64;
+        view.bytes = manifest.total_len();
+        let small: Vec<Hash> = manifest
+            .files()
+            .iter()
+            .filter(|file| is_small(file.size))
+            .map(|file| file.blake3)
+            .collect();
+        let small = self.0.store.has_small(&small).await?;
+        let mut entries = Vec::new();
+        for file in manifest.files() {
+            let place = if is_small(file.size) {
+                if file.size == 0 || small.contains(&file.blake3) {
+                    "store".into()
+                } else {
+                    "missing".into()
+                }
+            } else {
+                match self.0.store.lies(file.blake3)? {
+                    Some(Lies::Owned(_)) => "store".into(),
+                    Some(Lies::Reference(path, _)) => format!("reference {}", path.display()),
+                    None if self.0.store.is_begun(file.blake3) => "partial".into(),
+                    None => "missing".into(),
+                }
+            };
+            entries.push(EntryView {
+                path: file.path.as_str().into(),
+                size: file.size,
+                blake3: file.blake3,
+                sha256: file.sha256,
+                sha1: file.sha1,
+                place,
+            });
+        }
+        let release = release.as_ref().map(SignedRelease::release);
+        Ok(Shown {
+            view,
+            issued: release.map(|release| release.issued),
+            expires: release.map(|release| release.expires),
+            upstream: release.and_then(|release| release.upstream.clone()),
+            entries,
+        })
+    }
+}
