@@ -10,8 +10,8 @@ pub(crate) mod transfer;
 pub use handout::{HandOutError, HandedOut};
 
 use crate::{
-    catalog::{ManifestRow, Provider},
-    library::{LibraryError, now},
+    catalog::Provider,
+    library::{LibraryError, enlist, now},
     limits::{FREE_FLOOR, PROVIDER_WAIT, STALL, STRIKES_MAX},
     node::Node,
     progress::{Phase, Progress},
@@ -31,6 +31,9 @@ use std::{
     time::{Duration, Instant},
 };
 use tracing::{debug, info, warn};
+
+/// Providers of a fetch that are asked first the next time.
+const REMEMBERED: usize = 8;
 
 /// What to fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -373,44 +376,23 @@ impl Node {
         drop(got.kept);
         got.blobs.iter().for_each(|blob| store.mended(*blob));
         let complete = library.missing(manifest).await?.is_empty();
-        let (files, bytes) = (manifest.files().len() as u32, manifest.total_len());
-        let providers: Vec<Provider> = got
-            .shares
-            .keys()
-            .take(8)
-            .map(|peer| Provider {
-                peer: peer.to_bytes(),
-                addresses: Vec::new(),
-                last_seen: now(),
-            })
-            .collect();
-        let written = library.catalog().write(|batch| {
-            let row = batch.manifest(hash)?;
-            let mut names = row.as_ref().map(|row| row.names.clone()).unwrap_or_default();
-            names.extend(
-                repo.iter()
-                    .filter(|repo| !names.contains(repo))
-                    .cloned()
-                    .collect::<Vec<_>>(),
-            );
-            let added = row.map_or_else(now, |row| row.added);
-            batch.put_manifest(
-                hash,
-                &ManifestRow {
-                    files,
-                    bytes,
-                    pinned: true,
-                    complete,
-                    added,
-                    names,
-                },
-            );
-            for provider in &providers {
-                batch.add_provider(hash, provider.clone())?;
-            }
+        let seen = |peer: &PeerId| Provider {
+            peer: peer.to_bytes(),
+            addresses: Vec::new(),
+            last_seen: now(),
+        };
+        let providers: Vec<Provider> = got.shares.keys().take(REMEMBERED).map(seen).collect();
+        let (catalog, manifest) = (library.catalog().clone(), manifest.clone());
+        blocking(move || {
+            catalog.write(|batch| {
+                enlist(batch, &manifest, repo.as_ref(), complete)?;
+                providers
+                    .into_iter()
+                    .try_for_each(|provider| batch.add_provider(hash, provider))
+            })?;
             Ok(())
-        });
-        written.map_err(LibraryError::from)?;
+        })
+        .await?;
         store.end_job(hash).await?;
         if complete {
             self.announce(hash);

@@ -7,7 +7,7 @@ mod views;
 pub use views::{Collected, EntryView, Forgotten, Rebuilt, RepoView, Shown};
 
 use crate::{
-    catalog::{Catalog, CatalogError, ManifestRow, OpenState, RepoRow, Reserve, ReserveError},
+    catalog::{Batch, Catalog, CatalogError, ManifestRow, OpenState, RepoRow, Reserve, ReserveError},
     keys::KeyError,
     names::{Follow, Followed, Following, FollowingError, Names, NamesError},
     store::{Store, StoreError},
@@ -242,17 +242,12 @@ impl Library {
                 }
             };
             let complete = self.missing(&manifest).await?.is_empty();
-            let row = ManifestRow {
-                files: manifest.files().len() as u32,
-                bytes: manifest.total_len(),
-                pinned: true,
-                complete,
-                added: now(),
-                names: names.remove(&hash).unwrap_or_default(),
-            };
+            let known = names.remove(&hash).unwrap_or_default();
             self.0.catalog.write_soon(|batch| {
-                batch.put_manifest(hash, &row);
-                Ok(())
+                enlist(batch, &manifest, None, complete)?;
+                known
+                    .iter()
+                    .try_for_each(|repo| enlist(batch, &manifest, Some(repo), complete))
             })?;
             adopted += 1;
         }
@@ -451,6 +446,34 @@ impl Library {
 
 fn is_small(size: u64) -> bool {
     size <= crate::limits::SMALL_LEN
+}
+
+/// Lists a manifest that is pinned, under one more name where there is one.
+pub(crate) fn enlist(
+    batch: &mut Batch<'_>,
+    manifest: &Manifest,
+    repo: Option<&RepoId>,
+    complete: bool,
+) -> Result<(), CatalogError> {
+    let row = batch.manifest(manifest.hash())?;
+    let added = row.as_ref().map_or_else(now, |row| row.added);
+    let mut names = row.map(|row| row.names).unwrap_or_default();
+    if let Some(repo) = repo
+        && !names.contains(repo)
+    {
+        names.push(repo.clone());
+    }
+    let (files, bytes) = (manifest.files().len() as u32, manifest.total_len());
+    let row = ManifestRow {
+        files,
+        bytes,
+        pinned: true,
+        complete,
+        added,
+        names,
+    };
+    batch.put_manifest(manifest.hash(), &row);
+    Ok(())
 }
 
 /// Returns the time in seconds since 1970. Used for what people read and for expiry, never to order anything.

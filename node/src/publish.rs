@@ -6,8 +6,8 @@ mod walk;
 pub(crate) use walk::is_dropping;
 
 use crate::{
-    catalog::{Digest, ManifestRow, PlaceKind, RepoRow, Stamp},
-    library::{Library, LibraryError, now},
+    catalog::{Digest, PlaceKind, RepoRow, Stamp},
+    library::{Library, LibraryError, enlist, now},
     limits::{RELEASE_DAYS, SMALL_LEN, WHOLE_LEN},
     names::{Accepted, NamesError},
     progress::{Phase, Progress},
@@ -395,46 +395,22 @@ impl Library {
         digests: Vec<(PathBuf, Digest)>,
     ) -> Result<(), PublishError> {
         let library = self.clone();
-        let (hash, files, bytes) = (
-            manifest.hash(),
-            manifest.files().len() as u32,
-            manifest.total_len(),
-        );
-        let release = release.clone();
+        let (release, manifest) = (release.clone(), manifest.clone());
         run(move || {
-            library
-                .catalog()
-                .write_soon(|batch| {
-                    for (path, digest) in &digests {
-                        batch.put_digest(path, digest)?;
-                    }
-                    Ok(())
-                })
-                .map_err(LibraryError::from)?;
+            let catalog = library.catalog();
+            let noted = catalog.write_soon(|batch| {
+                digests
+                    .iter()
+                    .try_for_each(|(path, digest)| batch.put_digest(path, digest))
+            });
+            noted.map_err(LibraryError::from)?;
             let repo = release.release().repo();
-            library
-                .catalog()
-                .write(|batch| {
-                    let mut names = batch.manifest(hash)?.map(|row| row.names).unwrap_or_default();
-                    if !names.contains(&repo) {
-                        names.push(repo.clone());
-                    }
-                    batch.put_manifest(
-                        hash,
-                        &ManifestRow {
-                            files,
-                            bytes,
-                            pinned: true,
-                            complete: true,
-                            added: now(),
-                            names,
-                        },
-                    );
-                    batch.put_repo(&repo, &RepoRow::of(&release, true));
-                    Ok(())
-                })
-                .map_err(LibraryError::from)?;
-            Ok(())
+            let listed = catalog.write(|batch| {
+                enlist(batch, &manifest, Some(&repo), true)?;
+                batch.put_repo(&repo, &RepoRow::of(&release, true));
+                Ok(())
+            });
+            Ok(listed.map_err(LibraryError::from)?)
         })
         .await
     }
