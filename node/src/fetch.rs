@@ -267,11 +267,17 @@ impl Node {
 
     /// Returns the manifest from the store, or from the first provider that has it right.
     async fn fetch_manifest(&self, hash: Hash, providers: &mut Providers) -> Result<Manifest, FetchError> {
-        match self.library().store().manifest(hash).await {
-            Ok(manifest) => return Ok(manifest),
+        let store = self.library().store();
+        let writing = store.writing().await;
+        match store.manifest(hash).await {
+            Ok(manifest) => {
+                store.begin_job(hash).await?;
+                return Ok(manifest);
+            }
             Err(StoreError::Missing(_)) => {}
             Err(error) => debug!(manifest = %hash.short(), %error, "a stored manifest is fetched again"),
         }
+        drop(writing);
         let begun = Instant::now();
         let mut tried = HashMap::<PeerId, u32>::new();
         while let Ok(Some(peer)) =
@@ -293,8 +299,10 @@ impl Node {
                         manifest: hash,
                         source,
                     })?;
-                    let _kept = self.library().store().put_manifest(&manifest).await?;
-                    self.library().store().begin_job(hash).await?;
+                    // A collection must not run between the manifest and the mark that keeps it.
+                    let _writing = store.writing().await;
+                    let _kept = store.put_manifest(&manifest).await?;
+                    store.begin_job(hash).await?;
                     providers.again(peer);
                     return Ok(manifest);
                 }
@@ -333,15 +341,21 @@ impl Node {
             return Ok(got);
         }
         let total: u64 = missing.iter().map(|(_, len)| len).sum();
+        // Room is looked for before anything is made: a manifest may claim any size.
+        let store = self.library().store();
+        let here: u64 = missing
+            .iter()
+            .map(|(hash, len)| store.begun_len(*hash).min(*len))
+            .sum();
+        self.check_room(total.saturating_sub(here))?;
         let library = self.library().clone();
         let begun = missing.clone();
         let (work, left, have) = blocking(move || begin(&library, begun)).await?;
         got.fresh = left;
-        self.check_room(total.saturating_sub(have))?;
         progress.phase(Phase::Fetching, total, missing.len() as u64);
         progress.add(have, 0);
 
-        let mut run = Run::new(self, manifest.hash(), work, total - have, progress);
+        let mut run = Run::new(self, manifest.hash(), work, total.saturating_sub(have), progress);
         run.all(&mut providers, &mut got).await?;
         got.blobs.extend(missing.iter().map(|(hash, _)| *hash));
         for part in run.complete() {
@@ -371,11 +385,16 @@ impl Node {
     async fn keep(&self, manifest: &Manifest, repo: Option<RepoId>, got: Got) -> Result<(), FetchError> {
         let (library, hash) = (self.library(), manifest.hash());
         let store = library.store();
+        let _writing = store.writing().await;
         store.settle(got.fresh).await?;
         store.pin(hash).await?;
         drop(got.kept);
         got.blobs.iter().for_each(|blob| store.mended(*blob));
-        let complete = library.missing(manifest).await?.is_empty();
+        let missing = library.missing(manifest).await?;
+        if let Some((lost, _)) = missing.iter().find(|(blob, _)| got.blobs.contains(blob)) {
+            return Err(StoreError::Missing(*lost).into());
+        }
+        let complete = missing.is_empty();
         let seen = |peer: &PeerId| Provider {
             peer: peer.to_bytes(),
             addresses: Vec::new(),

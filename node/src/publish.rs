@@ -210,6 +210,9 @@ impl Library {
             let mut small = Vec::new();
             for taking in batch {
                 took.read += taking.read;
+                if taking.read > 0 {
+                    self.store().mended(taking.entry.blake3);
+                }
                 match taking.how {
                     How::Small(bytes) => small.push(bytes),
                     How::Reference(file) => took.references.push(file),
@@ -291,7 +294,10 @@ impl Library {
         copy: bool,
         rows: &HashSet<Hash>,
     ) -> Result<Option<Taking>, PublishError> {
-        let Some(digest) = self.known(file)? else {
+        let Some(digest) = self
+            .known(file)?
+            .filter(|digest| !self.store().is_damaged(digest.blake3))
+        else {
             return Ok(None);
         };
         let (hash, len, stamp) = (digest.blake3, file.stamp.len, file.stamp);

@@ -42,6 +42,8 @@ const GET: u8 = 0;
 const GET_MANY: u8 = 9;
 /// Answers shorter than this are gathered before they are written.
 const GATHER_LEN: usize = 256 * 1024;
+/// Blobs of a hash sequence that one request may name: what a sequence that we read into memory holds.
+const CHILDREN_MAX: usize = REQUEST_FRAME_LEN * 4 / 32;
 /// Blobs of a request for many that are read ahead of the writing.
 const READ_AHEAD: usize = 16;
 
@@ -68,7 +70,7 @@ pub(crate) struct Server(Arc<Inner>);
 
 struct Inner {
     library: Library,
-    slots: Arc<Semaphore>,
+    slots: Semaphore,
     peers: Mutex<HashMap<PeerId, usize>>,
     sent: AtomicU64,
 }
@@ -78,7 +80,7 @@ impl Server {
     pub(crate) fn new(library: Library) -> Server {
         Server(Arc::new(Inner {
             library,
-            slots: Arc::new(Semaphore::new(SERVED_AT_ONCE)),
+            slots: Semaphore::new(SERVED_AT_ONCE),
             peers: Mutex::default(),
             sent: AtomicU64::new(0),
         }))
@@ -96,10 +98,9 @@ impl Server {
                 debug!(%peer, "too many answers under way; the stream is closed");
                 continue;
             };
-            let slot = self.0.slots.clone().acquire_owned().await;
             let server = self.clone();
             tokio::spawn(async move {
-                let (_slot, _counted) = (slot, _counted);
+                let _counted = _counted;
                 let answered = match protocol {
                     wire::BLOBS_PROTOCOL => server.blobs(stream).await,
                     wire::CATALOG_PROTOCOL => server.catalog(stream).await,
@@ -150,6 +151,8 @@ impl Server {
         let mut bounded = (&mut stream).take(REQUEST_FRAME_LEN as u64 + 1);
         let read = timeout(ANSWER_WAIT, bounded.read_to_end(&mut request)).await;
         read.map_err(|_| ServeError::Stalled)??;
+        // A slot is for answering: who only asks, slowly, holds none.
+        let _slot = self.0.slots.acquire().await.map_err(|_| ServeError::Stalled)?;
         let mut answer = Answer {
             stream,
             gathered: Vec::new(),
@@ -172,7 +175,13 @@ impl Server {
         let store = self.0.library.store();
         let root = Hash::from_bytes(*request.hash.as_bytes());
         let mut children = None;
-        for (index, ranges) in request.ranges.iter_non_empty_infinite() {
+        for (index, ranges) in (0u64..)
+            .zip(request.ranges.iter_infinite())
+            .take(1 + CHILDREN_MAX)
+        {
+            if ranges.is_empty() {
+                continue;
+            }
             let hash = if index == 0 {
                 root
             } else {
@@ -291,7 +300,7 @@ impl Answer<'_> {
         ranges: ChunkRanges,
     ) -> Result<(), ServeError> {
         if !walk::aligned(&ranges, file.len) {
-            return self.unaligned(file, path, &ranges);
+            return self.unaligned(file, path, ranges).await;
         }
         let mut encoder = walk::Encoder::new(file, ranges).map_err(ServeError::Stream)?;
         let (hash, path) = (file.hash, path.to_owned());
@@ -317,31 +326,36 @@ impl Answer<'_> {
     }
 
     /// Answers a request that cuts through groups. Ours never do; others' are small (the last chunk, to learn a size).
-    fn unaligned(
+    async fn unaligned(
         &mut self,
-        file: &walk::FileBlob,
+        file: &Arc<walk::FileBlob>,
         path: &std::path::Path,
-        ranges: &ChunkRanges,
+        ranges: ChunkRanges,
     ) -> Result<(), ServeError> {
-        let asked: u64 = ranges
-            .boundaries()
-            .chunks(2)
-            .map(|run| match run {
-                [start, end] => end.0.saturating_sub(start.0),
-                [start, ..] => file.len.div_ceil(1024).saturating_sub(start.0),
-                [] => 0,
-            })
-            .sum();
-        if asked * 1024 > UNALIGNED_LEN {
+        let runs = ranges.boundaries().chunks(2).map(|run| match run {
+            [start, end] => end.0.saturating_sub(start.0),
+            [start, ..] => file.len.div_ceil(1024).saturating_sub(start.0),
+            [] => 0,
+        });
+        // Each end of a run may cost a whole group.
+        let asked: u64 = runs.map(|chunks| chunks * 1024 + 2 * GROUP_LEN).sum();
+        if asked > UNALIGNED_LEN {
             return Err(ServeError::Unknown);
         }
-        let outboard = PreOrderOutboard {
-            root: file.hash.into(),
-            tree: BaoTree::new(file.len, IROH_BLOCK_SIZE),
-            data: &file.outboard,
-        };
-        let encoded = encode_ranges_validated(&file.data, outboard, ranges, &mut self.gathered);
-        encoded.map_err(|error| StoreError::io(path)(error.into()).into())
+        let (file, path) = (file.clone(), path.to_owned());
+        let encoded = blocking(move || {
+            let outboard = PreOrderOutboard {
+                root: file.hash.into(),
+                tree: BaoTree::new(file.len, IROH_BLOCK_SIZE),
+                data: &file.outboard,
+            };
+            let mut encoded = Vec::new();
+            encode_ranges_validated(&file.data, outboard, &ranges, &mut encoded)
+                .map_err(|error| StoreError::io(&path)(error.into()))?;
+            Ok(encoded)
+        });
+        self.gathered.extend(encoded.await?);
+        Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), ServeError> {

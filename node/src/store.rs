@@ -36,6 +36,7 @@ use protocol::{Hash, Manifest};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs::{self, Permissions},
+    io::Write,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, Weak},
@@ -57,6 +58,7 @@ struct Inner {
     parts: Mutex<HashMap<Hash, Weak<Part>>>,
     damaged: Mutex<BTreeMap<Hash, String>>,
     gate: tokio::sync::RwLock<()>,
+    settling: Mutex<()>,
     collector: tokio::sync::mpsc::Sender<collect::Ask>,
 }
 
@@ -90,6 +92,7 @@ impl Store {
             parts: Mutex::default(),
             damaged: Mutex::default(),
             gate: tokio::sync::RwLock::new(()),
+            settling: Mutex::new(()),
             collector,
         })))
     }
@@ -143,10 +146,14 @@ impl Store {
             kept.append(self.put_small(vec![bytes]).await?);
             return Ok(None);
         }
-        let (part, place) = (self.part_path(hash), self.file_path(hash));
+        let (store, part, place) = (self.clone(), self.part_path(hash), self.file_path(hash));
         blocking(move || {
             make_parent(&part)?;
-            fs::write(&part, &bytes).map_err(StoreError::io(&part))?;
+            // A file that somebody else may be settling is replaced, never written into.
+            let (mut file, path) = store.unfinished()?;
+            file.write_all(&bytes).map_err(StoreError::io(&path))?;
+            path.persist(&part)
+                .map_err(|error| StoreError::io(&part)(error.error))?;
             Ok(Some(Fresh::found(hash, vec![(part, place)])))
         })
         .await
@@ -181,8 +188,16 @@ impl Store {
 
     /// Opens the growing file of a blob of more than one shard; two callers get the same one. Blocking.
     pub(crate) fn part(&self, hash: Hash, len: u64) -> Result<Arc<Part>, StoreError> {
+        let same = |part: Arc<Part>| match part.blob.len {
+            actual if actual == len => Ok(part),
+            actual => Err(StoreError::WrongLen {
+                blob: hash,
+                len,
+                actual,
+            }),
+        };
         if let Some(part) = self.growing(hash) {
-            return Ok(part);
+            return same(part);
         }
         let path = self.part_path(hash);
         make_parent(&path)?;
@@ -190,11 +205,20 @@ impl Store {
         let part = Arc::new(Part::open(hash, len, path, self.outboard_path(hash))?);
         let mut parts = self.0.parts.lock().expect("nothing panics while it holds this");
         if let Some(first) = parts.get(&hash).and_then(Weak::upgrade) {
-            return Ok(first);
+            return same(first);
         }
         parts.retain(|_, part| part.strong_count() > 0);
         parts.insert(hash, Arc::downgrade(&part));
         Ok(part)
+    }
+
+    /// Forgets a growing file: what it says of its shards is not true any more.
+    fn let_go(&self, hash: Hash) {
+        self.0
+            .parts
+            .lock()
+            .expect("nothing panics while it holds this")
+            .remove(&hash);
     }
 
     /// Returns a blob's growing file when a fetch has it open.
@@ -208,8 +232,18 @@ impl Store {
         if fresh.is_empty() {
             return Ok(());
         }
-        let folder = self.0.folder.clone();
-        blocking(move || settle(&folder, &fresh)).await
+        let store = self.clone();
+        blocking(move || store.settle_now(&fresh)).await
+    }
+
+    /// The same, blocking. One at a time: whoever finds a name in its place may rely on its being durable.
+    fn settle_now(&self, fresh: &[Fresh]) -> Result<(), StoreError> {
+        let _turn = self
+            .0
+            .settling
+            .lock()
+            .expect("nothing panics while it holds this");
+        settle(&self.0.folder, fresh)
     }
 
     /// Names a finished part for [`Store::settle`].
@@ -327,6 +361,15 @@ impl Store {
         }
     }
 
+    /// Tells whether a blob is known to be damaged.
+    pub(crate) fn is_damaged(&self, hash: Hash) -> bool {
+        self.0
+            .damaged
+            .lock()
+            .expect("nothing panics while it holds this")
+            .contains_key(&hash)
+    }
+
     /// Takes a blob off the list of damaged ones.
     pub(crate) fn mended(&self, hash: Hash) {
         self.0
@@ -404,7 +447,14 @@ fn make_parent(path: &Path) -> Result<(), StoreError> {
 
 /// The order matters: a name must never be durable before what it names.
 fn settle(folder: &Path, fresh: &[Fresh]) -> Result<(), StoreError> {
-    let moves = || fresh.iter().flat_map(|fresh| &fresh.moves);
+    // Another fetch may have brought the same blob and named it meanwhile.
+    let named = |(from, to): &&(PathBuf, PathBuf)| from != to && !from.exists() && to.exists();
+    let moves = || {
+        fresh
+            .iter()
+            .flat_map(|fresh| &fresh.moves)
+            .filter(|pair| !named(pair))
+    };
     sync_all(folder, moves().map(|(from, _)| from.as_path()))?;
     let mut folders = BTreeSet::new();
     for (from, to) in moves() {

@@ -82,7 +82,13 @@ impl<P: Copy + Ord> FetchPlan<P> {
 
     /// A peer has everything.
     pub(crate) fn provider_found(&mut self, peer: P) {
-        if self.peers.len() < PROVIDERS_MAX || self.peers.contains_key(&peer) {
+        // Liars keep their place in the list, so that they stay known, but not one of the places there are.
+        let able = self
+            .peers
+            .values()
+            .filter(|peer| !peer.banned && peer.strikes < STRIKES_MAX)
+            .count();
+        if able < PROVIDERS_MAX || self.peers.contains_key(&peer) {
             self.peers.entry(peer).or_insert(Peer {
                 requests: 0,
                 strikes: 0,

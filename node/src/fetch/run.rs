@@ -59,7 +59,10 @@ pub(super) fn begin(
     let (mut many, mut many_len) = (Vec::new(), 0);
     let mut big = Vec::new();
     for (hash, len) in missing {
-        store.demote(hash, len)?;
+        if store.demote(hash, len)? {
+            have += len;
+            continue;
+        }
         if len > WHOLE_LEN {
             big.push((hash, len));
             continue;
@@ -122,6 +125,8 @@ pub(super) struct Run<'a> {
     under: HashMap<u64, Under>,
     progress: &'a Progress,
     missing: u64,
+    /// When a verified byte came last: providers that promise and give nothing do not keep a fetch waiting.
+    fruitful: Instant,
 }
 
 /// How a request ended, with what it brought.
@@ -148,6 +153,7 @@ impl<'a> Run<'a> {
             under: HashMap::new(),
             progress,
             missing,
+            fruitful: Instant::now(),
         }
     }
 
@@ -161,24 +167,25 @@ impl<'a> Run<'a> {
 
     /// Brings all the work; what came before an error is kept.
     pub(super) async fn all(&mut self, providers: &mut Providers, got: &mut Got) -> Result<(), FetchError> {
-        let mut alone: Option<Instant> = None;
+        let mut alone = false;
         loop {
             match self.decide() {
                 Action::Done => return Ok(()),
                 Action::FindProviders => {
-                    let since = *alone.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= PROVIDER_WAIT {
-                        let waited = since.elapsed();
+                    let waited = self.fruitful.elapsed();
+                    if waited >= PROVIDER_WAIT {
+                        let (manifest, missing) = (self.manifest, self.missing);
                         return Err(FetchError::NoProvider {
-                            manifest: self.manifest,
+                            manifest,
                             waited,
-                            missing: self.missing,
+                            missing,
                         });
                     }
+                    alone = true;
                     self.progress
                         .note(Some("no provider answers; looking for one".into()));
                 }
-                _ if alone.take().is_some() => self.progress.note(None),
+                _ if std::mem::take(&mut alone) => self.progress.note(None),
                 _ => {}
             }
             self.progress.peers(self.plan.busy());
@@ -191,7 +198,7 @@ impl<'a> Run<'a> {
                 }
                 Some(peer) = providers.next() => {
                     self.plan.provider_found(peer);
-                    if alone.is_some() {
+                    if alone {
                         self.plan.forgive();
                     }
                 }
@@ -207,6 +214,7 @@ impl<'a> Run<'a> {
             let new = bytes - under.counted;
             if new > 0 {
                 under.counted = bytes;
+                self.fruitful = Instant::now();
                 self.plan.progressed(*request, Instant::now());
                 self.progress.add(new, 0);
                 self.missing = self.missing.saturating_sub(new);

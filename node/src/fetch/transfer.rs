@@ -12,7 +12,11 @@ use iroh_blobs::protocol::{ChunkRanges, ChunkRangesSeq, GetManyRequest, GetReque
 use libp2p::{PeerId, Stream, StreamProtocol};
 use protocol::{Hash, SHARD_LEN, wire};
 use serde::Serialize;
-use std::{io, ops::Range, sync::Arc};
+use std::{io, ops::Range, sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// How long a peer may take to close a stream after the answer.
+const END_WAIT: Duration = Duration::from_secs(2);
 
 /// Bytes read from a stream at a time where answers are small.
 const BUFFER: usize = 256 * 1024;
@@ -276,8 +280,9 @@ async fn read_size(
 }
 
 async fn expect_end(stream: &mut (impl futures::AsyncRead + Unpin)) -> Result<(), TransferError> {
-    match stream.read(&mut [0]).await {
-        Ok(0) | Err(_) => Ok(()),
-        Ok(_) => Err(TransferError::TooMany),
+    // All that was asked for is here and right; a peer that does not close is not waited for.
+    match timeout(END_WAIT, stream.read(&mut [0])).await {
+        Ok(Ok(0) | Err(_)) | Err(_) => Ok(()),
+        Ok(Ok(_)) => Err(TransferError::TooMany),
     }
 }

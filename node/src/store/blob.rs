@@ -11,7 +11,7 @@ use std::{
     fs::{self, File, Permissions},
     io::{self, Read},
     ops::Range,
-    os::unix::fs::{FileExt, PermissionsExt},
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -116,13 +116,39 @@ impl Store {
     }
 
     /// Makes a blob whose bytes are not right any more one that is being fetched, keeping what is right of it. Blocking.
-    pub(crate) fn demote(&self, hash: Hash, len: u64) -> Result<(), StoreError> {
-        let part = self.part_path(hash);
+    ///
+    /// The bytes are believed, not whoever called them bad or another length: where they are right nothing is touched and
+    /// the answer is `true`.
+    pub(crate) fn demote(&self, hash: Hash, len: u64) -> Result<bool, StoreError> {
         let (path, owned) = match self.lies(hash)? {
-            None => return Ok(()),
+            None => return Ok(false),
             Some(Lies::Owned(path)) => (path, true),
             Some(Lies::Reference(path, _)) => (path, false),
         };
+        let metadata = path.metadata().ok().filter(fs::Metadata::is_file);
+        if let Some(metadata) = metadata
+            && self.is_right(hash, metadata.len(), &path)?
+        {
+            let actual = metadata.len();
+            if actual != len {
+                return Err(StoreError::WrongLen {
+                    blob: hash,
+                    len,
+                    actual,
+                });
+            }
+            if !owned {
+                let stamp = Stamp::of(&metadata);
+                let kind = PlaceKind::Reference { path, stamp };
+                self.0
+                    .catalog
+                    .write(|batch| batch.put_place(hash, &Place { len, kind }))?;
+            }
+            self.mended(hash);
+            return Ok(true);
+        }
+        self.let_go(hash);
+        let part = self.part_path(hash);
         if owned && len > WHOLE_LEN {
             fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(StoreError::io(&path))?;
             fs::rename(&path, &part).map_err(StoreError::io(&part))?;
@@ -132,15 +158,35 @@ impl Store {
             if len > WHOLE_LEN && path.is_file() {
                 make_parent(&part)?;
                 // What of the user's file is still right is not fetched again; a copy that fails costs only that.
-                let _ = fs::copy(&path, &part);
-                fs::set_permissions(&part, Permissions::from_mode(0o600)).map_err(StoreError::io(&part))?;
+                if fs::copy(&path, &part).is_ok() {
+                    fs::set_permissions(&part, Permissions::from_mode(0o600))
+                        .map_err(StoreError::io(&part))?;
+                }
             }
             self.0.catalog.write(|batch| {
                 batch.remove_place(hash);
                 Ok(())
             })?;
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// Tells whether a file is a blob, by its bytes; a tree beside it that is not right is made anew.
+    fn is_right(&self, hash: Hash, len: u64, path: &Path) -> Result<bool, StoreError> {
+        if len <= WHOLE_LEN {
+            return Ok(fs::read(path).is_ok_and(|bytes| Hash::of(&bytes) == hash));
+        }
+        match self.renew_outboard(hash, len, path) {
+            Err(error @ (StoreError::Full { .. } | StoreError::Catalog(_))) => Err(error),
+            other => Ok(other.unwrap_or(false)),
+        }
+    }
+
+    /// Returns how much of the disk an interrupted fetch of a blob has taken already, in bytes.
+    pub(crate) fn begun_len(&self, hash: Hash) -> u64 {
+        self.part_path(hash)
+            .metadata()
+            .map_or(0, |metadata| metadata.blocks() * 512)
     }
 
     /// Returns a whole blob of at most one shard that an interrupted fetch left, if it is right. Blocking.

@@ -60,18 +60,20 @@ impl Store {
     pub(crate) async fn collect(&self) -> Result<Collected, StoreError> {
         let _gate = self.0.gate.write().await;
         let mut live = HashSet::new();
+        // Jobs first: a fetch that ends meanwhile is pinned before its job's mark goes.
+        let jobs = self.jobs().await?;
         let named: Vec<Hash> = self
             .pinned()
             .await?
             .into_iter()
-            .chain(self.jobs().await?)
+            .chain(jobs.iter().copied())
             .collect();
         for manifest in named {
             live.insert(manifest);
             match self.manifest(manifest).await {
                 Ok(manifest) => live.extend(manifest.files().iter().map(|file| file.blake3)),
                 // Without its manifest we cannot tell what is named: keep everything rather than lose something.
-                Err(StoreError::Missing(_)) if self.jobs().await?.contains(&manifest) => {}
+                Err(StoreError::Missing(_)) if jobs.contains(&manifest) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -84,6 +84,16 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// A manifest states another length than the blob has: the manifest lies, whoever signed it.
+    #[error("{blob} has {actual} bytes, and a manifest says {len}")]
+    WrongLen {
+        /// Which blob.
+        blob: Hash,
+        /// What the manifest says, in bytes.
+        len: u64,
+        /// What it is, in bytes.
+        actual: u64,
+    },
     /// A task of ours ended before its time: the node is shutting down.
     #[error("the store is shutting down")]
     Closed,

@@ -183,7 +183,7 @@ impl Store {
         if digests.len != len || digests.blake3 != hash {
             return Ok(false);
         }
-        super::settle(&self.0.folder, &[fresh])?;
+        self.settle_now(&[fresh])?;
         Ok(true)
     }
 
