@@ -17,6 +17,9 @@ use testnet::nodes::within;
 /// Longest that one act of a test may take.
 const ACT: Duration = Duration::from_secs(90);
 
+/// How long a fetch waits while nobody has what it wants.
+const WAIT: Duration = Duration::from_secs(20);
+
 /// Nobody watches.
 pub(crate) fn unseen() -> Progress {
     Progress::default()
@@ -97,6 +100,7 @@ pub(crate) async fn try_fetch(
 ) -> Result<Fetched, FetchError> {
     let request = FetchRequest {
         to: to.map(PathBuf::from),
+        wait: Some(WAIT),
         ..FetchRequest::new(what.what())
     };
     within(ACT, "fetch", node.fetch(request, &unseen()))

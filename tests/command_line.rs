@@ -67,6 +67,7 @@ fn help_of_every_command_shows_an_example() {
         "peers",
         "status",
         "jobs",
+        "limit",
         "verify",
         "proof",
         "follow",
@@ -110,7 +111,7 @@ fn help_of_every_command_shows_an_example() {
 #[test]
 fn senseless_command_lines_are_misuse() {
     let shoal = Shoal::new();
-    let table: [&[&str]; 12] = [
+    let table: [&[&str]; 14] = [
         &[],
         &["unheard-of"],
         &["publish"],
@@ -123,6 +124,8 @@ fn senseless_command_lines_are_misuse() {
         &["follow", "ybndrfg8ejkmcpqxot1uwisza345h769ybndrfg8ejkmcpqxot1u"],
         &["up", "--http", "0.0.0.0:80"],
         &["ls", "-q", "-v"],
+        &["limit", "--up", "0"],
+        &["jobs", "pause"],
     ];
     for args in table {
         let said = shoal.fails(2, args);
@@ -212,7 +215,31 @@ fn json_has_the_shapes_that_scripts_rely_on() {
             "connected",
             "up_bytes",
             "damaged",
+            "limits",
+            "quota",
+            "used",
+            "up_bytes_s",
+            "down_bytes_s",
+            "serving",
         ],
+    );
+    let limits = shoal.json(&["limit", "--up", "2097152"]);
+    assert_eq!(
+        keys(&limits),
+        BTreeSet::from(["up", "down", "peer_up", "peer_down"])
+    );
+    assert_eq!(
+        (&limits, &limits["up"]),
+        (&shoal.json(&["limit"]), &Value::from(2_097_152))
+    );
+    assert_eq!(
+        shoal.json(&["jobs", "pause", "all"])["jobs"],
+        Value::Array(Vec::new())
+    );
+    let said = shoal.fails(1, &["jobs", "cancel", "4711"]);
+    assert!(
+        said.stderr.contains("4711") && said.stderr.contains("hint: shoal jobs"),
+        "{said:?}"
     );
     assert!(shoal.json(&["peers"]).is_array() && shoal.json(&["jobs"]).is_array());
     assert_eq!(shoal.json(&["following"]), Value::Array(Vec::new()));

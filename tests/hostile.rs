@@ -144,11 +144,9 @@ async fn manifest_of_a_liar_is_not_believed() {
         Behaviour::Resets,
     ] {
         let options = HostileOptions {
-            folder: folder.clone(),
-            behaviour,
             peers: net.meeting_point(),
             manifest_too: true,
-            releases: Vec::new(),
+            ..HostileOptions::new(&folder, behaviour)
         };
         let liar = Hostile::start_with(options).await.unwrap();
         let addresses = [liar.ticket().addresses(), honest.addresses()].concat();

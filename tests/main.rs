@@ -23,4 +23,5 @@ mod publish_fetch;
 mod real_model;
 mod restart;
 mod rot;
+mod swarm;
 mod verify;

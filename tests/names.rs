@@ -43,11 +43,9 @@ async fn old_release_played_again_is_not_followed() {
     let key = fixture::publisher_key(&net.data(A)).unwrap();
     net.stop(A).await;
     let replay = HostileOptions {
-        folder: old.clone(),
-        behaviour: Behaviour::Honest,
         peers: net.meeting_point(),
-        manifest_too: false,
         releases: vec![fixture::release(&key, "model", first.manifest, 1)],
+        ..HostileOptions::new(&old, Behaviour::Honest)
     };
     let replay = Hostile::start_with(replay).await.unwrap();
     replay.announce().await.unwrap();
@@ -88,11 +86,9 @@ async fn fork_is_kept_as_evidence_and_neither_side_is_followed() {
     let key = fixture::publisher_key(&net.data(A)).unwrap();
     let forked = fixture::manifest(&other).unwrap().hash();
     let fork = HostileOptions {
-        folder: other.clone(),
-        behaviour: Behaviour::Honest,
         peers: net.meeting_point(),
-        manifest_too: false,
         releases: vec![fixture::release(&key, "model", forked, published.seq)],
+        ..HostileOptions::new(&other, Behaviour::Honest)
     };
     let fork = Hostile::start_with(fork).await.unwrap();
     fork.announce().await.unwrap();

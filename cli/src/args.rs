@@ -1,14 +1,19 @@
 //! The command line's words, and what help says of them. What a word must look like is judged here: a wrong one is misuse.
 
+mod amounts;
 mod examples;
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
 use clap_complete::Shell;
-use node::http::messages::{Multiaddr, Wanted};
+use node::http::messages::{JobPick, Multiaddr, Wanted};
 use protocol::{Alias, Kind, Publisher, RepoName, RepoRef};
+
+pub(crate) use amounts::AtMost;
 
 /// Where the node listens for programs of this machine if nothing else is said.
 pub(crate) const HTTP: &str = "127.0.0.1:7070";
@@ -129,9 +134,15 @@ pub(crate) enum Command {
     /// Show how the running node is
     #[command(after_help = examples::STATUS)]
     Status,
-    /// List what the running node is fetching
+    /// List what the running node is fetching; pause, resume or cancel it
     #[command(after_help = examples::JOBS)]
-    Jobs,
+    Jobs(Jobs),
+    /// Show or change how fast the running node may send and receive
+    ///
+    /// What is not named stays as it is. A change lasts until the node stops; up, down, peer_up and peer_down in config.toml
+    /// are for good.
+    #[command(after_help = examples::LIMIT)]
+    Limit(Limit),
     /// Work on the catalog: what this node knows of repos and files
     #[command(subcommand)]
     Catalog(Catalog),
@@ -165,6 +176,18 @@ pub(crate) struct Up {
     /// Do not ask the router to let other nodes in
     #[arg(long)]
     pub(crate) no_upnp: bool,
+    /// Send no more than so many bytes a second, such as 512K or 2M; none: as fast as it goes
+    #[arg(long, value_name = "RATE")]
+    pub(crate) up: Option<AtMost>,
+    /// Receive no more than so many bytes a second
+    #[arg(long, value_name = "RATE")]
+    pub(crate) down: Option<AtMost>,
+    /// Keep the data folder to so many bytes, such as 500G; none: what the disk has
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) quota: Option<AtMost>,
+    /// Send to so many peers at once; the others wait for their turn
+    #[arg(long, value_name = "N")]
+    pub(crate) slots: Option<NonZeroUsize>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -200,6 +223,62 @@ pub(crate) struct Fetch {
     /// Connect to this node first; may come several times
     #[arg(long = "peer", value_name = "MULTIADDR")]
     pub(crate) peers: Vec<Multiaddr>,
+    /// Give up when nobody has what is missing for so long, such as 90s, 10m or 2h [default: never, once it has begun]
+    #[arg(long, value_name = "DURATION", value_parser = amounts::time)]
+    pub(crate) wait: Option<Duration>,
+    /// Send no more than so many bytes a second meanwhile, such as 512K or 2M; a node that runs has limits of its own
+    #[arg(long, value_name = "RATE")]
+    pub(crate) up: Option<AtMost>,
+    /// Receive no more than so many bytes a second
+    #[arg(long, value_name = "RATE")]
+    pub(crate) down: Option<AtMost>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Jobs {
+    /// Show also what each peer does for each of them
+    #[arg(long)]
+    pub(crate) peers: bool,
+    #[command(subcommand)]
+    pub(crate) verb: Option<JobsVerb>,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum JobsVerb {
+    /// Ask for no more bytes until it is resumed
+    #[command(after_help = examples::PAUSE)]
+    Pause(WhichJob),
+    /// Go on with what was paused
+    #[command(after_help = examples::RESUME)]
+    Resume(WhichJob),
+    /// Give a fetch up
+    ///
+    /// What came of it stays until shoal collect frees it: the same fetch goes on from there.
+    #[command(after_help = examples::CANCEL)]
+    Cancel(WhichJob),
+}
+
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct WhichJob {
+    /// The number of a job, as shoal jobs lists it, or all
+    #[arg(value_name = "N|all")]
+    pub(crate) id: JobPick,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Limit {
+    /// Bytes a second to send to all together, such as 512K or 2M, or none
+    #[arg(long, value_name = "RATE")]
+    pub(crate) up: Option<AtMost>,
+    /// Bytes a second to receive from all together
+    #[arg(long, value_name = "RATE")]
+    pub(crate) down: Option<AtMost>,
+    /// Bytes a second to send to any one peer
+    #[arg(long, value_name = "RATE")]
+    pub(crate) peer_up: Option<AtMost>,
+    /// Bytes a second to receive from any one peer
+    #[arg(long, value_name = "RATE")]
+    pub(crate) peer_down: Option<AtMost>,
 }
 
 #[derive(Debug, clap::Args)]

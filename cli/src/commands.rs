@@ -5,6 +5,8 @@ mod completions;
 mod demo;
 mod fetch;
 mod follow;
+mod jobs;
+mod limit;
 mod publish;
 mod repos;
 mod running;
@@ -38,7 +40,8 @@ pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Id => running::id(context).await?,
         Command::Peers => running::peers(context)?,
         Command::Status => running::status(context)?,
-        Command::Jobs => running::jobs(context)?,
+        Command::Jobs(jobs) => jobs::run(&jobs, context)?,
+        Command::Limit(limit) => limit::run(&limit, context)?,
         Command::Catalog(Catalog::Rebuild) => catalog::rebuild(context).await?,
         Command::Completions(completions) => completions::run(completions, context)?,
         Command::Demo(demo) => demo::run(demo, context).await?,

@@ -163,9 +163,9 @@ fn verb(phase: Phase) -> &'static str {
     }
 }
 
-/// `fetching 12.0 MiB of 91.1 MiB, 40.0 MiB/s, 2 s left, 2 peers, 3 of 12 files`: what of it is known,
-/// the most wanted first, for a narrow terminal cuts the end.
-pub(crate) fn describe(snapshot: &Snapshot, rate: Option<f64>) -> String {
+/// `fetching 12.0 MiB of 91.1 MiB (11 of 92 shards have no provider), 40.0 MiB/s, 2 s left, 2 peers, 3 of 12 files`: what of
+/// it is known, the most wanted first, for a narrow terminal cuts the end.
+fn describe(snapshot: &Snapshot, rate: Option<f64>) -> String {
     let Snapshot {
         phase,
         bytes,
@@ -187,8 +187,11 @@ pub(crate) fn describe(snapshot: &Snapshot, rate: Option<f64>) -> String {
     } else if bytes > 0 {
         add(format_args!(" {}", output::size(bytes)));
     }
-    if let Some(rate) = rate.filter(|rate| *rate >= 1.0) {
-        add(format_args!(", {}/s", output::size(rate as u64)));
+    if let Some(note) = &snapshot.note {
+        add(format_args!(" ({})", output::printable(note)));
+    }
+    if let Some((rate, even)) = rate.and_then(|rate| Some((rate, output::per_second(rate)?))) {
+        add(format_args!(", {even}"));
         let left = bytes_total.saturating_sub(bytes) as f64 / rate;
         if left > 0.5 {
             add(format_args!(", {} left", output::about(left)));
@@ -199,9 +202,6 @@ pub(crate) fn describe(snapshot: &Snapshot, rate: Option<f64>) -> String {
     }
     if files_total > 1 {
         add(format_args!(", {files} of {files_total} files"));
-    }
-    if let Some(note) = &snapshot.note {
-        add(format_args!("; {}", output::printable(note)));
     }
     text
 }
@@ -239,7 +239,15 @@ mod tests {
         };
         assert_eq!(
             describe(&note, Some(0.0)),
-            "looking for providers; nobody\u{fffd}yet"
+            "looking for providers (nobody\u{fffd}yet)"
+        );
+        let waiting = Snapshot {
+            note: Some("11 of 4,096 shards have no provider".to_owned()),
+            ..fetching(20 * MIB)
+        };
+        assert_eq!(
+            describe(&waiting, None),
+            "fetching 20.0 MiB of 100.0 MiB (11 of 4,096 shards have no provider), 2 peers, 1 of 3 files"
         );
     }
 

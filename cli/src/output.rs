@@ -28,6 +28,40 @@ pub(crate) fn rate(bytes: u64, seconds: f64) -> Option<String> {
     (seconds > 0.001 && bytes > 0).then(|| format!("{}/s", size((bytes as f64 / seconds) as u64)))
 }
 
+/// Bytes a second: `220.1 MiB/s`; `None`: less than one.
+pub(crate) fn per_second(bytes_s: f64) -> Option<String> {
+    (bytes_s >= 1.0).then(|| format!("{}/s", size(bytes_s as u64)))
+}
+
+/// The most bytes there may be a second: `2.0 MiB/s` or `none`.
+pub(crate) fn limit(bytes_s: Option<u64>) -> String {
+    bytes_s.map_or_else(|| "none".to_owned(), |bytes_s| format!("{}/s", size(bytes_s)))
+}
+
+/// A number that may be long: `4,096`.
+pub(crate) fn number(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A text of at most `len` characters: of a longer one, both ends.
+pub(crate) fn shortened(text: &str, len: usize) -> String {
+    let long = text.chars().count();
+    if long <= len {
+        return text.to_owned();
+    }
+    let end = len / 3;
+    let start = text.chars().take(len.saturating_sub(end + 1));
+    start.chain(['…']).chain(text.chars().skip(long - end)).collect()
+}
+
 /// A time: `0.42 s`, `12.3 s`, `3 min 20 s`, `2 h 5 min`, `4 d 1 h`.
 pub(crate) fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
@@ -202,6 +236,25 @@ mod tests {
         assert_eq!(rate(0, 1.0), None);
         assert_eq!(rate(1, 0.0), None);
         assert_eq!(rate(1, f64::NAN), None);
+    }
+
+    #[test]
+    fn limits_and_speeds_are_by_the_second() {
+        assert_eq!(per_second(2048.9).as_deref(), Some("2.0 KiB/s"));
+        assert_eq!((per_second(0.9), per_second(f64::NAN)), (None, None));
+        assert_eq!(
+            (limit(None), limit(Some(2048))),
+            ("none".to_owned(), "2.0 KiB/s".to_owned())
+        );
+    }
+
+    #[test]
+    fn long_numbers_have_commas_and_long_texts_both_ends() {
+        for (bare, text) in [(0, "0"), (999, "999"), (4096, "4,096"), (1_234_567, "1,234,567")] {
+            assert_eq!(number(bare), text);
+        }
+        assert_eq!(shortened("äbcdefghi", 9), "äbcdefghi");
+        assert_eq!(shortened("äbcdefghij", 9), "äbcde…hij");
     }
 
     #[test]

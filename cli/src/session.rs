@@ -1,6 +1,7 @@
 //! Who does the work: the node that runs on the data folder, or this process alone. Commands ask without minding which.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use node::fetch::{FetchRequest, Fetched};
 use node::http::messages::{
@@ -224,12 +225,14 @@ pub(crate) async fn fetch_with(
         to,
         include,
         exclude,
+        wait_s,
         ..
     } = ask;
     let request = FetchRequest {
         to,
         include,
         exclude,
+        wait: wait_s.map(Duration::from_secs),
         ..FetchRequest::new(what.into())
     };
     let (progress, snapshots) = Progress::channel();

@@ -75,10 +75,18 @@ fn completions_name_the_commands_and_touch_no_folder() {
 }
 
 #[test]
-fn only_a_running_node_has_peers() {
+fn only_a_running_node_has_peers_jobs_and_limits() {
     let folder = tempfile::tempdir().unwrap();
-    for command in ["peers", "status", "jobs"] {
-        let (code, stdout, stderr) = shoal(folder.path(), &[command]);
+    let lines: [&[&str]; 6] = [
+        &["peers"],
+        &["status"],
+        &["jobs"],
+        &["jobs", "pause", "all"],
+        &["limit"],
+        &["limit", "--up", "2M"],
+    ];
+    for line in lines {
+        let (code, stdout, stderr) = shoal(folder.path(), line);
         assert_eq!((code, stdout.as_str()), (ExitCode::from(1), ""));
         assert!(
             stderr.starts_with("error: no node runs on ") && stderr.contains("\nhint: start one: shoal up\n"),

@@ -1,8 +1,8 @@
 //! How a node is started: one struct, one file. `DATA/config.toml` is laid over the defaults, and flags over both.
 
-use crate::swarm::DhtRole;
+use crate::{limits::UPLOAD_SLOTS_MAX, swarm::DhtRole, throttle::Limits};
 use libp2p::Multiaddr;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error};
 use std::{
     io,
     net::SocketAddr,
@@ -29,6 +29,12 @@ pub struct Config {
     pub dht: DhtRole,
     /// Where the doors for local tools are, always on loopback.
     pub http: Option<SocketAddr>,
+    /// How fast bytes of blobs may go.
+    pub limits: Limits,
+    /// How many answers are sent at once, 1 to 64; chosen by what they bring when `None`.
+    pub upload_slots: Option<usize>,
+    /// Most bytes that blobs may take on the disk.
+    pub quota: Option<u64>,
 }
 
 /// Why `config.toml` is not used.
@@ -68,6 +74,72 @@ struct Written {
     upnp: Option<bool>,
     dht: Option<Role>,
     http: Option<SocketAddr>,
+    up: Option<Rate>,
+    down: Option<Rate>,
+    peer_up: Option<Rate>,
+    peer_down: Option<Rate>,
+    upload_slots: Option<Slots>,
+    quota: Option<Size>,
+}
+
+/// A size in bytes: an integer, or a string for [`parse_size`].
+struct Size(u64);
+
+/// A size that bytes may pass at in a second: not 0.
+struct Rate(u64);
+
+/// How many answers are sent at once.
+struct Slots(usize);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+        match toml::Value::deserialize(deserializer)? {
+            toml::Value::String(text) => parse_size(&text).map_err(D::Error::custom).map(Size),
+            toml::Value::Integer(bytes) => u64::try_from(bytes)
+                .map(Size)
+                .map_err(|_| D::Error::custom(format!("{bytes} is less than no bytes"))),
+            other => Err(D::Error::custom(format!("{other} is not a size"))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Rate, D::Error> {
+        match Size::deserialize(deserializer)?.0 {
+            0 => Err(D::Error::custom("at 0 bytes a second nothing would pass")),
+            bytes => Ok(Rate(bytes)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Slots {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Slots, D::Error> {
+        let slots = usize::deserialize(deserializer)?;
+        match (1..=UPLOAD_SLOTS_MAX).contains(&slots) {
+            true => Ok(Slots(slots)),
+            false => Err(D::Error::custom(format!(
+                "not 1 to {UPLOAD_SLOTS_MAX} upload slots"
+            ))),
+        }
+    }
+}
+
+/// Why a text is not a size.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a size in bytes: {reason}")]
+pub struct SizeError {
+    text: String,
+    reason: parse_size::Error,
+}
+
+/// Reads a size in bytes, or a rate in bytes a second: `5000`, `500K`, `5M`, `1.5G`, `2 GiB`. Units count in 1,024s, however
+/// they are written.
+pub fn parse_size(text: &str) -> Result<u64, SizeError> {
+    let read = parse_size::Config::new().with_binary().parse_size(text);
+    read.map_err(|reason| SizeError {
+        text: text.to_owned(),
+        reason,
+    })
 }
 
 #[derive(Deserialize)]
@@ -92,6 +164,9 @@ impl Config {
             upnp: true,
             dht: DhtRole::Auto,
             http: None,
+            limits: Limits::default(),
+            upload_slots: None,
+            quota: None,
         }
     }
 
@@ -134,11 +209,101 @@ impl Config {
         config.mdns = written.mdns.unwrap_or(config.mdns);
         config.upnp = written.upnp.unwrap_or(config.upnp);
         config.http = written.http.or(config.http);
+        let rate = |written: Option<Rate>| written.map(|rate| rate.0);
+        config.limits = Limits {
+            up: rate(written.up),
+            down: rate(written.down),
+            peer_up: rate(written.peer_up),
+            peer_down: rate(written.peer_down),
+        };
+        config.upload_slots = written.upload_slots.map(|slots| slots.0);
+        config.quota = written.quota.map(|quota| quota.0);
         config.dht = match written.dht {
             None | Some(Role::Auto) => DhtRole::Auto,
             Some(Role::Server) => DhtRole::Server,
             Some(Role::Client) => DhtRole::Client,
         };
         Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let data = tempfile::TempDir::new().unwrap();
+        std::fs::write(data.path().join("config.toml"), text).unwrap();
+        Config::load(data.path())
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let sizes = [
+            ("0", 0),
+            ("7", 7),
+            ("500K", 500 << 10),
+            ("5M", 5 << 20),
+            ("5m", 5 << 20),
+            ("1.5G", 3 << 29),
+            ("2 GiB", 2 << 30),
+            ("18446744073709551615", u64::MAX),
+        ];
+        for (text, bytes) in sizes {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "M",
+            "-1",
+            "5X",
+            "1.2.3",
+            "18446744073709551616",
+            "99999999999G",
+        ] {
+            let error = parse_size(text).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("{text:?} is not a size in bytes: ")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn limits_slots_and_a_quota_are_written_as_integers_or_with_units() {
+        let config =
+            load("up = '5M'\ndown = 1000\npeer_up = '500K'\nupload_slots = 64\nquota = '2G'").unwrap();
+        let limits = Limits {
+            up: Some(5 << 20),
+            down: Some(1_000),
+            peer_up: Some(500 << 10),
+            peer_down: None,
+        };
+        assert_eq!(config.limits, limits);
+        assert_eq!((config.upload_slots, config.quota), (Some(64), Some(2 << 30)));
+        let config = load("").unwrap();
+        let none = (Limits::default(), None, None);
+        assert_eq!((config.limits, config.upload_slots, config.quota), none);
+    }
+
+    #[test]
+    fn what_is_no_limit_is_refused_and_its_key_named() {
+        for text in [
+            "up = 0",
+            "down = '0'",
+            "peer_up = -1",
+            "peer_down = 1.5",
+            "quota = 'much'",
+            "quota = true",
+            "upload_slots = 0",
+            "upload_slots = 65",
+            "upload_slots = '4'",
+        ] {
+            let ConfigError::Malformed { source, .. } = load(text).unwrap_err() else {
+                panic!("{text}");
+            };
+            let key = text.split(' ').next().unwrap();
+            assert!(source.to_string().contains(key), "{text}: {source}");
+        }
     }
 }

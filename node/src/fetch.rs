@@ -1,39 +1,58 @@
-//! Fetching: a name, a hash or a ticket becomes files. The manifest comes first; then whatever is missing is asked of
-//! several providers at once, verified as it arrives and kept; at the end all of it is made durable, pinned and handed out.
+//! Fetching: a name, a hash or a ticket becomes files. Each manifest has one job, however many wait for it: it gets the
+//! manifest, takes part in its swarm, asks peers for what is missing and serves what it has. At the end all of it is durable,
+//! pinned and handed out.
 
+mod begin;
 mod handout;
+mod jobs;
 mod plan;
 mod providers;
+mod read;
 mod run;
 pub(crate) mod transfer;
+mod unfinished;
+mod views;
+mod wants;
 
 pub use handout::{HandOutError, HandedOut};
+pub(crate) use jobs::Jobs;
+pub use read::Reader;
+pub(crate) use unfinished::Unfinished;
+pub use views::{JobState, JobView, NoSuchJob, PeerRate};
 
 use crate::{
     catalog::Provider,
     library::{LibraryError, enlist, now},
-    limits::{FREE_FLOOR, PROVIDER_WAIT, STALL, STRIKES_MAX},
+    limits::{STALL, STRIKES_MAX},
     node::Node,
     progress::{Phase, Progress},
     resolve::ResolveError,
-    store::{Fresh, Kept, StoreError, blocking},
+    store::{StoreError, blocking},
 };
+use bytes::Bytes;
+use futures::{StreamExt, stream::FuturesUnordered};
 use globset::{Glob, GlobSet, GlobSetBuilder};
-use libp2p::{Multiaddr, PeerId};
+use jobs::Brought;
+use libp2p::PeerId;
 use plan::Fault;
-use protocol::{FileEntry, Hash, Manifest, RepoId, RepoRef, Ticket, limits::MANIFEST_LEN_MAX};
+use protocol::{FileEntry, Hash, Manifest, RepoId, RepoRef, Ticket, TooManyShards, limits::MANIFEST_LEN_MAX};
 use providers::Providers;
-use run::{Run, begin};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::PathBuf,
     time::{Duration, Instant},
 };
+use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
+use transfer::Link;
 
 /// Providers of a fetch that are asked first the next time.
 const REMEMBERED: usize = 8;
+/// Peers asked for a manifest at once: the first right answer counts.
+const MANIFESTS_ASKED: usize = 4;
+/// How long after one peer of a ticket answered the next one is waited for.
+const DIAL_MORE: Duration = Duration::from_millis(200);
 
 /// What to fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +63,7 @@ pub enum FetchWhat {
     Ticket(Ticket),
 }
 
-/// What to fetch, which files of it, and where to put them.
+/// What to fetch, which files of it, where to put them, and how patiently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchRequest {
     /// What.
@@ -55,6 +74,8 @@ pub struct FetchRequest {
     pub include: Vec<String>,
     /// No files that match one of these globs.
     pub exclude: Vec<String>,
+    /// How long to wait for a provider while nothing comes. `None`: 30 s for the manifest, and then for ever.
+    pub wait: Option<Duration>,
 }
 
 impl FetchRequest {
@@ -65,6 +86,16 @@ impl FetchRequest {
             to: None,
             include: Vec::new(),
             exclude: Vec::new(),
+            wait: None,
+        }
+    }
+}
+
+impl std::fmt::Display for FetchWhat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FetchWhat::Repo(repo) => repo.fmt(f),
+            FetchWhat::Ticket(ticket) => write!(f, "blake3/{}", ticket.manifest()),
         }
     }
 }
@@ -125,6 +156,26 @@ pub enum FetchError {
         /// The rule it breaks.
         source: protocol::ManifestError,
     },
+    /// The manifest lists more than the swarm carries.
+    #[error("{manifest} is too large")]
+    TooLarge {
+        /// The manifest.
+        manifest: Hash,
+        /// How large it is.
+        source: TooManyShards,
+    },
+    /// Somebody gave the fetch up.
+    #[error("the fetch of {manifest} was cancelled")]
+    Cancelled {
+        /// The manifest.
+        manifest: Hash,
+    },
+    /// The jobs that this fetch waited for failed, for others, one after the other.
+    #[error("the fetch of {manifest} ended early")]
+    Ended {
+        /// The manifest.
+        manifest: Hash,
+    },
     /// A glob does not read.
     #[error("the pattern {pattern}")]
     Pattern {
@@ -150,80 +201,95 @@ pub enum FetchError {
     HandOut(#[from] HandOutError),
 }
 
-/// What has come so far.
-#[derive(Default)]
-struct Got {
-    fresh: Vec<Fresh>,
-    kept: Kept,
-    shares: BTreeMap<PeerId, u64>,
-    blobs: HashSet<Hash>,
+/// What a request turned out to mean.
+struct Sought {
+    manifest: Hash,
+    repo: Option<RepoId>,
+    /// Peers to begin with.
+    known: Vec<PeerId>,
+    /// Whether to ask nobody until the user says so.
+    paused: bool,
 }
 
 impl Node {
-    /// Fetches a repo. Two fetches of one manifest take turns; the second finds what the first brought.
+    /// Fetches a repo. Two fetches of one manifest are one job.
     pub async fn fetch(&self, request: FetchRequest, progress: &Progress) -> Result<Fetched, FetchError> {
-        let begun = Instant::now();
-        let patterns = Patterns::new(&request)?;
+        // A pattern that does not read is found out before anything is done.
+        Patterns::new(&request)?;
         progress.phase(Phase::Resolving, 0, 0);
-        let (hash, repo, known) = self.what(&request.what).await?;
-        let _turn = self.turn(hash).await;
-        let mut providers = Providers::start(self.clone(), hash, known);
+        let (manifest, repo, known) = self.what(&request.what).await?;
         progress.phase(Phase::Finding, 0, 0);
-        let manifest = self.fetch_manifest(hash, &mut providers).await?;
-        let files: Vec<FileEntry> = manifest
-            .files()
-            .iter()
-            .filter(|file| patterns.wants(file))
-            .cloned()
-            .collect();
-        if files.is_empty() {
-            return Err(FetchError::NothingMatches { manifest: hash });
-        }
-        let bytes = files.iter().map(|file| file.size).sum();
-        let count = files.len() as u64;
+        let sought = Sought {
+            manifest,
+            repo,
+            known,
+            paused: false,
+        };
+        self.fetch_sought(sought, request, progress).await
+    }
+
+    /// Fetches what a request turned out to mean. It is written down meanwhile, for a node that starts again.
+    async fn fetch_sought(
+        &self,
+        sought: Sought,
+        request: FetchRequest,
+        progress: &Progress,
+    ) -> Result<Fetched, FetchError> {
+        let unfinished = Unfinished::new(&sought, &request);
+        let data = self.library().data().to_owned();
+        let kept = blocking(move || unfinished.keep(&data)).await?;
+        let fetched = self.fetch_known(sought, request, progress).await;
+        blocking(move || kept.end()).await?;
+        fetched
+    }
+
+    async fn fetch_known(
+        &self,
+        mut sought: Sought,
+        request: FetchRequest,
+        progress: &Progress,
+    ) -> Result<Fetched, FetchError> {
+        let begun = Instant::now();
         let mut shares = BTreeMap::new();
-        let mut known = providers;
         let mut rotten = HashSet::new();
-        let handed_out = loop {
-            let got = self.fetch_files(&manifest, &files, known, progress).await?;
+        let (files, handed_out) = loop {
+            let brought = self.fetches().bring(self, &sought, &request, progress).await?;
             progress.phase(Phase::Storing, 0, 0);
-            for (peer, bytes) in &got.shares {
+            for (peer, bytes) in &brought.shares {
                 *shares.entry(*peer).or_default() += bytes;
             }
-            let sure = got.blobs.clone();
-            self.keep(&manifest, repo.clone(), got).await?;
+            self.keep(&brought, sought.repo.clone()).await?;
             let Some(to) = &request.to else {
-                break HandedOut::default();
+                break (brought.files, HandedOut::default());
             };
-            match handout::hand_out(self.library(), files.clone(), to, sure, progress).await {
-                Ok(handed_out) => break handed_out,
+            let (library, files) = (self.library(), brought.files.clone());
+            match handout::hand_out(library, files, to, brought.blobs, progress).await {
+                Ok(handed_out) => break (brought.files, handed_out),
                 // What lay here turned out to be rotten: it was reported, so it is fetched again, and once is enough.
                 Err(HandOutError::Store(
                     StoreError::Damaged { blob, .. } | StoreError::Changed { blob, .. },
                 )) if rotten.insert(blob) => {}
                 Err(error) => return Err(error.into()),
             }
-            known = Providers::start(self.clone(), hash, shares.keys().copied().collect());
+            sought.known = shares.keys().copied().collect();
         };
+        let bytes = files.iter().map(|file| file.size).sum();
         let fetched_bytes = shares.values().sum();
-        let shares = shares
-            .into_iter()
-            .map(|(peer, bytes)| PeerShare {
-                peer: peer.to_string(),
-                bytes,
-            })
-            .collect();
-        info!(manifest = %hash.short(), bytes, fetched_bytes, "fetched");
+        let share = |(peer, bytes): (PeerId, u64)| PeerShare {
+            peer: peer.to_string(),
+            bytes,
+        };
+        info!(manifest = %sought.manifest.short(), bytes, fetched_bytes, "fetched");
         Ok(Fetched {
-            repo,
-            manifest: hash,
-            files: count,
+            repo: sought.repo,
+            manifest: sought.manifest,
+            files: files.len() as u64,
             bytes,
             fetched_bytes,
             seconds: begun.elapsed().as_secs_f64(),
             to: request.to,
             handed_out,
-            peers: shares,
+            peers: shares.into_iter().map(share).collect(),
         })
     }
 
@@ -237,36 +303,54 @@ impl Node {
                 Ok((release.release().manifest, Some(repo), Vec::new()))
             }
             FetchWhat::Ticket(ticket) => {
-                let addresses: Vec<Multiaddr> = ticket
-                    .addresses()
-                    .iter()
-                    .filter_map(|address| address.parse().ok())
-                    .collect();
-                let dialled = addresses.into_iter().map(|address| self.swarm().dial(address));
-                let peers: Vec<PeerId> = futures::future::join_all(dialled)
-                    .await
-                    .into_iter()
-                    .flatten()
-                    .collect();
+                let peers = self.dial_some(ticket).await;
                 // The ticket names the manifest; the name is only believed with a release that says so too.
-                let repo = match ticket.repo() {
-                    Some(repo) if !peers.is_empty() => self
-                        .resolve(repo, &peers)
-                        .await
-                        .ok()
-                        .map(|release| release.release().clone()),
+                let release = match ticket.repo() {
+                    Some(repo) if !peers.is_empty() => self.resolve(repo, &peers).await.ok(),
                     _ => None,
                 };
-                let repo = repo
-                    .filter(|release| release.manifest == ticket.manifest())
-                    .map(|release| release.repo());
+                let named = release.filter(|release| release.release().manifest == ticket.manifest());
+                let repo = named.map(|release| release.release().repo());
                 Ok((ticket.manifest(), repo, peers))
             }
         }
     }
 
-    /// Returns the manifest from the store, or from the first provider that has it right.
-    async fn fetch_manifest(&self, hash: Hash, providers: &mut Providers) -> Result<Manifest, FetchError> {
+    /// Dials all addresses of a ticket, and returns the first peers that answer. The others are not waited for: they are found
+    /// among the connected ones when they come.
+    async fn dial_some(&self, ticket: &Ticket) -> Vec<PeerId> {
+        let (tell, mut answered) = mpsc::channel(ticket.addresses().len().max(1));
+        for address in ticket.addresses().iter().filter_map(|text| text.parse().ok()) {
+            let (node, tell) = (self.clone(), tell.clone());
+            self.task(async move {
+                if let Ok(peer) = node.swarm().dial(address).await {
+                    // Nobody waits for those who come late.
+                    let _ = tell.send(peer).await;
+                }
+            });
+        }
+        drop(tell);
+        let mut peers = Vec::new();
+        while let Some(peer) = answered.recv().await {
+            peers.push(peer);
+            if let Ok(Some(peer)) = tokio::time::timeout(DIAL_MORE, answered.recv()).await {
+                peers.push(peer);
+            } else {
+                break;
+            }
+        }
+        peers.sort();
+        peers.dedup();
+        peers
+    }
+
+    /// Returns the manifest from the store, or from the first of several providers asked at once that has it right.
+    async fn fetch_manifest(
+        &self,
+        hash: Hash,
+        providers: &mut Providers,
+        wait: Duration,
+    ) -> Result<Manifest, FetchError> {
         let store = self.library().store();
         let writing = store.writing().await;
         match store.manifest(hash).await {
@@ -279,26 +363,22 @@ impl Node {
         }
         drop(writing);
         let begun = Instant::now();
+        let mut end = Box::pin(tokio::time::sleep(wait));
+        let mut asking = FuturesUnordered::new();
         let mut tried = HashMap::<PeerId, u32>::new();
-        while let Ok(Some(peer)) =
-            tokio::time::timeout(PROVIDER_WAIT.saturating_sub(begun.elapsed()), providers.next()).await
-        {
-            let tries = tried.entry(peer).or_default();
-            *tries += 1;
-            if *tries > STRIKES_MAX {
-                continue;
-            }
-            let fetched = tokio::time::timeout(
-                STALL * 3,
-                transfer::blob(self.swarm(), peer, hash, MANIFEST_LEN_MAX as u64),
-            )
-            .await;
-            match fetched {
-                Ok(Ok(bytes)) => {
-                    let manifest = Manifest::decode(&bytes).map_err(|source| FetchError::Manifest {
-                        manifest: hash,
-                        source,
-                    })?;
+        loop {
+            tokio::select! {
+                Some(peer) = providers.next(), if asking.len() < MANIFESTS_ASKED => {
+                    let tries = tried.entry(peer).or_default();
+                    *tries += 1;
+                    if *tries <= STRIKES_MAX {
+                        asking.push(self.ask_manifest(hash, peer));
+                    }
+                }
+                Some((peer, answer)) = asking.next() => {
+                    let Some(bytes) = answer else { continue };
+                    let refused = |source| FetchError::Manifest { manifest: hash, source };
+                    let manifest = Manifest::decode(&bytes).map_err(refused)?;
                     // A collection must not run between the manifest and the mark that keeps it.
                     let _writing = store.writing().await;
                     let _kept = store.put_manifest(&manifest).await?;
@@ -306,92 +386,41 @@ impl Node {
                     providers.again(peer);
                     return Ok(manifest);
                 }
-                Ok(Err(error)) => {
-                    if error.fault() == Some(Fault::Lied) {
-                        warn!(%peer, manifest = %hash.short(), %error, "a provider lied; it is not asked again");
-                        self.swarm().ban(peer).await;
-                        *tries = STRIKES_MAX;
-                    } else {
-                        debug!(%peer, %error, "a provider did not give the manifest");
-                    }
+                () = &mut end => {
+                    let waited = begun.elapsed();
+                    return Err(FetchError::NoProvider { manifest: hash, waited, missing: 0 });
                 }
-                Err(_) => debug!(%peer, "a provider was too slow with the manifest"),
             }
         }
-        Err(FetchError::NoProvider {
-            manifest: hash,
-            waited: begun.elapsed(),
-            missing: 0,
-        })
     }
 
-    /// Brings every blob of `files` that is not here.
-    async fn fetch_files(
-        &self,
-        manifest: &Manifest,
-        files: &[FileEntry],
-        mut providers: Providers,
-        progress: &Progress,
-    ) -> Result<Got, FetchError> {
-        let wanted: HashSet<Hash> = files.iter().map(|file| file.blake3).collect();
-        let mut missing = self.library().missing(manifest).await?;
-        missing.retain(|(hash, _)| wanted.contains(hash));
-        let mut got = Got::default();
-        if missing.is_empty() {
-            return Ok(got);
+    /// Asks one peer for a manifest, if it takes part in its swarm.
+    async fn ask_manifest(&self, hash: Hash, peer: PeerId) -> (PeerId, Option<Bytes>) {
+        if !self.sharing().probe(peer, hash).await {
+            return (peer, None);
         }
-        let total: u64 = missing.iter().map(|(_, len)| len).sum();
-        // Room is looked for before anything is made: a manifest may claim any size.
-        let store = self.library().store();
-        let here: u64 = missing
-            .iter()
-            .map(|(hash, len)| store.begun_len(*hash).min(*len))
-            .sum();
-        self.check_room(total.saturating_sub(here))?;
-        let library = self.library().clone();
-        let begun = missing.clone();
-        let (work, left, have) = blocking(move || begin(&library, begun)).await?;
-        got.fresh = left;
-        progress.phase(Phase::Fetching, total, missing.len() as u64);
-        progress.add(have, 0);
-
-        let mut run = Run::new(self, manifest.hash(), work, total.saturating_sub(have), progress);
-        run.all(&mut providers, &mut got).await?;
-        got.blobs.extend(missing.iter().map(|(hash, _)| *hash));
-        for part in run.complete() {
-            if !got.fresh.iter().any(|fresh| fresh.hash == part.blob.hash) {
-                got.fresh.push(self.library().store().finished(part));
+        let link = Link::new(self, peer);
+        let fetched = transfer::blob(&link, hash, MANIFEST_LEN_MAX as u64);
+        match tokio::time::timeout(STALL * 3, fetched).await {
+            Ok(Ok(bytes)) => return (peer, Some(bytes)),
+            Ok(Err(error)) if error.fault() == Fault::Lied => {
+                warn!(%peer, manifest = %hash.short(), %error, "a provider lied; it is not asked again");
+                self.swarm().ban(peer).await;
             }
+            Ok(Err(error)) => debug!(%peer, %error, "a provider did not give the manifest"),
+            Err(_) => debug!(%peer, "a provider was too slow with the manifest"),
         }
-        Ok(got)
+        (peer, None)
     }
 
-    /// Refuses a fetch for which there is no room, before a byte is asked for.
-    fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
-        let folder = self.library().data();
-        let free = crate::durable::free_space(folder).map_err(StoreError::io(folder))?;
-        let need = bytes + bytes / 256 + FREE_FLOOR;
-        if free < need {
-            return Err(StoreError::NoRoom {
-                folder: folder.to_owned(),
-                need,
-                free,
-            });
-        }
-        Ok(())
-    }
-
-    /// Makes what came durable, pins it, and tells the swarm.
-    async fn keep(&self, manifest: &Manifest, repo: Option<RepoId>, got: Got) -> Result<(), FetchError> {
-        let (library, hash) = (self.library(), manifest.hash());
-        let store = library.store();
+    /// Pins what was brought, which makes its rows durable, lists it, and tells the swarm.
+    async fn keep(&self, brought: &Brought, repo: Option<RepoId>) -> Result<(), FetchError> {
+        let (library, manifest) = (self.library(), &brought.manifest);
+        let (store, hash) = (library.store(), manifest.hash());
         let _writing = store.writing().await;
-        store.settle(got.fresh).await?;
         store.pin(hash).await?;
-        drop(got.kept);
-        got.blobs.iter().for_each(|blob| store.mended(*blob));
         let missing = library.missing(manifest).await?;
-        if let Some((lost, _)) = missing.iter().find(|(blob, _)| got.blobs.contains(blob)) {
+        if let Some((lost, _)) = missing.iter().find(|(blob, _)| brought.blobs.contains(blob)) {
             return Err(StoreError::Missing(*lost).into());
         }
         let complete = missing.is_empty();
@@ -400,22 +429,19 @@ impl Node {
             addresses: Vec::new(),
             last_seen: now(),
         };
-        let providers: Vec<Provider> = got.shares.keys().take(REMEMBERED).map(seen).collect();
+        let providers: Vec<Provider> = brought.shares.keys().take(REMEMBERED).map(seen).collect();
         let (catalog, manifest) = (library.catalog().clone(), manifest.clone());
         blocking(move || {
             catalog.write(|batch| {
                 enlist(batch, &manifest, repo.as_ref(), complete)?;
-                providers
-                    .into_iter()
-                    .try_for_each(|provider| batch.add_provider(hash, provider))
+                let mut providers = providers.into_iter();
+                providers.try_for_each(|provider| batch.add_provider(hash, provider))
             })?;
             Ok(())
         })
         .await?;
         store.end_job(hash).await?;
-        if complete {
-            self.announce(hash);
-        }
+        self.announce(hash);
         Ok(())
     }
 }

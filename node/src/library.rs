@@ -175,6 +175,11 @@ impl Library {
         &self.0.store
     }
 
+    /// Bounds what our own bytes may take of the disk: what would go over it is refused before it is begun. `None`: no bound.
+    pub fn set_quota(&self, bytes: Option<u64>) {
+        self.0.store.set_quota(bytes);
+    }
+
     pub(crate) fn catalog(&self) -> &Catalog {
         &self.0.catalog
     }
@@ -411,6 +416,11 @@ impl Library {
             .ok()
             .flatten()
             .is_some_and(|row| row.complete)
+    }
+
+    /// Returns a manifest that is here.
+    pub async fn manifest(&self, hash: Hash) -> Result<Manifest, LibraryError> {
+        Ok(self.0.store.manifest(hash).await?)
     }
 
     /// Returns the distinct blobs of a manifest that are not here whole, by what the file system says: `(hash, length)`.

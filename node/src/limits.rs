@@ -21,6 +21,21 @@ pub const MANY_LEN: u64 = 8 * 1024 * 1024;
 /// Largest request we read from a peer, in bytes: the bound of the iroh-blobs get protocol.
 pub const REQUEST_FRAME_LEN: usize = 1024 * 1024;
 
+/// Bytes of a file read at once, at most.
+pub const READ_LEN_MAX: u64 = 8 * 1024 * 1024;
+
+/// Whole files of a running fetch that wait to be made durable, at most: each holds two file descriptors.
+pub const SETTLE_BLOBS: usize = 64;
+
+/// Bytes of a running fetch that wait to be made durable, at most, while there are whole files or rows among them.
+pub const SETTLE_LEN: u64 = 512 * 1024 * 1024;
+
+/// Bytes of rows of a running fetch that wait to be made durable, at most: a crash costs these, and nothing else.
+pub const ROWS_LOOSE_MAX: u64 = 8 * 1024 * 1024;
+
+/// Bytes of small blobs put into the database in one go.
+pub const ROWS_LEN: u64 = 1024 * 1024;
+
 /// Bytes verified and written, or read and verified, in one go on the way between a stream and a file.
 pub const PIECE_LEN: usize = 1024 * 1024;
 
@@ -51,11 +66,29 @@ pub const SEARCH_PAUSE: Duration = Duration::from_secs(3);
 /// Failures (resets, refusals, stalls) after which a provider is not asked again in this fetch.
 pub const STRIKES_MAX: u32 = 4;
 
-/// Answers we serve at once. Each holds two pieces of 1 MiB.
-pub const SERVED_AT_ONCE: usize = 32;
+/// Fewest answers sent at once while more are wanted: below that a few slow peers would idle a fast line.
+pub const SLOTS_MIN: usize = 8;
 
-/// Answers we serve at once to one peer.
+/// Most answers sent at once, unless the user says another number.
+pub const SLOTS_MAX: usize = 32;
+
+/// Most upload slots that a user may choose: as many answers as may be alive.
+pub const UPLOAD_SLOTS_MAX: usize = ANSWERS_MAX;
+
+/// Answers that have begun and are not over, in all. Each holds two pieces of 1 MiB.
+pub const ANSWERS_MAX: usize = 64;
+
+/// Requests of one peer that wait or are answered; a stream beyond that is closed.
 pub const SERVED_PER_PEER: usize = 12;
+
+/// Requests of all peers that wait or are answered; a stream beyond that is closed.
+pub const SERVED_MAX: usize = 512;
+
+/// Bytes that an answer sends before its slot goes to who waits, if somebody does: twice what a request of ours asks for.
+pub const TURN_LEN: u64 = 2 * REQUEST_LEN;
+
+/// How long a peer may accept nothing of an answer before another one gets its slot.
+pub const SLOT_STALL: Duration = Duration::from_secs(1);
 
 /// Largest part of an answer that is made in memory for a request that is not aligned to groups, in bytes.
 pub const UNALIGNED_LEN: u64 = 16 * 1024 * 1024;

@@ -2,12 +2,16 @@
 
 use crate::{
     config::Config,
+    fetch::{JobView, Jobs, NoSuchJob, Unfinished},
     library::{Library, LibraryError, OpenError, now},
+    meter::Meter,
     progress::Progress,
     publish::{PublishError, PublishRequest, Published},
     serve::Server,
-    store::StoreError,
+    sharing::Sharing,
+    store::{StoreError, blocking},
     swarm::{Protocol, Swarm, SwarmConfig, SwarmError},
+    throttle::Throttle,
 };
 use libp2p::{Multiaddr, PeerId};
 use protocol::{
@@ -16,17 +20,15 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     path::PathBuf,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
-use tokio::{sync::OwnedMutexGuard, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
+
+pub use crate::{serve::PeerUp, throttle::Limits};
 
 /// How long a publish waits for a first node to hear of it.
 const ANNOUNCE_WAIT: Duration = Duration::from_secs(5);
@@ -43,11 +45,12 @@ struct Inner {
     library: Library,
     swarm: Swarm,
     server: Server,
+    sharing: Sharing,
+    throttle: Throttle,
+    fetches: Jobs,
     config: Config,
-    received: AtomicU64,
+    received: Meter,
     since: Instant,
-    turns: Mutex<HashMap<Hash, Arc<tokio::sync::Mutex<()>>>>,
-    jobs: Mutex<Vec<(u64, JobView)>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     http: Mutex<Option<SocketAddr>>,
 }
@@ -64,17 +67,6 @@ pub enum StartError {
     /// What is pinned cannot be listed.
     #[error(transparent)]
     Library(#[from] LibraryError),
-}
-
-/// A fetch under way.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct JobView {
-    /// What was asked for, as the user wrote it.
-    pub what: String,
-    /// How far it is.
-    pub snapshot: crate::progress::Snapshot,
-    /// Seconds since it began.
-    pub seconds: f64,
 }
 
 /// The state of a node.
@@ -108,6 +100,18 @@ pub struct Status {
     pub uptime_s: f64,
     /// Blobs that are known to be damaged, and what was found.
     pub damaged: Vec<String>,
+    /// How fast bytes of blobs may pass.
+    pub limits: Limits,
+    /// Most bytes that the data folder may take; `None`: what the disk has.
+    pub quota: Option<u64>,
+    /// Bytes that the data folder takes.
+    pub used: u64,
+    /// Bytes of blobs sent a second, of late.
+    pub up_bytes_s: f64,
+    /// Bytes of blobs received and verified a second, of late.
+    pub down_bytes_s: f64,
+    /// Whom we send blobs to.
+    pub serving: Vec<PeerUp>,
 }
 
 impl Node {
@@ -137,29 +141,42 @@ impl Node {
                 return Err(error.into());
             }
         };
-        let server = Server::new(library.clone());
+        let throttle = Throttle::new(config.limits);
+        let sharing = Sharing::new(library.clone(), swarm.clone());
+        let server = Server::new(
+            library.clone(),
+            throttle.clone(),
+            config.upload_slots,
+            Arc::new(sharing.clone()),
+        );
+        library.set_quota(config.quota);
         let node = Node(Arc::new(Inner {
             library,
             swarm,
             server: server.clone(),
+            sharing: sharing.clone(),
+            throttle,
             config,
-            received: AtomicU64::new(0),
+            fetches: Jobs::default(),
+            received: Meter::new(),
             since: Instant::now(),
-            turns: Mutex::default(),
-            jobs: Mutex::default(),
             tasks: Mutex::default(),
             http: Mutex::default(),
         }));
-        let protocols = [wire::BLOBS_PROTOCOL, wire::SWARM_PROTOCOL, wire::CATALOG_PROTOCOL];
-        for (protocol, (_, streams)) in protocols.into_iter().zip(inbound) {
-            node.task(server.clone().answer(protocol, streams));
+        for (protocol, streams) in inbound {
+            match protocol.as_ref() {
+                wire::BLOBS_PROTOCOL => node.task(server.clone().answer(wire::BLOBS_PROTOCOL, streams)),
+                wire::CATALOG_PROTOCOL => node.task(server.clone().answer(wire::CATALOG_PROTOCOL, streams)),
+                _ => node.task(sharing.clone().answer(streams)),
+            }
         }
         node.announce_all()?;
         node.task(tend(Arc::downgrade(&node.0)));
         Ok(node)
     }
 
-    fn task(&self, task: impl Future<Output = ()> + Send + 'static) {
+    /// Runs a task that ends with the node.
+    pub(crate) fn task(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.0.tasks.lock().expect("nothing panics while it holds this");
         tasks.retain(|task| !task.is_finished());
         tasks.push(tokio::spawn(task));
@@ -168,6 +185,7 @@ impl Node {
     /// Leaves the network and closes the data folder. Safe to call twice.
     pub async fn shutdown(&self) {
         self.0.swarm.shutdown().await;
+        self.0.sharing.close();
         let tasks = std::mem::take(&mut *self.0.tasks.lock().expect("nothing panics while it holds this"));
         for task in tasks {
             task.abort();
@@ -186,6 +204,11 @@ impl Node {
         &self.0.swarm
     }
 
+    /// Who of which swarm has what.
+    pub(crate) fn sharing(&self) -> &Sharing {
+        &self.0.sharing
+    }
+
     /// How it was started.
     pub fn config(&self) -> &Config {
         &self.0.config
@@ -196,24 +219,24 @@ impl Node {
         self.0.swarm.listeners()
     }
 
+    /// Returns how fast bytes of blobs may go.
+    pub fn limits(&self) -> Limits {
+        self.0.throttle.limits()
+    }
+
+    /// Changes how fast bytes of blobs may go, also for what is under way. A limit of 0 counts as 1.
+    pub fn set_limits(&self, limits: Limits) {
+        self.0.throttle.set(limits);
+    }
+
     /// Notes where the doors are, for the status.
     pub fn set_http(&self, address: SocketAddr) {
         *self.0.http.lock().expect("nothing panics while it holds this") = Some(address);
     }
 
-    /// Waits until no other fetch of the manifest is under way.
-    pub(crate) async fn turn(&self, manifest: Hash) -> OwnedMutexGuard<()> {
-        let turn = {
-            let mut turns = self.0.turns.lock().expect("nothing panics while it holds this");
-            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-            turns.entry(manifest).or_default().clone()
-        };
-        turn.lock_owned().await
-    }
-
     /// Counts verified bytes that came.
     pub(crate) fn received(&self, bytes: u64) {
-        self.0.received.fetch_add(bytes, Ordering::Relaxed);
+        self.0.received.add(bytes);
     }
 
     /// Publishes, and tells the swarm.
@@ -286,7 +309,9 @@ impl Node {
 
     /// Stops providing a manifest that was let go.
     pub async fn forget(&self, what: &RepoRef) -> Result<crate::library::Forgotten, LibraryError> {
+        self.fetches().cancel_of(self.library().resolve_local(what)?);
         let forgotten = self.library().forget(what).await?;
+        self.sharing().drop_crowd(forgotten.manifest);
         self.swarm()
             .stop_providing(provider_key(forgotten.manifest))
             .await;
@@ -309,55 +334,44 @@ impl Node {
         Ok(Ticket::new(manifest, addresses, self.library().repo_of(what)?)?)
     }
 
-    /// Lists a fetch while it runs; the listing ends when the guard is dropped.
-    pub fn job(&self, what: String, watch: tokio::sync::watch::Receiver<crate::progress::Snapshot>) -> Job {
-        let number = self
-            .0
-            .jobs
-            .lock()
-            .expect("nothing panics while it holds this")
-            .iter()
-            .map(|(number, _)| number + 1)
-            .max()
-            .unwrap_or(0);
-        let view = JobView {
-            what,
-            snapshot: watch.borrow().clone(),
-            seconds: 0.0,
-        };
-        self.0
-            .jobs
-            .lock()
-            .expect("nothing panics while it holds this")
-            .push((number, view));
-        let node = self.clone();
-        let begun = Instant::now();
-        let task = tokio::spawn(async move {
-            let mut watch = watch;
-            while watch.changed().await.is_ok() {
-                let snapshot = watch.borrow_and_update().clone();
-                let mut jobs = node.0.jobs.lock().expect("nothing panics while it holds this");
-                if let Some((_, view)) = jobs.iter_mut().find(|(other, _)| *other == number) {
-                    (view.snapshot, view.seconds) = (snapshot, begun.elapsed().as_secs_f64());
-                }
-            }
-        });
-        Job {
-            node: self.clone(),
-            number,
-            task,
-        }
-    }
-
     /// Returns the fetches under way.
     pub fn jobs(&self) -> Vec<JobView> {
-        self.0
-            .jobs
-            .lock()
-            .expect("nothing panics while it holds this")
-            .iter()
-            .map(|(_, view)| view.clone())
-            .collect()
+        self.0.fetches.views()
+    }
+
+    /// Stops a fetch from asking peers, until it is resumed. It keeps what it has, and serves it.
+    pub fn pause(&self, job: u64) -> Result<(), NoSuchJob> {
+        self.set_paused(job, true)
+    }
+
+    /// Lets a paused fetch go on.
+    pub fn resume(&self, job: u64) -> Result<(), NoSuchJob> {
+        self.set_paused(job, false)
+    }
+
+    fn set_paused(&self, job: u64, paused: bool) -> Result<(), NoSuchJob> {
+        let manifest = self.0.fetches.pause(job, paused)?;
+        let data = self.library().data().to_owned();
+        self.task(async move {
+            let written = blocking(move || Unfinished::pause(&data, manifest, paused)).await;
+            if let Err(error) = written {
+                warn!(%error, "a pause will not outlive the node");
+            }
+        });
+        Ok(())
+    }
+
+    /// Gives a fetch up. What came is kept until the next collection.
+    pub fn cancel(&self, job: u64) -> Result<(), NoSuchJob> {
+        self.0.fetches.cancel(job)
+    }
+
+    pub(crate) fn fetches(&self) -> &Jobs {
+        &self.0.fetches
+    }
+
+    pub(crate) fn throttle(&self) -> &Throttle {
+        &self.0.throttle
     }
 
     /// Returns the peers we are connected to.
@@ -369,6 +383,8 @@ impl Node {
     pub async fn status(&self) -> Result<Status, LibraryError> {
         let views = self.library().list()?;
         let counts = self.swarm().counts().await;
+        let store = self.library().store().clone();
+        let used = blocking(move || store.used()).await?;
         Ok(Status {
             peer_id: self.swarm().peer_id().to_string(),
             publisher: self.library().publisher(),
@@ -385,7 +401,7 @@ impl Node {
             routing: counts.routing as u64,
             announced: counts.announced as u64,
             up_bytes: self.0.server.sent(),
-            down_bytes: self.0.received.load(Ordering::Relaxed),
+            down_bytes: self.0.received.total(),
             uptime_s: self.0.since.elapsed().as_secs_f64(),
             damaged: self
                 .library()
@@ -394,6 +410,12 @@ impl Node {
                 .iter()
                 .map(|(hash, what)| format!("{hash}: {what}"))
                 .collect(),
+            limits: self.limits(),
+            quota: self.config().quota,
+            used,
+            up_bytes_s: self.0.server.rate_up(),
+            down_bytes_s: self.0.received.rate(),
+            serving: self.0.server.serving(),
         })
     }
 
@@ -414,6 +436,7 @@ impl Node {
                 .any(|file| damaged.contains_key(&file.blake3))
             {
                 self.library().set_complete(manifest, false)?;
+                self.sharing().drop_crowd(manifest);
                 self.swarm().stop_providing(provider_key(manifest)).await;
                 let request = crate::fetch::FetchRequest::new(crate::fetch::FetchWhat::Repo(
                     RepoRef::Content(manifest),
@@ -428,22 +451,12 @@ impl Node {
     }
 }
 
-/// A listed fetch.
-pub struct Job {
-    node: Node,
-    number: u64,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Job {
+impl Drop for Inner {
+    /// The tasks of a node that was dropped without a shutdown would keep its swarm.
     fn drop(&mut self) {
-        self.task.abort();
-        self.node
-            .0
-            .jobs
-            .lock()
-            .expect("nothing panics while it holds this")
-            .retain(|(number, _)| *number != self.number);
+        self.sharing.close();
+        let tasks = self.tasks.get_mut().expect("nothing panics while it holds this");
+        tasks.iter().for_each(JoinHandle::abort);
     }
 }
 

@@ -89,6 +89,14 @@ impl Progress {
         self.change(|now| now.note = note);
     }
 
+    /// Returns how far it is; the beginning, where nobody looks.
+    pub fn snapshot(&self) -> Snapshot {
+        self.0
+            .as_ref()
+            .map(|sender| sender.borrow().clone())
+            .unwrap_or_default()
+    }
+
     fn change(&self, change: impl FnOnce(&mut Snapshot)) {
         if let Some(sender) = &self.0 {
             sender.send_modify(change);

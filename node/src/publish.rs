@@ -164,6 +164,9 @@ impl Library {
         progress.phase(Phase::Reading, total, found.len() as u64);
 
         let _writing = self.store().writing().await;
+        if request.copy {
+            self.store().check_room(self.to_copy(&found)?).await?;
+        }
         let taken = self.take(found, request.copy, progress).await?;
         let manifest = Manifest::new(taken.entries).map_err(|source| PublishError::Manifest {
             path: request.path.clone(),
@@ -188,6 +191,18 @@ impl Library {
             seconds: begun.elapsed().as_secs_f64(),
             left_out,
         })
+    }
+
+    /// Returns how many bytes a copy of these files will add, as far as we know without reading them.
+    fn to_copy(&self, found: &[Found]) -> Result<u64, PublishError> {
+        let mut bytes = 0;
+        for file in found {
+            let here = self.known(file)?.is_some_and(|digest| {
+                file.stamp.len <= SMALL_LEN || self.store().file_path(digest.blake3).exists()
+            });
+            bytes += if here { 0 } else { file.stamp.len };
+        }
+        Ok(bytes)
     }
 
     /// Reads what has to be read.

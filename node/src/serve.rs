@@ -1,51 +1,52 @@
-//! Serving: peers ask, and get what was verified on the way out. Blobs by the iroh-blobs get protocol, releases and what we
-//! hold by small frames. Every peer has a bounded number of answers under way, and one that does not read loses its stream.
+//! Serving: peers ask, and get what was verified on the way out. Blobs by the iroh-blobs get protocol, when their turn comes;
+//! releases by small frames. Every peer has a bounded number of requests, and one that does not read loses its stream.
 
+mod answer;
+mod request;
+mod slots;
+
+use self::{
+    answer::Answer,
+    request::Request,
+    slots::{Crowded, Slots},
+};
 use crate::{
     frame,
     library::Library,
-    limits::{ANSWER_WAIT, REQUEST_FRAME_LEN, SEND_STALL, SERVED_AT_ONCE, SERVED_PER_PEER, UNALIGNED_LEN},
-    store::{Blob, Store, StoreError, blocking, walk},
+    limits::{ANSWER_WAIT, REQUEST_FRAME_LEN, SEND_STALL, SERVED_MAX, SERVED_PER_PEER},
+    meter::Meter,
+    store::{Blob, Store, StoreError},
     swarm::InboundStream,
+    throttle::Throttle,
 };
-use bao_tree::{
-    BaoTree, ChunkRanges,
-    io::{
-        outboard::{PreOrderMemOutboard, PreOrderOutboard},
-        sync::{encode_ranges, encode_ranges_validated},
-    },
-};
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, stream::FuturesOrdered};
-use iroh_blobs::{
-    protocol::{GetManyRequest, GetRequest},
-    store::IROH_BLOCK_SIZE,
-};
+use bao_tree::ChunkRanges;
+use futures::{AsyncReadExt, StreamExt, stream::FuturesOrdered};
+use iroh_blobs::protocol::{GetManyRequest, GetRequest};
 use libp2p::{PeerId, Stream};
-use protocol::{CatalogAsk, CatalogTell, GROUP_LEN, Hash, RepoId, SwarmAsk, SwarmTell, wire};
+use protocol::{CatalogAsk, CatalogTell, Hash, RepoId, wire};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
     io,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    ops::Range,
+    sync::{Arc, Mutex},
 };
 use tokio::{
     sync::{Semaphore, mpsc},
-    time::timeout,
+    time::{Duration, MissedTickBehavior, interval, timeout},
 };
 use tracing::debug;
 
-/// First byte of a request for one blob.
-const GET: u8 = 0;
-/// First byte of a request for many blobs.
-const GET_MANY: u8 = 9;
-/// Answers shorter than this are gathered before they are written.
-const GATHER_LEN: usize = 256 * 1024;
 /// Blobs of a hash sequence that one request may name: what a sequence that we read into memory holds.
 const CHILDREN_MAX: usize = REQUEST_FRAME_LEN * 4 / 32;
 /// Blobs of a request for many that are read ahead of the writing.
 const READ_AHEAD: usize = 16;
+/// Bytes of all requests that wait or are answered; read apart, a hostile one takes twenty times its length in memory.
+const REQUESTS_LEN: usize = 4 * REQUEST_FRAME_LEN;
+/// Peers whose bytes are counted apart. More are there only while more are answered.
+const METERED_MAX: usize = 256;
+/// How often the number of slots is thought over.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Why an answer ended early. The peer sees its stream end; it can tell from the encoding that something is missing.
 #[derive(Debug, thiserror::Error)]
@@ -58,10 +59,33 @@ enum ServeError {
     Request(#[from] postcard::Error),
     #[error("a request of an unknown kind, or too long")]
     Unknown,
+    #[error("too many long requests at once")]
+    NoRoom,
     #[error("a small message")]
     Frame(#[from] frame::FrameError),
     #[error(transparent)]
+    Crowded(#[from] Crowded),
+    #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Who is told of what is asked for and what was sent. A range that a peer left open ends at `u64::MAX`.
+pub(crate) trait Watcher: Send + Sync {
+    /// A peer asks for bytes of a blob; returns whether some of them are a first copy, which is sent first.
+    fn asked(&self, peer: PeerId, blob: Hash, bytes: Range<u64>) -> bool;
+    /// They were sent in full.
+    fn sent(&self, peer: PeerId, blob: Hash, bytes: Range<u64>);
+}
+
+/// What a peer is sent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerUp {
+    /// Who.
+    pub peer: String,
+    /// Bytes a second over the last few seconds.
+    pub bytes_s: f64,
+    /// Bytes since it began to ask; counted anew after a long time without requests.
+    pub bytes: u64,
 }
 
 /// Answers peers until the swarm closes. A cheap handle.
@@ -70,41 +94,101 @@ pub(crate) struct Server(Arc<Inner>);
 
 struct Inner {
     library: Library,
-    slots: Semaphore,
-    peers: Mutex<HashMap<PeerId, usize>>,
-    sent: AtomicU64,
+    throttle: Throttle,
+    slots: Slots,
+    /// In bytes of requests.
+    room: Semaphore,
+    watcher: Arc<dyn Watcher>,
+    sent: Meter,
+    meters: Mutex<HashMap<PeerId, Arc<Meter>>>,
+    counts: Mutex<HashMap<PeerId, usize>>,
 }
 
 impl Server {
-    /// Answers out of a library.
-    pub(crate) fn new(library: Library) -> Server {
+    /// Answers out of a library, as fast as `throttle` allows; `slots` at once, or as many as prove useful.
+    pub(crate) fn new(
+        library: Library,
+        throttle: Throttle,
+        slots: Option<usize>,
+        watcher: Arc<dyn Watcher>,
+    ) -> Server {
         Server(Arc::new(Inner {
             library,
-            slots: Semaphore::new(SERVED_AT_ONCE),
-            peers: Mutex::default(),
-            sent: AtomicU64::new(0),
+            throttle,
+            slots: Slots::new(slots),
+            room: Semaphore::new(REQUESTS_LEN),
+            watcher,
+            sent: Meter::new(),
+            meters: Mutex::default(),
+            counts: Mutex::default(),
         }))
     }
 
     /// Bytes of blobs sent so far.
     pub(crate) fn sent(&self) -> u64 {
-        self.0.sent.load(Ordering::Relaxed)
+        self.0.sent.total()
+    }
+
+    /// Bytes of blobs sent a second, over the last few seconds.
+    pub(crate) fn rate_up(&self) -> f64 {
+        self.0.sent.rate()
+    }
+
+    /// Returns the peers that are being answered or were in the last few seconds, the fastest first.
+    pub(crate) fn serving(&self) -> Vec<PeerUp> {
+        let meters = self.0.meters.lock().expect("nothing panics while it holds this");
+        let mut serving: Vec<PeerUp> = meters
+            .iter()
+            .map(|(peer, meter)| (peer, meter, meter.rate()))
+            .filter(|(_, meter, rate)| *rate > 0.0 || Arc::strong_count(meter) > 1)
+            .map(|(peer, meter, bytes_s)| PeerUp {
+                peer: peer.to_string(),
+                bytes_s,
+                bytes: meter.total(),
+            })
+            .collect();
+        serving.sort_by(|a, b| b.bytes_s.total_cmp(&a.bytes_s));
+        serving
+    }
+
+    fn meter(&self, peer: PeerId) -> Arc<Meter> {
+        let mut meters = self.0.meters.lock().expect("nothing panics while it holds this");
+        if !meters.contains_key(&peer) && meters.len() >= METERED_MAX {
+            let used = |meter: &Arc<Meter>| Arc::strong_count(meter) > 1;
+            meters.retain(|_, meter| used(meter) || meter.rate() > 0.0);
+            if meters.len() >= METERED_MAX {
+                meters.retain(|_, meter| used(meter));
+            }
+        }
+        let meter = meters.entry(peer).or_insert_with(|| Arc::new(Meter::new()));
+        meter.clone()
     }
 
     /// Answers the streams of one protocol; ends with the swarm.
     pub(crate) async fn answer(self, protocol: &'static str, mut streams: mpsc::Receiver<InboundStream>) {
-        while let Some(InboundStream { peer, stream }) = streams.recv().await {
-            let Some(_counted) = self.count(peer) else {
-                debug!(%peer, "too many answers under way; the stream is closed");
+        let mut second = interval(SECOND);
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let inbound = tokio::select! {
+                inbound = streams.recv() => inbound,
+                _ = second.tick(), if protocol == wire::BLOBS_PROTOCOL => {
+                    self.0.slots.second(self.sent());
+                    continue;
+                }
+            };
+            let Some(InboundStream { peer, stream }) = inbound else {
+                return;
+            };
+            let Some(counted) = self.count(peer) else {
+                debug!(%peer, "too many requests at once; the stream is closed");
                 continue;
             };
             let server = self.clone();
             tokio::spawn(async move {
-                let _counted = _counted;
+                let _counted = counted;
                 let answered = match protocol {
-                    wire::BLOBS_PROTOCOL => server.blobs(stream).await,
-                    wire::CATALOG_PROTOCOL => server.catalog(stream).await,
-                    _ => server.swarm(stream).await,
+                    wire::BLOBS_PROTOCOL => server.blobs(peer, stream).await,
+                    _ => server.catalog(stream).await,
                 };
                 if let Err(error) = answered {
                     debug!(%peer, protocol, %error, "an answer ended early");
@@ -113,9 +197,13 @@ impl Server {
         }
     }
 
+    /// Counts a request from when its stream is there until it is over; `None` where there are too many.
     fn count(&self, peer: PeerId) -> Option<Counted> {
-        let mut peers = self.0.peers.lock().expect("nothing panics while it holds this");
-        let count = peers.entry(peer).or_default();
+        let mut counts = self.0.counts.lock().expect("nothing panics while it holds this");
+        if counts.values().sum::<usize>() >= SERVED_MAX {
+            return None;
+        }
+        let count = counts.entry(peer).or_default();
         if *count >= SERVED_PER_PEER {
             return None;
         }
@@ -135,43 +223,35 @@ impl Server {
         Ok(frame::write(&mut stream, &tell).await?)
     }
 
-    async fn swarm(&self, mut stream: Stream) -> Result<(), ServeError> {
-        let SwarmAsk::Have { manifest } = frame::read::<SwarmAsk>(&mut stream).await?;
-        let complete = self.0.library.is_complete(manifest);
-        let tell = if complete {
-            SwarmTell::Everything
-        } else {
-            SwarmTell::Nothing
-        };
-        Ok(frame::write(&mut stream, &tell).await?)
-    }
-
-    async fn blobs(&self, mut stream: Stream) -> Result<(), ServeError> {
+    async fn blobs(&self, peer: PeerId, mut stream: Stream) -> Result<(), ServeError> {
         let mut request = Vec::new();
         let mut bounded = (&mut stream).take(REQUEST_FRAME_LEN as u64 + 1);
         let read = timeout(ANSWER_WAIT, bounded.read_to_end(&mut request)).await;
         read.map_err(|_| ServeError::Stalled)??;
-        // A slot is for answering: who only asks, slowly, holds none.
-        let _slot = self.0.slots.acquire().await.map_err(|_| ServeError::Stalled)?;
-        let mut answer = Answer {
-            stream,
-            gathered: Vec::new(),
-            sent: &self.0.sent,
-        };
-        match request.split_first() {
-            Some((&GET, request)) if request.len() < REQUEST_FRAME_LEN => {
-                self.get(postcard::from_bytes(request)?, &mut answer).await?;
-            }
-            Some((&GET_MANY, request)) if request.len() < REQUEST_FRAME_LEN => {
-                self.get_many(postcard::from_bytes(request)?, &mut answer).await?;
-            }
-            _ => return Err(ServeError::Unknown),
+        let len = u32::try_from(request.len()).map_err(|_| ServeError::Unknown)?;
+        let room = self.0.room.try_acquire_many(len);
+        let _room = room.map_err(|_| ServeError::NoRoom)?;
+        let request = Request::decode(&std::mem::take(&mut request))?;
+        let watcher = &self.0.watcher;
+        // Each is told of, also behind a first copy.
+        let first_copy = request.ranges().fold(false, |first, (blob, bytes)| {
+            watcher.asked(peer, blob, bytes) || first
+        });
+        let turn = self.0.slots.enter(peer, first_copy);
+        let mut answer = Answer::begin(self, peer, stream, turn).await?;
+        match &request {
+            Request::Get(request) => self.get(request, &mut answer).await?,
+            Request::GetMany(request) => self.get_many(request, &mut answer).await?,
         }
-        answer.finish().await
+        answer.finish().await?;
+        for (blob, bytes) in request.ranges() {
+            watcher.sent(peer, blob, bytes);
+        }
+        Ok(())
     }
 
     /// Answers a request for a blob, or for the blobs that a hash sequence names.
-    async fn get(&self, request: GetRequest, answer: &mut Answer<'_>) -> Result<(), ServeError> {
+    async fn get(&self, request: &GetRequest, answer: &mut Answer<'_>) -> Result<(), ServeError> {
         let store = self.0.library.store();
         let root = Hash::from_bytes(*request.hash.as_bytes());
         let mut children = None;
@@ -206,7 +286,7 @@ impl Server {
         Ok(())
     }
 
-    async fn get_many(&self, request: GetManyRequest, answer: &mut Answer<'_>) -> Result<(), ServeError> {
+    async fn get_many(&self, request: &GetManyRequest, answer: &mut Answer<'_>) -> Result<(), ServeError> {
         let store = self.0.library.store();
         let mut wanted = request.hashes.iter().zip(request.ranges.iter_infinite());
         let mut ahead = FuturesOrdered::new();
@@ -234,144 +314,23 @@ async fn read(
     (hash, ranges, store.blob(hash).await)
 }
 
-/// An answer under way at a peer.
+/// A request of a peer that waits or is answered.
 struct Counted(Server, PeerId);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut peers = self.0.0.peers.lock().expect("nothing panics while it holds this");
-        if let Some(count) = peers.get_mut(&self.1) {
+        let mut counts = self
+            .0
+            .0
+            .counts
+            .lock()
+            .expect("nothing panics while it holds this");
+        if let Some(count) = counts.get_mut(&self.1) {
             *count -= 1;
             if *count == 0 {
-                peers.remove(&self.1);
+                counts.remove(&self.1);
             }
         }
-    }
-}
-
-/// The writing side of an answer.
-struct Answer<'a> {
-    stream: Stream,
-    gathered: Vec<u8>,
-    sent: &'a AtomicU64,
-}
-
-impl Answer<'_> {
-    async fn blob(
-        &mut self,
-        store: &Store,
-        hash: Hash,
-        blob: Blob,
-        ranges: &ChunkRanges,
-    ) -> Result<(), ServeError> {
-        let len = blob.len();
-        self.gathered.extend_from_slice(&len.to_le_bytes());
-        let ranges = walk::cut(ranges, len);
-        match blob {
-            Blob::Memory(bytes) if len <= GROUP_LEN && walk::aligned(&ranges, len) => {
-                self.gathered.extend_from_slice(&bytes);
-            }
-            Blob::Memory(bytes) => {
-                let outboard = PreOrderMemOutboard::create(&bytes, IROH_BLOCK_SIZE);
-                encode_ranges(&bytes[..], &outboard, &ranges, &mut self.gathered)
-                    .map_err(io::Error::other)?;
-            }
-            Blob::File(file, path) => {
-                let sent = self.file(&file, &path, ranges).await;
-                if let Err(ServeError::Store(StoreError::Damaged { offset, .. })) = &sent {
-                    store.report_damage(hash, format!("{} is damaged at byte {offset}", path.display()));
-                }
-                sent?;
-            }
-            Blob::Growing(part) => self.file(&part.blob, &part.path, ranges).await?,
-        }
-        if self.gathered.len() >= GATHER_LEN {
-            self.flush().await
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Sends ranges of a file: one piece is read and verified while the one before it is written.
-    async fn file(
-        &mut self,
-        file: &Arc<walk::FileBlob>,
-        path: &std::path::Path,
-        ranges: ChunkRanges,
-    ) -> Result<(), ServeError> {
-        if !walk::aligned(&ranges, file.len) {
-            return self.unaligned(file, path, ranges).await;
-        }
-        let mut encoder = walk::Encoder::new(file, ranges).map_err(ServeError::Stream)?;
-        let (hash, path) = (file.hash, path.to_owned());
-        let mut spare = Vec::new();
-        loop {
-            let mut piece = std::mem::take(&mut spare);
-            let path = path.clone();
-            let encoded = blocking(move || {
-                let more = encoder
-                    .piece(&mut piece, true)
-                    .map_err(|error| error.of(hash, &path))?;
-                Ok((encoder, piece, more))
-            });
-            let (encoded, flushed) = tokio::join!(encoded, self.flush());
-            flushed?;
-            let (next, piece, more) = encoded?;
-            encoder = next;
-            spare = std::mem::replace(&mut self.gathered, piece);
-            if !more {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Answers a request that cuts through groups. Ours never do; others' are small (the last chunk, to learn a size).
-    async fn unaligned(
-        &mut self,
-        file: &Arc<walk::FileBlob>,
-        path: &std::path::Path,
-        ranges: ChunkRanges,
-    ) -> Result<(), ServeError> {
-        let runs = ranges.boundaries().chunks(2).map(|run| match run {
-            [start, end] => end.0.saturating_sub(start.0),
-            [start, ..] => file.len.div_ceil(1024).saturating_sub(start.0),
-            [] => 0,
-        });
-        // Each end of a run may cost a whole group.
-        let asked: u64 = runs.map(|chunks| chunks * 1024 + 2 * GROUP_LEN).sum();
-        if asked > UNALIGNED_LEN {
-            return Err(ServeError::Unknown);
-        }
-        let (file, path) = (file.clone(), path.to_owned());
-        let encoded = blocking(move || {
-            let outboard = PreOrderOutboard {
-                root: file.hash.into(),
-                tree: BaoTree::new(file.len, IROH_BLOCK_SIZE),
-                data: &file.outboard,
-            };
-            let mut encoded = Vec::new();
-            encode_ranges_validated(&file.data, outboard, &ranges, &mut encoded)
-                .map_err(|error| StoreError::io(&path)(error.into()))?;
-            Ok(encoded)
-        });
-        self.gathered.extend(encoded.await?);
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> Result<(), ServeError> {
-        let written = timeout(SEND_STALL, self.stream.write_all(&self.gathered)).await;
-        written.map_err(|_| ServeError::Stalled)??;
-        self.sent.fetch_add(self.gathered.len() as u64, Ordering::Relaxed);
-        self.gathered.clear();
-        Ok(())
-    }
-
-    async fn finish(mut self) -> Result<(), ServeError> {
-        self.flush().await?;
-        timeout(SEND_STALL, self.stream.close())
-            .await
-            .map_err(|_| ServeError::Stalled)??;
-        Ok(())
     }
 }
 

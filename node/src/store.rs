@@ -11,9 +11,12 @@ mod blob;
 mod collect;
 pub(crate) mod digest;
 mod error;
+mod groups;
 mod import;
 mod part;
+mod room;
 mod source;
+mod tags;
 mod tree;
 pub(crate) mod walk;
 
@@ -31,21 +34,18 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use iroh_blobs::{BlobFormat, HashAndFormat, api::TempTag, store::fs::FsStore};
+use iroh_blobs::{api::TempTag, store::fs::FsStore};
 use protocol::{Hash, Manifest};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs::{self, Permissions},
-    io::Write,
+    io::{self, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Mutex, Weak, atomic::AtomicU64},
 };
 use tempfile::TempPath;
 use tracing::warn;
-
-const PIN: &str = "pin/";
-const JOB: &str = "job/";
 
 /// A node's bytes. A cheap handle.
 #[derive(Clone)]
@@ -59,6 +59,7 @@ struct Inner {
     damaged: Mutex<BTreeMap<Hash, String>>,
     gate: tokio::sync::RwLock<()>,
     settling: Mutex<()>,
+    quota: AtomicU64,
     collector: tokio::sync::mpsc::Sender<collect::Ask>,
 }
 
@@ -93,6 +94,7 @@ impl Store {
             damaged: Mutex::default(),
             gate: tokio::sync::RwLock::new(()),
             settling: Mutex::new(()),
+            quota: AtomicU64::new(u64::MAX),
             collector,
         })))
     }
@@ -135,28 +137,46 @@ impl Store {
         Ok(Kept(tags))
     }
 
-    /// Keeps verified bytes of at most one shard: as a row, or as a file that still has to be settled.
-    pub(crate) async fn put_whole(
-        &self,
-        hash: Hash,
-        bytes: Bytes,
-        kept: &mut Kept,
-    ) -> Result<Option<Fresh>, StoreError> {
-        if bytes.len() as u64 <= SMALL_LEN {
-            kept.append(self.put_small(vec![bytes]).await?);
-            return Ok(None);
+    /// Keeps the verified bytes of a blob that is no small one and of at most one shard, as a file that has to be settled.
+    pub(crate) async fn put_middling(&self, hash: Hash, bytes: Bytes) -> Result<Fresh, StoreError> {
+        let store = self.clone();
+        blocking(move || store.put_part(hash, &bytes)).await
+    }
+
+    /// Keeps verified bytes in the file of a fetch. What is there already is never replaced while it is right, for somebody
+    /// may be settling it.
+    fn put_part(&self, hash: Hash, bytes: &[u8]) -> Result<Fresh, StoreError> {
+        let part = self.part_path(hash);
+        make_parent(&part)?;
+        loop {
+            if let Some(fresh) = self.left_whole(hash, bytes.len() as u64)? {
+                return Ok(fresh);
+            }
+            let (mut file, path) = self.unfinished()?;
+            file.write_all(bytes).map_err(StoreError::io(&path))?;
+            match path.persist_noclobber(&part) {
+                Ok(()) => return Ok(Fresh::found(vec![(part, self.file_path(hash))])),
+                Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+                    self.drop_torn(hash, bytes.len() as u64)?;
+                }
+                Err(error) => return Err(StoreError::io(&part)(error.error)),
+            }
         }
-        let (store, part, place) = (self.clone(), self.part_path(hash), self.file_path(hash));
-        blocking(move || {
-            make_parent(&part)?;
-            // A file that somebody else may be settling is replaced, never written into.
-            let (mut file, path) = store.unfinished()?;
-            file.write_all(&bytes).map_err(StoreError::io(&path))?;
-            path.persist(&part)
-                .map_err(|error| StoreError::io(&part)(error.error))?;
-            Ok(Some(Fresh::found(hash, vec![(part, place)])))
-        })
-        .await
+    }
+
+    /// Removes the file of a fetch unless it is right: a power cut tore it, or somebody just brought it.
+    fn drop_torn(&self, hash: Hash, len: u64) -> Result<(), StoreError> {
+        // Alone, so that it is not one that another put in its place since we looked.
+        let _turn = self
+            .0
+            .settling
+            .lock()
+            .expect("nothing panics while it holds this");
+        if self.left_whole(hash, len)?.is_none() {
+            let part = self.part_path(hash);
+            durable::remove(&part).map_err(StoreError::io(&part))?;
+        }
+        Ok(())
     }
 
     /// Keeps the encoding of a manifest, of any size, durable but not pinned.
@@ -164,9 +184,12 @@ impl Store {
         let mut kept = Kept::default();
         let bytes = Bytes::from(manifest.encode());
         let hash = manifest.hash();
-        if bytes.len() as u64 <= WHOLE_LEN {
-            let fresh = self.put_whole(hash, bytes, &mut kept).await?;
-            self.settle(fresh.into_iter().collect()).await?;
+        let len = bytes.len() as u64;
+        if len <= SMALL_LEN {
+            kept = self.put_small(vec![bytes]).await?;
+        } else if len <= WHOLE_LEN {
+            let fresh = self.put_middling(hash, bytes).await?;
+            self.settle(vec![fresh]).await?;
         } else {
             let mut import = self.import();
             let store = self.clone();
@@ -228,6 +251,8 @@ impl Store {
     }
 
     /// Makes finished files durable and gives them their names: data and outboards first, then names, then folders.
+    ///
+    /// May be called again and again while a fetch goes on; a blob that is named twice, or has its name already, is no error.
     pub(crate) async fn settle(&self, fresh: Vec<Fresh>) -> Result<(), StoreError> {
         if fresh.is_empty() {
             return Ok(());
@@ -246,90 +271,25 @@ impl Store {
         settle(&self.0.folder, fresh)
     }
 
-    /// Names a finished part for [`Store::settle`].
-    pub(crate) fn finished(&self, part: &Part) -> Fresh {
-        let hash = part.blob.hash;
-        Fresh::found(
-            hash,
-            vec![
-                (part.outboard_path.clone(), part.outboard_path.clone()),
-                (part.path.clone(), self.file_path(hash)),
-            ],
-        )
-    }
-
-    /// Keeps a manifest, and all it lists, from collection; durable when it returns, with every row put before.
-    pub(crate) async fn pin(&self, manifest: Hash) -> Result<(), StoreError> {
-        self.tag(PIN, manifest).await?;
-        self.sync_rows().await
-    }
-
-    /// Keeps a manifest that is being fetched from collection; durable when it returns.
-    pub(crate) async fn begin_job(&self, manifest: Hash) -> Result<(), StoreError> {
-        self.tag(JOB, manifest).await?;
-        self.sync_rows().await
-    }
-
-    /// Lets a job's mark go: it is pinned now, or given up.
-    pub(crate) async fn end_job(&self, manifest: Hash) -> Result<(), StoreError> {
-        let name = format!("{JOB}{manifest}");
-        self.0
-            .rows
-            .tags()
-            .delete(name)
-            .await
-            .map(drop)
-            .map_err(StoreError::database)
-    }
-
-    /// Lets a manifest go; durable when it returns. The bytes stay until [`Store::collect`].
-    pub(crate) async fn unpin(&self, manifest: Hash) -> Result<(), StoreError> {
-        for prefix in [PIN, JOB] {
-            let name = format!("{prefix}{manifest}");
-            self.0
-                .rows
-                .tags()
-                .delete(name)
-                .await
-                .map_err(StoreError::database)?;
+    /// Names a finished part for [`Store::settle`]; it can be read until then and after.
+    pub(crate) fn finished(&self, part: &Arc<Part>) -> Fresh {
+        let moves = vec![
+            (part.outboard_path.clone(), part.outboard_path.clone()),
+            (part.path.clone(), self.file_path(part.blob.hash)),
+        ];
+        Fresh {
+            _part: Some(part.clone()),
+            ..Fresh::found(moves)
         }
-        self.sync_rows().await
     }
 
-    async fn tag(&self, prefix: &str, manifest: Hash) -> Result<(), StoreError> {
-        let value = HashAndFormat::new(row_hash(manifest), BlobFormat::Raw);
-        let set = self.0.rows.tags().set(format!("{prefix}{manifest}"), value).await;
-        set.map_err(StoreError::database)
-    }
-
-    async fn sync_rows(&self) -> Result<(), StoreError> {
+    /// Makes every row and mark that was put before durable.
+    ///
+    /// The database gathers rows for half a second, or a thousand of them, and then commits them with one fsync; this ends the
+    /// gathering at once. Without it a power cut or a kill takes the rows of that time, and nothing else. A fetch of many small
+    /// blobs calls it every few MiB: it costs about one fsync, however many rows there are.
+    pub(crate) async fn sync_rows(&self) -> Result<(), StoreError> {
         self.0.rows.sync_db().await.map_err(StoreError::database)
-    }
-
-    /// Returns the manifests that are pinned.
-    pub(crate) async fn pinned(&self) -> Result<BTreeSet<Hash>, StoreError> {
-        self.tagged(PIN).await
-    }
-
-    /// Returns the manifests whose fetch was begun and not ended.
-    pub(crate) async fn jobs(&self) -> Result<BTreeSet<Hash>, StoreError> {
-        self.tagged(JOB).await
-    }
-
-    async fn tagged(&self, prefix: &str) -> Result<BTreeSet<Hash>, StoreError> {
-        let tags = self
-            .0
-            .rows
-            .tags()
-            .list_prefix(prefix)
-            .await
-            .map_err(StoreError::database)?;
-        tags.map(|tag| {
-            tag.map(|tag| Hash::from_bytes(*tag.hash.as_bytes()))
-                .map_err(StoreError::database)
-        })
-        .try_collect()
-        .await
     }
 
     /// Returns which of these small blobs the database has.
@@ -392,34 +352,34 @@ impl Store {
 /// Finished files that are not durable and have not got their names yet.
 #[derive(Debug)]
 pub(crate) struct Fresh {
-    /// The blob.
-    pub(crate) hash: Hash,
     /// From where to where each of its files goes; to its own place when the name is right already.
     moves: Vec<(PathBuf, PathBuf)>,
     /// Files that go away with this unless they got their names.
     _unfinished: Vec<TempPath>,
+    /// Keeps a finished part readable until it is settled.
+    _part: Option<Arc<Part>>,
 }
 
 impl Fresh {
     /// Files that are worth keeping even when they never get their names.
-    fn found(hash: Hash, moves: Vec<(PathBuf, PathBuf)>) -> Fresh {
+    fn found(moves: Vec<(PathBuf, PathBuf)>) -> Fresh {
         Fresh {
-            hash,
             moves,
             _unfinished: Vec::new(),
+            _part: None,
         }
     }
 
     /// Files that are worth nothing without their names.
-    fn unfinished(hash: Hash, files: Vec<(TempPath, PathBuf)>) -> Fresh {
+    fn unfinished(files: Vec<(TempPath, PathBuf)>) -> Fresh {
         let moves = files
             .iter()
             .map(|(from, to)| (from.to_path_buf(), to.clone()))
             .collect();
         Fresh {
-            hash,
             moves,
             _unfinished: files.into_iter().map(|(from, _)| from).collect(),
+            _part: None,
         }
     }
 }
@@ -447,17 +407,17 @@ fn make_parent(path: &Path) -> Result<(), StoreError> {
 
 /// The order matters: a name must never be durable before what it names.
 fn settle(folder: &Path, fresh: &[Fresh]) -> Result<(), StoreError> {
-    // Another fetch may have brought the same blob and named it meanwhile.
-    let named = |(from, to): &&(PathBuf, PathBuf)| from != to && !from.exists() && to.exists();
-    let moves = || {
-        fresh
-            .iter()
-            .flat_map(|fresh| &fresh.moves)
-            .filter(|pair| !named(pair))
-    };
-    sync_all(folder, moves().map(|(from, _)| from.as_path()))?;
+    // A blob may have come twice, and another fetch may have brought and named it meanwhile: one move for each place.
+    let mut places = HashSet::new();
+    let moves: Vec<&(PathBuf, PathBuf)> = fresh
+        .iter()
+        .flat_map(|fresh| &fresh.moves)
+        .filter(|(from, to)| from == to || from.exists() || !to.exists())
+        .filter(|(_, to)| places.insert(to))
+        .collect();
+    sync_all(folder, moves.iter().map(|(from, _)| from.as_path()))?;
     let mut folders = BTreeSet::new();
-    for (from, to) in moves() {
+    for (from, to) in moves {
         if from != to {
             let mode = if to.extension().is_none() { 0o444 } else { 0o600 };
             fs::set_permissions(from, Permissions::from_mode(mode)).map_err(StoreError::io(from))?;
@@ -500,3 +460,7 @@ fn sweep(data: &Path) -> Result<(), StoreError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "a list of one run is meant")]
+pub(crate) mod tests;

@@ -11,8 +11,10 @@ mod behaviour;
 mod book;
 mod errors;
 mod guard;
+mod mux;
 mod records;
 mod snapshot;
+mod sockets;
 mod streams;
 mod transport;
 
@@ -270,6 +272,9 @@ impl Swarm {
     ///
     /// Only protocols listed in [`SwarmConfig::protocols`] as `over_relay` may run over a relayed connection; any other waits
     /// for a direct one, and is [`OpenError::RelayedOnly`] if there is none in time.
+    ///
+    /// The peer learns of the stream when something is written and flushed, or read; whether it speaks the protocol shows only
+    /// when something is read. No round trip is spent before that.
     pub async fn open_stream(&self, peer: PeerId, protocol: StreamProtocol) -> Result<Stream, OpenError> {
         let opening = async {
             let mut tries = OPEN_TRIES;
@@ -371,6 +376,30 @@ impl Swarm {
     pub async fn peers(&self) -> Vec<PeerView> {
         let (reply, answer) = oneshot::channel();
         let _ = self.send(Command::Peers { reply }).await;
+        answer.await.unwrap_or_default()
+    }
+
+    /// Where `to` could find those of `peers` that are connected to us directly, best address first: what to tell it of them.
+    /// None if the swarm has stopped.
+    pub(crate) async fn addresses_for(
+        &self,
+        to: PeerId,
+        peers: Vec<PeerId>,
+    ) -> Vec<(PeerId, Vec<Multiaddr>)> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.send(Command::AddressesFor { to, peers, reply }).await;
+        answer.await.unwrap_or_default()
+    }
+
+    /// Remembers what `teller` says of others, as far as it can know it: a stranger does not know our neighbours. Returns those
+    /// of them that may be dialled now. None if the swarm has stopped.
+    pub(crate) async fn heard_from(
+        &self,
+        teller: PeerId,
+        told: Vec<(PeerId, Vec<Multiaddr>)>,
+    ) -> Vec<PeerId> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.send(Command::HeardFrom { teller, told, reply }).await;
         answer.await.unwrap_or_default()
     }
 

@@ -46,6 +46,6 @@ pub use repo::{
     Alias, AliasError, Kind, KindError, Publisher, PublisherError, RepoId, RepoIdError, RepoName,
     RepoNameError, RepoRef, RepoRefError,
 };
-pub use shard::{ChainingValue, GROUP_LEN, SHARD_LEN};
+pub use shard::{ChainingValue, GROUP_LEN, NumberedBlob, SHARD_LEN, ShardMap, TooManyShards};
 pub use ticket::{Ticket, TicketError};
-pub use wire::{CatalogAsk, CatalogTell, FileBits, SwarmAsk, SwarmTell, WireError};
+pub use wire::{CatalogAsk, CatalogTell, PeerHint, ShardRun, SwarmTell, WireError};

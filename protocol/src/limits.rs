@@ -9,7 +9,7 @@ pub const MANIFEST_LEN_MAX: usize = 32 * 1024 * 1024;
 /// Most files in one manifest: what one folder walk, one screen and one hash sequence bear.
 pub const FILES_MAX: usize = 100_000;
 
-/// Largest blob, in bytes (4 TiB): one bit a shard is then 512 KiB, so that a peer tells what it has of a file in one frame.
+/// Largest blob, in bytes (4 TiB): one bit a shard is then 512 KiB, so that a peer tells what it has of a file in one message.
 pub const BLOB_LEN_MAX: u64 = 1 << 42;
 
 /// Largest sum of the sizes in one manifest, in bytes: the integers that every JSON reader represents exactly.
@@ -57,7 +57,7 @@ pub const UPSTREAM_REPO_LEN_MAX: usize = 193;
 /// Most addresses in a ticket: several providers with several addresses each, in a text that can still be pasted.
 pub const TICKET_ADDRESSES_MAX: usize = 16;
 
-/// Longest address in a ticket, in bytes of its text: a relayed address with two peer ids is about 150.
+/// Longest address in a ticket or of a peer that is named, in bytes of its text: a relayed address with two peer ids is about 150.
 pub const ADDRESS_LEN_MAX: usize = 256;
 
 /// Longest ticket, in bytes of its text: 16 addresses of 256 bytes, a repo and a hash are 6,900 in base32.
@@ -66,5 +66,24 @@ pub const TICKET_LEN_MAX: usize = 8 * 1024;
 /// Largest proof, in bytes: the largest manifest, and 96 MiB of chaining values, which is 3 TiB of content.
 pub const PROOF_LEN_MAX: usize = 128 * 1024 * 1024;
 
-/// Largest body of a frame, in bytes: a bit for each of 8 million shards.
+/// Largest body of a frame, in bytes: twice the longest message, which has [`BITS_LEN_MAX`] of bits.
 pub const FRAME_LEN_MAX: usize = 1024 * 1024;
+
+/// Most shards of all blobs of a manifest together (8 TiB): a bit for each is 1 MiB, which a node can hold for every peer. The
+/// swarm does not carry a larger manifest.
+pub const SHARDS_MAX: u32 = 8 * 1024 * 1024;
+
+/// Most bytes of bits in one message: a bit for each shard of the largest blob. [`SHARDS_MAX`] take two messages.
+pub const BITS_LEN_MAX: usize = 512 * 1024;
+
+/// Most runs of shards in one message: 40 KiB at the most, and what lands in a moment, however scattered.
+pub const RUNS_MAX: usize = 4096;
+
+/// Most peers named in one message: more than a node dials at once.
+pub const HINTS_MAX: usize = 32;
+
+/// Most addresses of a peer that is named: of each kind one at home, one outside, and one relayed.
+pub const HINT_ADDRESSES_MAX: usize = 8;
+
+/// Longest peer id, in bytes of libp2p's binary form: that of an Ed25519 key has 38.
+pub const PEER_ID_LEN_MAX: usize = 64;

@@ -1,13 +1,17 @@
 //! Shard arithmetic, and the BLAKE3 tree above the shards.
 //!
 //! A blob is cut into shards of [`SHARD_LEN`], the last one shorter. 1 MiB is a power of two of BLAKE3's chunks, so each shard is a
-//! subtree of the blob's hash tree, has a chaining value of its own, and can be verified alone.
+//! subtree of the blob's hash tree, has a chaining value of its own, and can be verified alone. [`ShardMap`] numbers the shards of a whole manifest.
+
+mod map;
 
 use std::fmt;
 use std::ops::Range;
 
 use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use map::{NumberedBlob, ShardMap, TooManyShards};
 
 use crate::hash::{Hash, deserialize_bytes, serialize_bytes};
 

@@ -3,19 +3,20 @@
 //! A frame is a length (4 bytes, little-endian) and that many bytes of postcard. It is a pure matter of slices: who reads the socket reads 4 bytes,
 //! asks [`frame_len`], and only then makes room.
 
+mod swarm;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::hash::Hash;
+pub use swarm::{PeerHint, ShardRun, SwarmTell};
+
 use crate::limits::FRAME_LEN_MAX;
-use crate::manifest::Manifest;
 use crate::repo::{Publisher, RepoName};
-use crate::shard::shard_count;
 
 /// The stream protocol of releases: one [`CatalogAsk`] a frame, one [`CatalogTell`] back.
 pub const CATALOG_PROTOCOL: &str = "/shoal/catalog/1";
 
-/// The stream protocol of availability: one [`SwarmAsk`] a frame, one [`SwarmTell`] back.
+/// The stream protocol of availability: frames of [`SwarmTell`] both ways, about one manifest, as long as the stream is open.
 pub const SWARM_PROTOCOL: &str = "/shoal/swarm/1";
 
 /// The stream protocol of bytes: the iroh-blobs get protocol.
@@ -50,36 +51,6 @@ pub enum CatalogTell {
     Version(u32),
 }
 
-/// What a node may ask about what another has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SwarmAsk {
-    /// Which shards of this revision do you have?
-    Have {
-        /// The revision.
-        manifest: Hash,
-    },
-}
-
-/// The answer to a [`SwarmAsk`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SwarmTell {
-    /// No byte of it.
-    Nothing,
-    /// The manifest and every file.
-    Everything,
-    /// The manifest, and these shards. A file that is not listed has none.
-    Partial(Vec<FileBits>),
-}
-
-/// Which shards of one file a node has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileBits {
-    /// The file's index in the manifest, from 0.
-    pub file: u32,
-    /// One bit a shard: shard `i` is bit `i % 8`, counted from the lowest, of byte `i / 8`. Bits past the last shard are 0.
-    pub bits: Vec<u8>,
-}
-
 /// Why bytes are not a frame, or a message not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
@@ -100,17 +71,19 @@ pub enum WireError {
         /// How many.
         len: usize,
     },
-    /// The message lists files out of order, twice, or past the end of the manifest.
-    #[error("message lists file {file}, which is out of order or not in the manifest")]
-    File {
-        /// The file's index.
-        file: u32,
+    /// The message names shards that the manifest does not have.
+    #[error("message names shard {shard} of {count}")]
+    Shard {
+        /// The last of those it names, or the first of a byte of bits that is past all shards.
+        shard: u64,
+        /// How many there are.
+        count: u32,
     },
-    /// The bits of a file are not as many as its shards, or bits past the last shard are set.
-    #[error("message has wrong bits for file {file}")]
-    Bits {
-        /// The file's index.
-        file: u32,
+    /// The message has more entries than it may, or one that is empty, too long or misplaced.
+    #[error("message has {what}")]
+    Bounds {
+        /// Which rule it breaks.
+        what: &'static str,
     },
 }
 
@@ -166,76 +139,4 @@ pub fn decode_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, WireError> {
         return Err(WireError::Trailing { len: behind.len() });
     }
     Ok(message)
-}
-
-impl FileBits {
-    /// Collects the shards of one file. `shard_count` is that of the file; a shard past it is left out.
-    pub fn new(file: u32, shard_count: u32, have: impl IntoIterator<Item = u32>) -> FileBits {
-        let mut bits = vec![0; bits_len(shard_count)];
-        for shard in have.into_iter().filter(|shard| *shard < shard_count) {
-            let (byte, mask) = place(shard);
-            if let Some(byte) = bits.get_mut(byte) {
-                *byte |= mask;
-            }
-        }
-        FileBits { file, bits }
-    }
-
-    /// Whether the bit of `shard` is set. What lies past the end of the bits is not.
-    pub fn has(&self, shard: u32) -> bool {
-        let (byte, mask) = place(shard);
-        self.bits.get(byte).is_some_and(|byte| byte & mask != 0)
-    }
-
-    /// How many shards have their bit set.
-    pub fn count(&self) -> u32 {
-        let ones = self.bits.iter().map(|byte| byte.count_ones());
-        ones.fold(0, u32::saturating_add)
-    }
-}
-
-impl SwarmTell {
-    /// Checks an answer against the manifest it is about: files in order and once, a bit for each shard and no more.
-    ///
-    /// # Errors
-    /// [`WireError::File`] and [`WireError::Bits`]: the peer's fault.
-    pub fn check(&self, manifest: &Manifest) -> Result<(), WireError> {
-        let files = match self {
-            SwarmTell::Nothing | SwarmTell::Everything => return Ok(()),
-            SwarmTell::Partial(files) => files,
-        };
-        let mut next = 0;
-        for FileBits { file, bits } in files {
-            let file = *file;
-            let entry = usize::try_from(file).ok();
-            let entry = entry.and_then(|at| manifest.files().get(at));
-            let entry = entry.ok_or(WireError::File { file })?;
-            if file < next {
-                return Err(WireError::File { file });
-            }
-            next = file.saturating_add(1);
-            let shards = shard_count(entry.size);
-            if bits.len() != bits_len(shards) || has_bits_past(shards, bits) {
-                return Err(WireError::Bits { file });
-            }
-        }
-        Ok(())
-    }
-}
-
-fn bits_len(shards: u32) -> usize {
-    usize::try_from(shards.div_ceil(8)).unwrap_or(usize::MAX)
-}
-
-/// Whether a bit behind that of the last shard is set in the last byte.
-fn has_bits_past(shards: u32, bits: &[u8]) -> bool {
-    let (_, first_unused) = place(shards);
-    let used = first_unused.wrapping_sub(1);
-    !shards.is_multiple_of(8) && bits.last().is_some_and(|last| last & !used != 0)
-}
-
-/// The byte of a shard's bit, and the bit in it.
-fn place(shard: u32) -> (usize, u8) {
-    let byte = usize::try_from(shard >> 3).unwrap_or(usize::MAX);
-    (byte, 1u8.wrapping_shl(shard & 7))
 }

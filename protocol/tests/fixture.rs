@@ -6,8 +6,8 @@ use proptest::option;
 use proptest::prelude::*;
 use protocol::shard::{self, SHARD_LEN};
 use protocol::{
-    CatalogAsk, CatalogTell, ChainingValue, FileBits, FileEntry, GitId, Hash, Kind, Manifest, Proof,
-    Publisher, Release, RepoId, RepoName, RepoPath, Sha256, SignedRelease, SwarmAsk, SwarmTell, Ticket,
+    CatalogAsk, CatalogTell, ChainingValue, FileEntry, GitId, Hash, Kind, Manifest, PeerHint, Proof,
+    Publisher, Release, RepoId, RepoName, RepoPath, Sha256, ShardRun, SignedRelease, SwarmTell, Ticket,
     Upstream,
 };
 
@@ -308,17 +308,22 @@ pub(crate) fn catalog_tells() -> impl Strategy<Value = CatalogTell> {
     ]
 }
 
-pub(crate) fn swarm_asks() -> impl Strategy<Value = SwarmAsk> {
-    hashes().prop_map(|manifest| SwarmAsk::Have { manifest })
+fn hints() -> impl Strategy<Value = PeerHint> {
+    let address = "/(ip4|dns|tcp|udp)/[!-~]{0,40}";
+    (vec(any::<u8>(), 1..=64), vec(address, 0..=8)).prop_map(|(peer, addresses)| PeerHint { peer, addresses })
 }
 
+/// Messages that some manifest or other allows, or that break a rule about shards.
 pub(crate) fn swarm_tells() -> impl Strategy<Value = SwarmTell> {
-    let bits = (any::<u32>(), vec(any::<u8>(), 0..40));
-    let bits = bits.prop_map(|(file, bits)| FileBits { file, bits });
+    let number = || prop_oneof![0..300_u32, any::<u32>(), u32::MAX - 300..=u32::MAX];
+    let run = (number(), number()).prop_map(|(first, count)| ShardRun { first, count });
     prop_oneof![
+        hashes().prop_map(|manifest| SwarmTell::Join { manifest }),
         Just(SwarmTell::Nothing),
         Just(SwarmTell::Everything),
-        vec(bits, 0..20).prop_map(SwarmTell::Partial),
+        (number(), vec(any::<u8>(), 0..40)).prop_map(|(first, bits)| SwarmTell::Bits { first, bits }),
+        vec(run, 0..20).prop_map(SwarmTell::Got),
+        vec(hints(), 0..=32).prop_map(SwarmTell::Peers),
     ]
 }
 

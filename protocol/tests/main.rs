@@ -13,6 +13,7 @@ mod proofs;
 mod ratchet;
 mod releases;
 mod round_trip;
+mod shard_map;
 mod shards;
 mod tampering;
 mod tickets;

@@ -4,14 +4,14 @@ use std::fmt::Debug;
 
 use crate::fixture::{
     Change, catalog_asks, catalog_tells, change, changes, manifests, proofs, repo_ids, repo_paths,
-    signed_releases, swarm_asks, swarm_tells, tickets,
+    signed_releases, swarm_tells, tickets,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use protocol::wire::{decode_frame, encode_frame};
 use protocol::{
-    Alias, CatalogAsk, CatalogTell, FileBits, Hash, Kind, Manifest, Proof, Publisher, RepoId, RepoName,
-    RepoPath, RepoRef, Sha256, SignedRelease, SwarmAsk, SwarmTell, Ticket, WireError,
+    Alias, CatalogAsk, CatalogTell, Hash, Kind, Manifest, Proof, Publisher, RepoId, RepoName, RepoPath,
+    RepoRef, Sha256, SignedRelease, SwarmTell, Ticket, WireError,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,7 +41,6 @@ fn one_encoding(bytes: &[u8]) {
     }
     bounded_frame::<CatalogAsk>(bytes);
     bounded_frame::<CatalogTell>(bytes);
-    bounded_frame::<SwarmAsk>(bytes);
     bounded_frame::<SwarmTell>(bytes);
 }
 
@@ -100,13 +99,12 @@ proptest! {
 
     #[test]
     fn frames_return(
-        messages in (catalog_asks(), catalog_tells(), swarm_asks(), swarm_tells()),
+        messages in (catalog_asks(), catalog_tells(), swarm_tells()),
         behind in vec(any::<u8>(), 0..9),
     ) {
         frame_returns(&messages.0, &behind);
         frame_returns(&messages.1, &behind);
         frame_returns(&messages.2, &behind);
-        frame_returns(&messages.3, &behind);
     }
 
     #[test]
@@ -149,30 +147,12 @@ proptest! {
 
     #[test]
     fn changed_frames_panic_no_decoder(
-        messages in (catalog_asks(), catalog_tells(), swarm_asks(), swarm_tells()),
+        messages in (catalog_asks(), catalog_tells(), swarm_tells()),
         changes in changes(),
     ) {
         check_changed(encode_frame(&messages.0).unwrap(), &changes);
         check_changed(encode_frame(&messages.1).unwrap(), &changes);
         check_changed(encode_frame(&messages.2).unwrap(), &changes);
-        check_changed(encode_frame(&messages.3).unwrap(), &changes);
-    }
-
-    #[test]
-    fn any_availability_can_be_checked(tell in swarm_tells(), manifest in manifests()) {
-        let _either = tell.check(&manifest);
-    }
-
-    #[test]
-    fn bits_tell_the_shards_they_were_made_of(have in vec(any::<bool>(), 0..70)) {
-        let count = u32::try_from(have.len()).unwrap();
-        let set = (0..count).filter(|shard| have[usize::try_from(*shard).unwrap()]);
-        let bits = FileBits::new(3, count, set);
-        for (shard, wanted) in (0..).zip(&have) {
-            prop_assert_eq!(bits.has(shard), *wanted);
-        }
-        prop_assert!(!bits.has(count) && !bits.has(u32::MAX));
-        prop_assert_eq!(bits.count(), u32::try_from(have.iter().filter(|it| **it).count()).unwrap());
     }
 }
 
@@ -202,7 +182,7 @@ fn check_changed(mut bytes: Vec<u8>, changes: &[Change]) {
 #[test]
 fn frame_is_refused_before_its_body_is_there() {
     let len = u32::try_from(protocol::limits::FRAME_LEN_MAX).unwrap();
-    let frame = |len: u32| decode_frame::<SwarmAsk>(&len.to_le_bytes());
+    let frame = |len: u32| decode_frame::<SwarmTell>(&len.to_le_bytes());
     assert_eq!(frame(len), Ok(None));
     let too_long = |len| WireError::TooLong {
         len,
@@ -228,12 +208,4 @@ fn frame_with_bytes_behind_its_message_is_refused() {
         decode_frame::<SwarmTell>(&frame),
         Err(WireError::Trailing { len: 1 })
     );
-}
-
-#[test]
-fn vector_with_a_huge_count_allocates_nothing_like_it() {
-    // Variant `Partial`, then a count of 2^63 in a frame of 11 bytes.
-    let body = [2, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1];
-    let frame = [&11_u32.to_le_bytes()[..], &body].concat();
-    assert_eq!(decode_frame::<SwarmTell>(&frame), Err(WireError::Message));
 }

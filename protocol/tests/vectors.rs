@@ -13,8 +13,8 @@ use protocol::release::{key_of, provider_key};
 use protocol::shard::{GROUP_LEN, SHARD_LEN, shard_count};
 use protocol::wire::{decode_frame, encode_frame};
 use protocol::{
-    CatalogAsk, CatalogTell, FileBits, Hash, Manifest, Proof, RepoPath, SignedRelease, SwarmAsk, SwarmTell,
-    Ticket,
+    CatalogAsk, CatalogTell, Hash, Manifest, PeerHint, Proof, RepoPath, ShardMap, ShardRun, SignedRelease,
+    SwarmTell, Ticket,
 };
 
 fn file(name: &str) -> PathBuf {
@@ -122,8 +122,6 @@ fn frames_are_what_they_were() {
         publisher: publisher(7),
         name: name("golden-model"),
     };
-    let bits = vec![FileBits::new(0, 1, [0]), FileBits::new(3, 11, [0, 2, 8, 10])];
-    let manifest = golden_manifest().hash();
     let frames = [
         ("catalog ask release", encode_frame(&ask)),
         ("catalog ask version", encode_frame(&CatalogAsk::Version)),
@@ -136,23 +134,57 @@ fn frames_are_what_they_were() {
             encode_frame(&CatalogTell::Release(None)),
         ),
         ("catalog tell version", encode_frame(&CatalogTell::Version(1))),
-        ("swarm ask have", encode_frame(&SwarmAsk::Have { manifest })),
-        ("swarm tell nothing", encode_frame(&SwarmTell::Nothing)),
-        ("swarm tell everything", encode_frame(&SwarmTell::Everything)),
-        (
-            "swarm tell partial",
-            encode_frame(&SwarmTell::Partial(bits.clone())),
-        ),
     ];
     let mut text = String::new();
     for (name, frame) in frames {
         writeln!(text, "{name}: {}", hex(&frame.unwrap())).unwrap();
     }
+    for (name, tell) in golden_tells() {
+        let frame = encode_frame(&tell).unwrap();
+        writeln!(text, "{name}: {}", hex(&frame)).unwrap();
+        assert_eq!(decode_frame(&frame), Ok(Some((tell, frame.len()))));
+    }
     golden("frames.txt", text.as_bytes());
-    let partial = text.lines().last().unwrap().rsplit(' ').next().unwrap();
-    let partial = data_encoding::HEXLOWER.decode(partial.as_bytes()).unwrap();
-    let (back, _) = decode_frame::<SwarmTell>(&partial).unwrap().unwrap();
-    assert_eq!(back, SwarmTell::Partial(bits));
+}
+
+/// Every message of the swarm, with numbers of one and of more bytes.
+fn golden_tells() -> [(&'static str, SwarmTell); 8] {
+    let manifest = golden_manifest().hash();
+    let run = |first, count| ShardRun { first, count };
+    let bits = |first, bits: &[u8]| SwarmTell::Bits {
+        first,
+        bits: bits.to_vec(),
+    };
+    // The binary form of `PEER`: an identity multihash of the key in protobuf.
+    let peer = "0024080112206224a61e4437e0d1a53d13a55f7b0a6ac8a9264719a215cd04a956cedb91b851";
+    let hint = PeerHint {
+        peer: data_encoding::HEXLOWER.decode(peer.as_bytes()).unwrap(),
+        addresses: vec!["/ip4/192.0.2.7/udp/4001/quic-v1".to_owned()],
+    };
+    [
+        ("swarm join", SwarmTell::Join { manifest }),
+        ("swarm nothing", SwarmTell::Nothing),
+        ("swarm everything", SwarmTell::Everything),
+        ("swarm bits, none", bits(0, &[])),
+        ("swarm bits, 0 2 8 10", bits(0, &[0b101, 0b101])),
+        ("swarm bits, 4096 4103", bits(4096, &[0b1000_0001])),
+        (
+            "swarm got, 4 and 300 to 499",
+            SwarmTell::Got(vec![run(4, 1), run(300, 200)]),
+        ),
+        ("swarm peers", SwarmTell::Peers(vec![hint])),
+    ]
+}
+
+#[test]
+fn shards_are_numbered_as_they_were() {
+    let map = ShardMap::new(&golden_manifest()).unwrap();
+    let mut text = String::new();
+    for blob in map.blobs() {
+        let shards = blob.shards();
+        writeln!(text, "{}: {} to {}", blob.hash, shards.start, shards.end - 1).unwrap();
+    }
+    golden("shards.txt", text.as_bytes());
 }
 
 #[test]

@@ -2,21 +2,32 @@
 //! files. What is measured runs in processes of its own, so that its memory and CPU are its own.
 
 mod baseline;
+mod bound;
+mod crowd;
+mod field;
+mod hostile;
 mod import;
+mod link;
 mod meter;
+mod options;
 mod part;
+mod race;
+mod resume;
 mod single;
+mod usage;
 
 pub(crate) use part::Part;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use meter::Measured;
+use node::config::parse_size;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::{
     env, fs,
     io::{self, Write},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Command,
     thread::available_parallelism,
@@ -27,6 +38,9 @@ use testnet::{fixture, nodes::Process, report::Table};
 
 /// Longest that one measured part may take.
 const PART_DEADLINE: Duration = Duration::from_secs(30 * 60);
+
+/// How long a part may take to say something small.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Bytes of a gibibyte, as a divisor.
 const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
@@ -52,12 +66,22 @@ pub(crate) enum Bench {
         #[arg(long, value_enum, default_value_t = Transport::Tcp)]
         transport: Transport,
     },
+    /// One source, and receivers that all come at once, on shaped lines.
+    Crowd(crowd::Crowd),
+    /// A crowd of which some are killed and replaced.
+    Churn(crowd::Churn),
+    /// One receiver at the end of a long link, beside a plain copy.
+    Link(link::Link),
+    /// One receiver, and providers of which some are hostile.
+    Hostile(hostile::Liars),
+    /// A receiver that is killed on the way and started again, over loopback.
+    Resume(resume::Resume),
 }
 
 #[derive(Args)]
 pub(crate) struct Options {
     /// Bytes of the large file; K, M and G at the end count in 1,024s.
-    #[arg(long, value_name = "BYTES", default_value = "2G", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "2G", value_parser = parse_size)]
     size: u64,
     /// Files of 4 KiB in the folder of small files; a tenth as many of 256 KiB are in another.
     #[arg(long, default_value_t = 20_000)]
@@ -83,11 +107,11 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// Where a node listens for it on loopback.
-    fn address(self) -> &'static str {
+    /// Where a node of this host listens for it.
+    fn listen(self, host: Ipv4Addr) -> String {
         match self {
-            Transport::Tcp => "/ip4/127.0.0.1/tcp/0",
-            Transport::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
+            Transport::Tcp => format!("/ip4/{host}/tcp/0"),
+            Transport::Quic => format!("/ip4/{host}/udp/0/quic-v1"),
         }
     }
 
@@ -104,6 +128,11 @@ impl Bench {
         let (tables, json) = match self {
             Bench::Import(options) => (import::run(&options)?, options.json),
             Bench::Single { options, transport } => (single::run(&options, transport)?, options.json),
+            Bench::Crowd(crowd) => (crowd.run()?, crowd.common.json),
+            Bench::Churn(churn) => (churn.run()?, churn.crowd.common.json),
+            Bench::Link(link) => (link.run()?, link.common.json),
+            Bench::Hostile(liars) => (liars.run()?, liars.common.json),
+            Bench::Resume(resume) => (resume.run()?, resume.json),
         };
         let mut out = io::stdout().lock();
         if json {
@@ -225,32 +254,12 @@ fn human(bytes: u64) -> String {
     }
 }
 
-fn bytes(text: &str) -> Result<u64, String> {
-    let (digits, factor) = match text.strip_suffix(['K', 'M', 'G']) {
-        Some(digits) if text.ends_with('K') => (digits, 1 << 10),
-        Some(digits) if text.ends_with('M') => (digits, 1 << 20),
-        Some(digits) => (digits, 1 << 30),
-        None => (text, 1),
-    };
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| format!("{text} is not a number of bytes"))?;
-    number
-        .checked_mul(factor)
-        .ok_or_else(|| format!("{text} is too much"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn sizes_have_units() {
-        assert_eq!(bytes("2G"), Ok(2 << 30));
-        assert_eq!(bytes("512M"), Ok(512 << 20));
-        assert_eq!(bytes("7K"), Ok(7 << 10));
-        assert_eq!(bytes("7"), Ok(7));
-        assert!(bytes("7X").is_err() && bytes("").is_err() && bytes("99999999999G").is_err());
         assert_eq!(human(2 << 30), "2 GiB");
         assert_eq!(human(20 << 30), "20 GiB");
         assert_eq!(human(5 << 28), "1.25 GiB");

@@ -1,30 +1,36 @@
-//! Peers that lie: providers that take part in the network as others do, announce a folder, say that they have all of it, and
-//! then answer for its bytes badly, each in one chosen way. They hold the right bytes, so that what they send is wrong only
-//! where it is meant to be.
+//! Peers that lie: providers that take part in the network as others do, announce a folder, say what they have of it, and then
+//! speak of it or answer for its bytes badly, each in one chosen way. They hold the right bytes, so that what they send is wrong
+//! only where it is meant to be.
 //!
 //! They speak the protocols as `protocol/README.md` has them, and share no code with a node but its swarm.
 
 mod answer;
 mod serve;
+mod session;
 
 use crate::nodes::{DEADLINE, until, within};
 use anyhow::{Context, Result};
-use libp2p::{Multiaddr, PeerId, identity::Keypair};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, identity::Keypair};
 use node::swarm::{DhtRole, Protocol, Swarm, SwarmConfig};
 use protocol::{
     Manifest, RepoId, SignedRelease, Ticket,
     release::provider_key,
     wire::{BLOBS_PROTOCOL, CATALOG_PROTOCOL, SWARM_PROTOCOL},
 };
+use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::{sync::watch, task::JoinSet};
 
-/// What a hostile provider does when it is asked for bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Where a hostile provider listens unless it is told otherwise.
+const LISTEN: [&str; 2] = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"];
+
+/// What a hostile provider does when it is asked for bytes, or when it tells what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Behaviour {
     /// Answers rightly: what the others are compared with.
     Honest,
@@ -34,7 +40,7 @@ pub enum Behaviour {
     WrongSize,
     /// Sends 64 KiB more after a right answer.
     TooMany,
-    /// Takes the request and never sends a byte.
+    /// Claims what it has, takes each request and never sends a byte.
     Nothing,
     /// Takes the request and ends the stream.
     Resets,
@@ -44,11 +50,21 @@ pub enum Behaviour {
     StallsHalf,
     /// Sends a right answer, a byte a second.
     OneBytePerSecond,
+    /// Claims all shards, answers rightly for the first half of them, and ends the stream of a request for any other.
+    LiesInBits,
+    /// Tells what it has in bytes that are no message. What follows answers rightly for bytes, too.
+    GarbageFrames,
+    /// Tells what it has in a frame that would be 4 GiB long.
+    OversizePrefix,
+    /// Claims shards that the folder does not have.
+    OutOfRange,
+    /// Tells without an end that it got the first shard.
+    FloodsGot,
 }
 
 impl Behaviour {
     /// All of them but [`Behaviour::Honest`].
-    pub const LIES: [Behaviour; 8] = [
+    pub const LIES: [Behaviour; 13] = [
         Behaviour::WrongBytes,
         Behaviour::WrongSize,
         Behaviour::TooMany,
@@ -57,6 +73,11 @@ impl Behaviour {
         Behaviour::Garbage,
         Behaviour::StallsHalf,
         Behaviour::OneBytePerSecond,
+        Behaviour::LiesInBits,
+        Behaviour::GarbageFrames,
+        Behaviour::OversizePrefix,
+        Behaviour::OutOfRange,
+        Behaviour::FloodsGot,
     ];
 }
 
@@ -67,10 +88,15 @@ pub struct HostileOptions {
     pub folder: PathBuf,
     /// What it does when asked for them.
     pub behaviour: Behaviour,
+    /// Where it listens; by default on loopback, TCP and QUIC, on any port.
+    pub listen: Vec<Multiaddr>,
     /// Nodes it knows from the start.
     pub peers: Vec<Multiaddr>,
     /// Whether it treats a request for the manifest no better; otherwise it answers that one rightly.
     pub manifest_too: bool,
+    /// The shards that it has and says so, numbered as [`protocol::ShardMap`] has them; all when there are none given. It ends the stream of
+    /// a request for others.
+    pub holds: Option<Range<u32>>,
     /// What it tells of names: any release, old or forked, one a repo.
     pub releases: Vec<SignedRelease>,
 }
@@ -81,8 +107,12 @@ impl HostileOptions {
         HostileOptions {
             folder: folder.into(),
             behaviour,
+            listen: LISTEN
+                .map(|address| address.parse().expect("a fixed address"))
+                .to_vec(),
             peers: Vec::new(),
             manifest_too: false,
+            holds: None,
             releases: Vec::new(),
         }
     }
@@ -91,7 +121,7 @@ impl HostileOptions {
 /// How often a hostile provider was asked, since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// What it has.
+    /// What it has: sessions that others opened.
     pub have: u64,
     /// For bytes, the manifest's included: streams with a request that could be read.
     pub blobs: u64,
@@ -110,6 +140,7 @@ pub struct Hostile {
 /// What all its streams share.
 struct State {
     holdings: answer::Holdings,
+    holds: Range<u32>,
     manifest_too: bool,
     mood: Mutex<Mood>,
     asked: watch::Sender<Asked>,
@@ -140,10 +171,7 @@ impl Hostile {
         let holdings = tokio::task::spawn_blocking(move || answer::Holdings::read(&folder)).await?;
         let holdings = holdings.with_context(|| format!("reading {}", options.folder.display()))?;
         let mut config = SwarmConfig::new(Keypair::generate_ed25519());
-        config.listen = vec![
-            "/ip4/127.0.0.1/tcp/0".parse()?,
-            "/ip4/127.0.0.1/udp/0/quic-v1".parse()?,
-        ];
+        config.listen = options.listen;
         config.peers = options.peers;
         config.dht = DhtRole::Server;
         config.protocols = vec![
@@ -157,6 +185,7 @@ impl Hostile {
             .into_iter()
             .map(|release| (release.release().repo(), release));
         let state = Arc::new(State {
+            holds: options.holds.unwrap_or(0..holdings.map.count()),
             holdings,
             manifest_too: options.manifest_too,
             mood: Mutex::new(Mood {
@@ -226,6 +255,18 @@ impl Hostile {
             heard,
         )
         .await
+    }
+
+    /// Opens a session about its folder to a node it can reach, speaks there in its way, and returns when the node ends it.
+    ///
+    /// # Errors
+    /// It cannot be reached, or ends the session before it was spoken to.
+    pub async fn join(&self, peer: PeerId) -> Result<()> {
+        let stream = self
+            .swarm
+            .open_stream(peer, StreamProtocol::new(SWARM_PROTOCOL))
+            .await?;
+        session::open(&self.state, stream).await
     }
 
     /// Changes what it does from now on; what it is doing already goes on.

@@ -5,6 +5,7 @@
 //! counted as dropped once, or still on its way.
 
 mod pump;
+mod segments;
 mod wire;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,8 +51,10 @@ pub struct Access {
     pub up_bits_per_s: Option<u64>,
     /// Rate of everything the host receives, counted over whole IP packets. `None`: no limit.
     pub down_bits_per_s: Option<u64>,
-    /// Most bytes that wait for either rate; what comes on top is dropped.
-    pub queue_bytes: u64,
+    /// Most bytes that wait for the rate upward; what comes on top is dropped.
+    pub up_queue_bytes: u64,
+    /// Most bytes that wait for the rate downward.
+    pub down_queue_bytes: u64,
 }
 
 impl Default for Access {
@@ -59,7 +62,8 @@ impl Default for Access {
         Self {
             up_bits_per_s: None,
             down_bits_per_s: None,
-            queue_bytes: QUEUE_BYTES,
+            up_queue_bytes: QUEUE_BYTES,
+            down_queue_bytes: QUEUE_BYTES,
         }
     }
 }
@@ -84,6 +88,21 @@ pub struct Counters {
     pub dropped_bytes: u64,
     /// Packets the host sent to an address that is no host here, multicast among them. Counted nowhere else.
     pub stray_packets: u64,
+}
+
+impl Counters {
+    /// What passed since `earlier`, counters of the same host.
+    pub fn since(self, earlier: Counters) -> Counters {
+        Counters {
+            sent_packets: self.sent_packets - earlier.sent_packets,
+            sent_bytes: self.sent_bytes - earlier.sent_bytes,
+            received_packets: self.received_packets - earlier.received_packets,
+            received_bytes: self.received_bytes - earlier.received_bytes,
+            dropped_packets: self.dropped_packets - earlier.dropped_packets,
+            dropped_bytes: self.dropped_bytes - earlier.dropped_bytes,
+            stray_packets: self.stray_packets - earlier.stray_packets,
+        }
+    }
 }
 
 /// The links of a running net. Every change holds for the packets sent after the call returned; a cut also for those on their way.

@@ -9,6 +9,7 @@ pub(super) const BEGIN: &str = "Begin with:
 pub(super) const UP: &str = "Examples:
   shoal up
   shoal up --peer /ip4/192.0.2.7/udp/4001/quic-v1
+  shoal up --up 2M --down none --quota 500G --slots 4
   shoal up --listen /ip4/0.0.0.0/udp/4001/quic-v1 --http 127.0.0.1:0 --no-mdns --json";
 
 pub(super) const PUBLISH: &str = "Examples:
@@ -20,7 +21,8 @@ pub(super) const FETCH: &str = "Examples:
   shoal fetch meta/llama --to ./llama
   shoal fetch shoal:aeb... --to ./model
   shoal fetch meta/llama --include '*.safetensors' --include '*.json'
-  shoal fetch blake3/3fa9... --peer /ip4/192.0.2.7/udp/4001/quic-v1";
+  shoal fetch blake3/3fa9... --peer /ip4/192.0.2.7/udp/4001/quic-v1
+  shoal fetch meta/llama --down 2M --wait 10m";
 
 pub(super) const VERIFY: &str = "Examples:
   shoal verify ./llama --proof llama.proof
@@ -68,8 +70,27 @@ pub(super) const PEERS: &str = "Example:
 pub(super) const STATUS: &str = "Example:
   shoal status --json";
 
-pub(super) const JOBS: &str = "Example:
-  shoal jobs";
+pub(super) const JOBS: &str = "Examples:
+  shoal jobs
+  shoal jobs --peers
+  shoal jobs pause all";
+
+pub(super) const PAUSE: &str = "Examples:
+  shoal jobs pause 3
+  shoal jobs pause all";
+
+pub(super) const RESUME: &str = "Examples:
+  shoal jobs resume 3
+  shoal jobs resume all";
+
+pub(super) const CANCEL: &str = "Examples:
+  shoal jobs cancel 3
+  shoal jobs cancel all";
+
+pub(super) const LIMIT: &str = "Examples:
+  shoal limit
+  shoal limit --up 2M --peer-up 512K
+  shoal limit --up none --down none";
 
 pub(super) const COMPLETIONS: &str = "Examples:
   shoal completions bash > ~/.local/share/bash-completion/completions/shoal

@@ -48,6 +48,14 @@ fn lines_of_the_design_are_understood() {
         "peers".to_owned(),
         "status".to_owned(),
         "jobs".to_owned(),
+        "jobs --peers --json".to_owned(),
+        "jobs pause 3".to_owned(),
+        "jobs resume all --json".to_owned(),
+        "jobs --json cancel 0".to_owned(),
+        "limit".to_owned(),
+        "limit --up 2M --down none --peer-up 512K --peer-down 1G --json".to_owned(),
+        "up --up 2M --down none --quota 500G --slots 4".to_owned(),
+        "fetch meta/llama --up 2M --down 1G --wait 90s".to_owned(),
         "catalog rebuild".to_owned(),
         "completions bash".to_owned(),
         "demo".to_owned(),
@@ -88,6 +96,18 @@ fn lines_that_make_no_sense_are_misuse() {
         "catalog".to_owned(),
         "completions tcl".to_owned(),
         "ls -q -v".to_owned(),
+        "jobs 3".to_owned(),
+        "jobs pause".to_owned(),
+        "jobs pause -1".to_owned(),
+        "jobs cancel some".to_owned(),
+        "limit 2M".to_owned(),
+        "limit --up".to_owned(),
+        "limit --up 0".to_owned(),
+        "limit --up fast".to_owned(),
+        "up --quota much".to_owned(),
+        "up --slots 0".to_owned(),
+        "fetch meta/llama --wait 90".to_owned(),
+        "fetch meta/llama --quota 1G".to_owned(),
         "ls --data".to_owned(),
     ];
     for line in lines {
@@ -136,7 +156,9 @@ fn every_command_has_help_with_an_example() {
 fn examples_of_the_help_parse() {
     let root = Args::command();
     let mut tried = 0;
-    for command in root.get_subcommands() {
+    let mut commands: Vec<_> = root.get_subcommands().collect();
+    while let Some(command) = commands.pop() {
+        commands.extend(command.get_subcommands());
         let help = command
             .get_after_help()
             .map(ToString::to_string)

@@ -10,7 +10,7 @@ use node::node::Node;
 use protocol::{Hash, RepoId, RepoRef};
 use serde::Serialize;
 
-use crate::args::Fetch;
+use crate::args::{AtMost, Fetch};
 use crate::client::Client;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -38,6 +38,9 @@ pub(crate) async fn run(fetch: Fetch, context: &mut Context<'_>) -> Result<(), F
         include,
         exclude,
         peers,
+        wait,
+        up,
+        down,
     } = fetch;
     let to = to.map(session::absolute).transpose()?;
     let ask = FetchAsk {
@@ -46,17 +49,32 @@ pub(crate) async fn run(fetch: Fetch, context: &mut Context<'_>) -> Result<(), F
         include,
         exclude,
         peers,
+        wait_s: wait.map(|wait| wait.as_secs()),
     };
     let fetched = match Client::find(&context.data) {
+        Some(_) if up.or(down).is_some() => return Err(limited(context)),
         Some(client) => session::fetch_by(&client, &ask, context)?,
-        None => alone(ask, context).await?,
+        None => {
+            let mut config = Config::load(&context.data)?;
+            config.limits.up = AtMost::over(up, config.limits.up);
+            config.limits.down = AtMost::over(down, config.limits.down);
+            alone(ask, config, context).await?
+        }
     };
     print(&fetched, context)
 }
 
+/// Limits are the whole node's: one fetch does not change them for all.
+fn limited(context: &Context<'_>) -> Failure {
+    let data = context.data.display();
+    Failure::new(format!(
+        "the node that runs on {data} does the work, within its own limits"
+    ))
+    .hint("leave --up and --down out; shoal limit changes them for all that it does")
+}
+
 /// Fetches with a node that lives as long as the fetch.
-async fn alone(ask: FetchAsk, context: &mut Context<'_>) -> Result<Fetched, Failure> {
-    let mut config = Config::load(&context.data)?;
+async fn alone(ask: FetchAsk, mut config: Config, context: &mut Context<'_>) -> Result<Fetched, Failure> {
     config.peers.extend(ask.peers.iter().cloned());
     let node = Node::start(config).await?;
     session::alone(context);

@@ -1,15 +1,14 @@
-//! The node itself: `id`, `peers`, `status`, `jobs`.
+//! The node itself: `id`, `peers`, `status`.
 
 use std::time::Duration;
 
 use node::http::messages::PeerAnswer;
-use node::node::{JobView, Status};
+use node::node::Status;
 use protocol::Publisher;
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::meter;
 use crate::output::{self, Side};
 use crate::session::{self, Session};
 
@@ -75,9 +74,14 @@ pub(crate) fn status(context: &mut Context<'_>) -> Result<(), Failure> {
     if context.json {
         return Ok(context.print_json(&status)?);
     }
+    let text = output::pairs(&described(&status, client.pid()));
+    Ok(write!(context.io.stdout, "{text}")?)
+}
+
+fn described(status: &Status, pid: u32) -> Vec<(&'static str, String)> {
     let up = output::about(status.uptime_s);
     let mut pairs = vec![
-        ("up for", format!("{up}, process {}", client.pid())),
+        ("up for", format!("{up}, process {pid}")),
         ("peer", status.peer_id.clone()),
         ("publisher", status.publisher.to_string()),
         ("data", status.data.display().to_string()),
@@ -118,31 +122,118 @@ pub(crate) fn status(context: &mut Context<'_>) -> Result<(), Failure> {
             ),
         ),
     ]);
+    pairs.extend(traffic(status));
     pairs.extend(
         status
             .damaged
             .iter()
             .map(|what| ("damaged", output::printable(what))),
     );
-    let text = output::pairs(&pairs);
-    Ok(write!(context.io.stdout, "{text}")?)
+    pairs
 }
 
-pub(crate) fn jobs(context: &mut Context<'_>) -> Result<(), Failure> {
-    let jobs: Vec<JobView> = session::running(context)?.get("jobs")?;
-    if context.json {
-        return Ok(context.print_json(&jobs)?);
+/// How much passes, to whom, and how much may.
+fn traffic(status: &Status) -> Vec<(&'static str, String)> {
+    let rate = |bytes_s| output::per_second(bytes_s).unwrap_or_else(|| "nothing".to_owned());
+    let limits = &status.limits;
+    let quota = status.quota.map_or_else(
+        || "no quota".to_owned(),
+        |quota| format!("a quota of {}", output::size(quota)),
+    );
+    let mut pairs = vec![
+        ("uses", format!("{} of disk, {quota}", output::size(status.used))),
+        (
+            "moves",
+            format!(
+                "{} up, {} down",
+                rate(status.up_bytes_s),
+                rate(status.down_bytes_s)
+            ),
+        ),
+        (
+            "limits",
+            format!(
+                "{} up, {} down; for each peer {} up, {} down",
+                output::limit(limits.up),
+                output::limit(limits.down),
+                output::limit(limits.peer_up),
+                output::limit(limits.peer_down)
+            ),
+        ),
+    ];
+    pairs.extend(status.serving.iter().map(|peer| {
+        let text = format!(
+            "{}, {} now, {} so far",
+            output::printable(&peer.peer),
+            rate(peer.bytes_s),
+            output::size(peer.bytes)
+        );
+        ("serves", text)
+    }));
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use node::node::{Limits, PeerUp};
+    use std::path::PathBuf;
+
+    fn status() -> Status {
+        let publisher = "8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo";
+        Status {
+            peer_id: "12D3".to_owned(),
+            publisher: publisher.parse().unwrap(),
+            listen: Vec::new(),
+            http: None,
+            data: PathBuf::from("/d"),
+            repos: 1,
+            bytes: 1024,
+            connected: 2,
+            routing: 3,
+            announced: 4,
+            up_bytes: 5,
+            down_bytes: 6,
+            uptime_s: 7.0,
+            damaged: Vec::new(),
+            limits: Limits::default(),
+            quota: None,
+            used: 2048,
+            up_bytes_s: 0.0,
+            down_bytes_s: 0.0,
+            serving: Vec::new(),
+        }
     }
-    if jobs.is_empty() {
-        context.note(format_args!("none"));
+
+    #[test]
+    fn status_shows_limits_quota_rates_and_who_is_served() {
+        let mut status = status();
+        let text = output::pairs(&described(&status, 4711));
+        for wanted in [
+            "process 4711",
+            "uses       2.0 KiB of disk, no quota\n",
+            "nothing up, nothing down\n",
+            "none up, none down; for each peer none up, none down\n",
+        ] {
+            assert!(text.contains(wanted), "{wanted}: {text}");
+        }
+        assert!(!text.contains("serves"), "{text}");
+        status.quota = Some(4096);
+        status.limits.peer_down = Some(1024);
+        (status.up_bytes_s, status.down_bytes_s) = (2048.0, 1536.0);
+        status.serving = vec![PeerUp {
+            peer: "12D3x".to_owned(),
+            bytes_s: 2048.0,
+            bytes: 10,
+        }];
+        let text = output::pairs(&described(&status, 4711));
+        for wanted in [
+            "a quota of 4.0 KiB\n",
+            "2.0 KiB/s up, 1.5 KiB/s down\n",
+            "for each peer none up, 1.0 KiB/s down\n",
+            "serves     12D3x, 2.0 KiB/s now, 10 B so far\n",
+        ] {
+            assert!(text.contains(wanted), "{wanted}: {text}");
+        }
     }
-    for job in &jobs {
-        let since = output::about(job.seconds);
-        let how = meter::describe(&job.snapshot, None);
-        context.print(format_args!(
-            "{}: {how}, for {since}",
-            output::printable(&job.what)
-        ))?;
-    }
-    Ok(())
 }

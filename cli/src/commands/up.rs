@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use node::config::Config;
@@ -12,7 +13,7 @@ use protocol::Publisher;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::args::{HTTP, Up};
+use crate::args::{AtMost, HTTP, Up};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output;
@@ -51,6 +52,7 @@ pub(crate) async fn run(up: Up, context: &mut Context<'_>) -> Result<(), Failure
     };
     let told = tell(&node, &door, context);
     if told.is_ok() {
+        node.resume_jobs().await;
         tokio::select! {
             () = signals.next() => {}
             () = door.asked_to_stop() => {}
@@ -76,6 +78,10 @@ fn configure(up: &Up, context: &Context<'_>) -> Result<Config, Failure> {
     config.peers.extend(up.peers.iter().cloned());
     config.mdns &= !up.no_mdns;
     config.upnp &= !up.no_upnp;
+    config.limits.up = AtMost::over(up.up, config.limits.up);
+    config.limits.down = AtMost::over(up.down, config.limits.down);
+    config.quota = AtMost::over(up.quota, config.quota);
+    config.upload_slots = up.slots.map(NonZeroUsize::get).or(config.upload_slots);
     Ok(config)
 }
 

@@ -1,17 +1,79 @@
-//! What is asked of whom, and when. It is told facts and the time and returns decisions; it does no I/O and repeats exactly.
+//! What is asked of whom, and when. It is told facts and the time and returns decisions; it does no I/O and repeats exactly
+//! from its seed.
 //!
-//! Work goes out in order, at most a few requests to a peer. A request without a verified byte for [`STALL`] goes to somebody
-//! else; when nothing is left to begin, an idle peer is given what another has not finished. A liar is not asked again.
+//! The unit is the shard of at most 1 MiB, numbered over the manifest ([`ShardMap`]). A request is a run of adjacent shards: of
+//! one blob longer than a shard, or of blobs of at most one shard each.
+//!
+//! *Which.* What a reader waits for, in its order; then what is wanted first (small files and headers); then the shard
+//! that the fewest peers have, at random among equals, so that those who fetch at the same time bring different ones and can
+//! serve each other. Its neighbours come along, up to an aligned block, if they are about as rare. A limited number of longer
+//! blobs is begun at once.
+//!
+//! *How much of whom.* A peer's rate is measured while something is asked of it. As many bytes are kept under way at it as it gives
+//! in two round trips and half a second: a long link stays full, and nothing waits long at a slow peer. A new peer gets two
+//! shards. A request is a third of that. Who is furthest below it is asked next.
+//!
+//! *Trouble.* A peer without a verified byte for [`STALL`](crate::limits::STALL), or that gives next to nothing while others
+//! could give more, loses the requests that others can take, and sits out a pause that doubles each time. So does one whose
+//! request breaks; if that brought nothing, the peer is not believed to have these shards until it says so again, or until
+//! [`DOUBT`] is over. A liar is never asked again. What only one peer has stays with it a minute.
+//!
+//! *The end.* When nothing is open for a peer that has room, it is given the back half of the request that will end latest, if
+//! it would need less than half the time; the shard that a reader waits for is given away like that at any time. No shard is
+//! in more than two requests. A request of which everything is here is stopped.
+//!
+//! The invariant: each wanted shard that is not here is either open, and then it is asked of the first peer that has
+//! it and has room, or part of a request, and each request ends in bounded time.
 
-use crate::limits::{PROVIDERS_MAX, REQUESTS_PER_PEER, STALL, STRIKES_MAX};
+use protocol::ShardMap;
+use rand::{SeedableRng, rngs::StdRng};
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::Instant,
+    fmt::Debug,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-/// A piece of work, by its place in the fetch's list.
-pub(crate) type Work = usize;
-/// A request under way.
+mod end;
+mod peer;
+mod pick;
+mod shards;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+mod trouble;
+pub(crate) mod view;
+
+use peer::{Have, Peer, Penalty};
+use shards::Shards;
+
+/// Peers that are asked for one manifest, at most. A bitmap of the shards is kept for each.
+pub(crate) const PEERS_MAX: usize = 64;
+
+/// Liars that are remembered, at most: the oldest is forgotten for the next.
+const BANNED_MAX: usize = 1024;
+
+/// Peers that left and whose pauses are remembered, at most: leaving and coming back clears nobody.
+const PAST_MAX: usize = 64;
+
+/// Runs that readers wait for, at most: beyond it the oldest is an ordinary one again.
+const READS_MAX: usize = 64;
+
+/// Shards of a run that a reader waits for, at most: the rest of it is ordinary until it is told again.
+const READ_SHARDS_MAX: u32 = 256;
+
+/// How long a peer that broke a request without a byte is not believed to have what was asked.
+const DOUBT: Duration = Duration::from_secs(120);
+
+/// Shards runs that are doubted at once, at most: beyond it the oldest is believed again.
+const DOUBTS_MAX: usize = 1024;
+
+/// The first pause of a peer whose request broke.
+const BROKE_PAUSE: Duration = Duration::from_secs(1);
+
+/// The number of a request under way.
 pub(crate) type Request = u64;
 
 /// Why a request ended without all it asked for.
@@ -19,12 +81,12 @@ pub(crate) type Request = u64;
 pub(crate) enum Fault {
     /// Wrong bytes: the peer is not asked again.
     Lied,
-    /// It broke, was refused or stalled: the peer may try again a few times.
+    /// It broke or was refused: the peer is asked again after a pause.
     Broke,
 }
 
 /// What to do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action<P> {
     /// Ask a peer.
     Ask {
@@ -32,272 +94,291 @@ pub(crate) enum Action<P> {
         request: Request,
         /// Whom.
         peer: P,
-        /// For what.
-        work: Work,
+        /// For what: shards of one blob longer than a shard, or blobs of one shard each.
+        shards: Range<u32>,
     },
-    /// Stop a request whose work is done or given to somebody else.
+    /// Stop a request. It is over for the plan; what is still told of it is ignored, but for the shards that land.
     Stop(Request),
-    /// Nothing until something is told.
-    Wait,
-    /// There is work and nobody to ask.
-    FindProviders,
-    /// All work is done.
+    /// Nothing until a fact is told or this time is reached.
+    Wait(Option<Instant>),
+    /// All that is wanted is here, and no request is under way.
     Done,
 }
 
-struct Peer {
-    requests: usize,
-    strikes: u32,
-    banned: bool,
-}
-
+/// A request under way.
 struct Under<P> {
     peer: P,
-    work: Work,
-    progressed: Instant,
+    run: Range<u32>,
+    len: u64,
+    /// Verified bytes it brought.
+    got: u64,
+    /// Shards of it that are not here.
+    left: u32,
+    /// Part of it was given to a second peer, or it is such a second one.
+    twinned: bool,
+}
+
+impl<P> Under<P> {
+    /// How many of its shards are in one of these runs.
+    fn shared_with(&self, runs: &[Range<u32>]) -> u32 {
+        let shared = |run: &Range<u32>| {
+            let (start, end) = (run.start.max(self.run.start), run.end.min(self.run.end));
+            end.saturating_sub(start)
+        };
+        runs.iter().map(shared).sum()
+    }
 }
 
 /// The state of one fetch.
 pub(crate) struct FetchPlan<P> {
-    queue: VecDeque<Work>,
-    open: Vec<bool>,
+    shards: Shards,
     peers: BTreeMap<P, Peer>,
-    under: BTreeMap<Request, Under<P>>,
-    stops: Vec<Request>,
+    banned: VecDeque<P>,
+    past: VecDeque<(P, Penalty)>,
+    requests: BTreeMap<Request, Under<P>>,
+    reads: VecDeque<Range<u32>>,
+    /// What is not believed, and until when; in the order of time.
+    doubts: VecDeque<(Instant, P, Range<u32>)>,
+    /// Requests that are over for the plan and still run.
+    stops: VecDeque<Request>,
+    /// Requests of which everything has come to be here, since the last look at the time; and since when.
+    over_now: Vec<Request>,
+    over: VecDeque<(Request, Instant)>,
+    paused: bool,
     next: Request,
+    random: StdRng,
 }
 
-impl<P: Copy + Ord> FetchPlan<P> {
-    /// Plans `count` pieces of work, in order.
-    pub(crate) fn new(count: usize) -> FetchPlan<P> {
+impl<P: Copy + Ord + Debug> FetchPlan<P> {
+    /// A plan in which nothing is wanted and nothing is here.
+    pub(crate) fn new(map: Arc<ShardMap>, seed: u64) -> FetchPlan<P> {
         FetchPlan {
-            queue: (0..count).collect(),
-            open: vec![true; count],
+            shards: Shards::new(map),
             peers: BTreeMap::new(),
-            under: BTreeMap::new(),
-            stops: Vec::new(),
+            banned: VecDeque::new(),
+            past: VecDeque::new(),
+            requests: BTreeMap::new(),
+            reads: VecDeque::new(),
+            doubts: VecDeque::new(),
+            stops: VecDeque::new(),
+            over_now: Vec::new(),
+            over: VecDeque::new(),
+            paused: false,
             next: 0,
+            random: StdRng::seed_from_u64(seed),
         }
     }
 
-    /// A peer has everything.
-    pub(crate) fn provider_found(&mut self, peer: P) {
-        // Liars keep their place in the list, so that they stay known, but not one of the places there are.
-        let able = self
-            .peers
-            .values()
-            .filter(|peer| !peer.banned && peer.strikes < STRIKES_MAX)
-            .count();
-        if able < PROVIDERS_MAX || self.peers.contains_key(&peer) {
-            self.peers.entry(peer).or_insert(Peer {
-                requests: 0,
-                strikes: 0,
-                banned: false,
-            });
+    /// Wants a run of shards; with `first`, before those that are not. To want twice is to want once. What lies past the last
+    /// shard is left out, here as everywhere.
+    pub(crate) fn want(&mut self, run: Range<u32>, first: bool) {
+        if self.shards.want(run, first) {
+            self.opened();
         }
     }
 
-    /// Verified bytes came.
-    pub(crate) fn progressed(&mut self, request: Request, now: Instant) {
-        if let Some(under) = self.under.get_mut(&request) {
-            under.progressed = now;
-            let peer = under.peer;
-            if let Some(peer) = self.peers.get_mut(&peer) {
-                peer.strikes = 0;
+    /// A reader waits for a run: it is wanted, and asked for before everything else that is told later or not at all. Only the
+    /// first [`READ_SHARDS_MAX`] shards count.
+    pub(crate) fn read_next(&mut self, run: Range<u32>) {
+        let run = self.shards.clip(run);
+        let run = run.start..run.end.min(run.start.saturating_add(READ_SHARDS_MAX));
+        self.want(run.clone(), false);
+        if self.shards.left(&run) == 0 {
+            return;
+        }
+        let covers = |had: &Range<u32>| had.start <= run.start && run.end <= had.end;
+        if !self.reads.iter().any(covers) {
+            if self.reads.len() >= READS_MAX {
+                self.reads.pop_front();
+            }
+            self.reads.push_back(run);
+        }
+    }
+
+    /// These shards are here: found on the disk, or fetched by any request. Once this is told of all its shards, a request
+    /// may be stopped.
+    pub(crate) fn landed(&mut self, run: Range<u32>) {
+        let new = self.shards.landed(run);
+        for (request, under) in &mut self.requests {
+            let landed = under.shared_with(&new);
+            under.left -= landed;
+            if landed > 0 && under.left == 0 {
+                self.over_now.push(*request);
             }
         }
     }
 
-    /// A request brought all it asked for.
-    pub(crate) fn finished(&mut self, request: Request) {
-        let Some(under) = self.end(request) else { return };
-        if let Some(open) = self.open.get_mut(under.work) {
-            *open = false;
+    /// These shards turned out not to be here.
+    pub(crate) fn lost(&mut self, run: Range<u32>) {
+        let new = self.shards.lost(run);
+        for under in self.requests.values_mut() {
+            under.left += under.shared_with(&new);
         }
-        let same = self.under.iter().filter(|(_, other)| other.work == under.work);
-        self.stops.extend(same.map(|(request, _)| *request));
+        self.opened();
     }
 
-    /// A request ended early; what of its work is still missing is asked for again.
-    pub(crate) fn failed(&mut self, request: Request, fault: Fault) {
-        let Some(under) = self.end(request) else { return };
-        if let Some(peer) = self.peers.get_mut(&under.peer) {
-            match fault {
-                Fault::Lied => peer.banned = true,
-                Fault::Broke => peer.strikes += 1,
+    /// A peer takes part; it has nothing until that is told. Beyond [`PEERS_MAX`] peers, and if it is banned, it is ignored.
+    pub(crate) fn peer_joined(&mut self, peer: P, now: Instant) {
+        if self.peers.len() >= PEERS_MAX || self.peers.contains_key(&peer) || self.banned.contains(&peer) {
+            return;
+        }
+        let past = self.past.iter().position(|(past, _)| *past == peer);
+        let past = past.and_then(|at| self.past.remove(at));
+        let penalty = past.map_or_else(Penalty::default, |(_, penalty)| penalty);
+        let count = self.shards.map().count();
+        self.peers.insert(peer, Peer::new(count, penalty, now));
+    }
+
+    /// A peer takes part no longer: its requests are stopped, and asked of others.
+    pub(crate) fn peer_left(&mut self, peer: P, now: Instant) {
+        let Some(gone) = self.remove(peer, now) else {
+            return;
+        };
+        if !gone.penalty.is_clear() {
+            if self.past.len() >= PAST_MAX {
+                self.past.pop_front();
+            }
+            self.past.push_back((peer, gone.penalty));
+        }
+    }
+
+    /// A peer has these shards. Nothing that it said it had is taken back by that.
+    pub(crate) fn peer_has(&mut self, peer: P, run: Range<u32>) {
+        let run = self.shards.clip(run);
+        let Some(peer) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        peer.has_more();
+        let Have::Some(bits) = &mut peer.have else { return };
+        for shard in run {
+            if !bits.put(shard as usize) {
+                self.shards.copy(shard, true);
             }
         }
-        let elsewhere = self.under.values().any(|other| other.work == under.work);
-        if self.open.get(under.work) == Some(&true) && !elsewhere {
-            self.queue.push_front(under.work);
+    }
+
+    /// A peer has every shard.
+    pub(crate) fn peer_has_all(&mut self, peer: P) {
+        let Some(peer) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        peer.has_more();
+        if let Have::Some(bits) = std::mem::replace(&mut peer.have, Have::All) {
+            bits.ones()
+                .for_each(|shard| self.shards.copy(shard as u32, false));
+            self.shards.complete(true);
         }
     }
 
-    fn end(&mut self, request: Request) -> Option<Under<P>> {
-        let under = self.under.remove(&request)?;
-        if let Some(peer) = self.peers.get_mut(&under.peer) {
-            peer.requests -= 1;
+    /// The round trip to a peer, as it was measured last.
+    pub(crate) fn rtt(&mut self, peer: P, rtt: Duration) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.rtt = Some(rtt);
         }
-        Some(under)
     }
 
-    /// Decides. Call it until it says [`Action::Wait`], [`Action::FindProviders`] or [`Action::Done`].
-    pub(crate) fn next(&mut self, now: Instant) -> Action<P> {
-        if let Some(request) = self.stops.pop() {
-            return if self.end(request).is_some() {
-                Action::Stop(request)
-            } else {
-                self.next(now)
-            };
-        }
-        if let Some((&request, _)) = self
-            .under
-            .iter()
-            .find(|(_, under)| now.duration_since(under.progressed) >= STALL)
+    /// Verified bytes came, of what a request asked for.
+    pub(crate) fn progressed(&mut self, request: Request, bytes: u64, now: Instant) {
+        if let Some(under) = self.requests.get_mut(&request)
+            && let Some(peer) = self.peers.get_mut(&under.peer)
+            && bytes > 0
         {
-            self.failed(request, Fault::Broke);
+            let due = bytes.min(under.len - under.got);
+            under.got += due;
+            peer.bring(bytes, due, now);
+        }
+    }
+
+    /// Stops everything and asks for nothing until it is set back.
+    pub(crate) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// Decides. Call it until it says [`Action::Wait`] or [`Action::Done`], and again when a fact was told.
+    pub(crate) fn next(&mut self, now: Instant) -> Action<P> {
+        self.judge(now);
+        if self.paused {
+            let all: Vec<Request> = self.requests.keys().copied().collect();
+            all.into_iter().for_each(|request| self.stop(request, now));
+        }
+        if let Some(request) = self.stops.pop_front() {
             return Action::Stop(request);
         }
-        if !self.open.contains(&true) {
+        if self.requests.is_empty() && self.shards.missing().shards == 0 {
             return Action::Done;
         }
-        let Some(peer) = self.idlest() else {
-            return if self.under.is_empty() {
-                Action::FindProviders
-            } else {
-                Action::Wait
-            };
-        };
-        let work = loop {
-            match self.queue.pop_front() {
-                Some(work) if self.open[work] => break work,
-                Some(_) => {}
-                None => match self.end_game(peer) {
-                    Some(work) => break work,
-                    None => return Action::Wait,
-                },
-            }
-        };
+        if self.paused {
+            return Action::Wait(None);
+        }
+        self.trim_reads();
+        match self.choose(now) {
+            Some((peer, shards)) => self.ask(peer, shards, now),
+            None => Action::Wait(self.due(now)),
+        }
+    }
+
+    fn ask(&mut self, peer: P, run: Range<u32>, now: Instant) -> Action<P> {
         let request = self.next;
         self.next += 1;
-        self.peers.get_mut(&peer).expect("it was just chosen").requests += 1;
-        self.under.insert(
+        let len = self.shards.map().len_of(run.clone());
+        let twinned = run.clone().any(|shard| !self.shards.is_open(shard));
+        let under = Under {
+            peer,
+            run: run.clone(),
+            len,
+            got: 0,
+            left: self.shards.left(&run),
+            twinned,
+        };
+        self.shards.ask(run.clone());
+        self.requests.insert(request, under);
+        self.wake(now);
+        let asked = self.peers.get_mut(&peer).expect("it was just chosen");
+        asked.begin(request, len, now);
+        Action::Ask {
             request,
-            Under {
-                peer,
-                work,
-                progressed: now,
-            },
-        );
-        Action::Ask { request, peer, work }
-    }
-
-    /// Returns the peer with the fewest requests that may have one more; among equals the one that failed least.
-    fn idlest(&self) -> Option<P> {
-        let able = self.peers.iter().filter(|(_, peer)| {
-            !peer.banned && peer.strikes < STRIKES_MAX && peer.requests < REQUESTS_PER_PEER
-        });
-        able.min_by_key(|(_, peer)| (peer.requests, peer.strikes))
-            .map(|(peer, _)| *peer)
-    }
-
-    /// Returns the work that has waited longest for its next byte at somebody else, when `peer` has nothing to do.
-    fn end_game(&self, peer: P) -> Option<Work> {
-        if self.peers.get(&peer)?.requests > 0 {
-            return None;
-        }
-        let others = self.under.values().filter(|under| {
-            under.peer != peer && self.under.values().filter(|twin| twin.work == under.work).count() == 1
-        });
-        others
-            .min_by_key(|under| under.progressed)
-            .map(|under| under.work)
-    }
-
-    /// Returns how many peers are at work.
-    pub(crate) fn busy(&self) -> usize {
-        self.peers.values().filter(|peer| peer.requests > 0).count()
-    }
-
-    /// Forgets the strikes of peers that did not lie: they were found again.
-    pub(crate) fn forgive(&mut self) {
-        self.peers.values_mut().for_each(|peer| peer.strikes = 0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ask(action: Action<u8>) -> (Request, u8, Work) {
-        match action {
-            Action::Ask { request, peer, work } => (request, peer, work),
-            other => panic!("not a request: {other:?}"),
+            peer,
+            shards: run,
         }
     }
 
-    #[test]
-    fn work_is_spread_over_providers() {
-        let now = Instant::now();
-        let mut plan = FetchPlan::new(2);
-        plan.provider_found(1);
-        plan.provider_found(2);
-        let (_, first, _) = ask(plan.next(now));
-        let (_, second, _) = ask(plan.next(now));
-        assert_ne!(first, second);
-    }
-
-    #[test]
-    fn liar_is_not_asked_again() {
-        let now = Instant::now();
-        let mut plan = FetchPlan::new(1);
-        plan.provider_found(1);
-        let (request, ..) = ask(plan.next(now));
-        plan.failed(request, Fault::Lied);
-        assert_eq!(plan.next(now), Action::FindProviders);
-        plan.provider_found(1);
-        plan.forgive();
-        assert_eq!(plan.next(now), Action::FindProviders);
-    }
-
-    #[test]
-    fn stalled_request_goes_to_somebody_else() {
-        let start = Instant::now();
-        let mut plan = FetchPlan::new(1);
-        plan.provider_found(1);
-        let (request, ..) = ask(plan.next(start));
-        assert_eq!(plan.next(start + STALL / 2), Action::Wait);
-        assert_eq!(plan.next(start + STALL), Action::Stop(request));
-        plan.provider_found(2);
-        assert_eq!(ask(plan.next(start + STALL)).1, 2);
-    }
-
-    #[test]
-    fn idle_peer_takes_over_the_last_work_and_the_slower_one_is_stopped() {
-        let now = Instant::now();
-        let mut plan = FetchPlan::new(1);
-        plan.provider_found(1);
-        let (slow, ..) = ask(plan.next(now));
-        plan.provider_found(2);
-        let (fast, peer, _) = ask(plan.next(now));
-        assert_eq!(peer, 2);
-        assert_eq!(plan.next(now), Action::Wait);
-        plan.finished(fast);
-        assert_eq!(plan.next(now), Action::Stop(slow));
-        assert_eq!(plan.next(now), Action::Done);
-    }
-
-    #[test]
-    fn peer_that_keeps_breaking_sits_out() {
-        let now = Instant::now();
-        let mut plan = FetchPlan::new(1);
-        plan.provider_found(1);
-        for _ in 0..STRIKES_MAX {
-            let (request, ..) = ask(plan.next(now));
-            plan.failed(request, Fault::Broke);
+    /// What is here is not waited for.
+    fn trim_reads(&mut self) {
+        while let Some(run) = self.reads.front_mut() {
+            while run.start < run.end && self.shards.is_here(run.start) {
+                run.start += 1;
+            }
+            if run.start < run.end {
+                break;
+            }
+            self.reads.pop_front();
         }
-        assert_eq!(plan.next(now), Action::FindProviders);
-        plan.forgive();
-        ask(plan.next(now));
+    }
+
+    /// The requests under way are others than they were: there may be something to take over.
+    fn wake(&mut self, now: Instant) {
+        let idle = self.peers.values_mut().filter(|peer| peer.end_game.is_none());
+        idle.for_each(|peer| peer.end_game = Some(now));
+    }
+
+    /// Something is open that was not.
+    fn opened(&mut self) {
+        self.peers.values_mut().for_each(|peer| peer.dry = false);
+    }
+
+    /// Forgets a peer and what it has, and stops its requests.
+    fn remove(&mut self, name: P, now: Instant) -> Option<Peer> {
+        let of_peer = self.requests.iter().filter(|(_, under)| under.peer == name);
+        let going: Vec<Request> = of_peer.map(|(request, _)| *request).collect();
+        going.into_iter().for_each(|request| self.stop(request, now));
+        let peer = self.peers.remove(&name)?;
+        self.doubts.retain(|(_, doubted, _)| *doubted != name);
+        match &peer.have {
+            Have::All => self.shards.complete(false),
+            Have::Some(bits) => bits
+                .ones()
+                .for_each(|shard| self.shards.copy(shard as u32, false)),
+        }
+        Some(peer)
     }
 }

@@ -1,26 +1,21 @@
-//! Finding providers while a fetch runs: those the ticket named, those remembered, connected peers, and the DHT. Each is asked
-//! whether it has the manifest before the fetch is told of it.
+//! Finding providers while a fetch runs: those the ticket named, those remembered, connected peers, and the DHT. They are said
+//! to take part, no more: who is told of one asks it.
 
 use crate::{
-    frame,
     limits::{PROVIDERS_ASKED, SEARCH_PAUSE},
     node::Node,
 };
-use futures::{StreamExt, stream::FuturesUnordered};
-use libp2p::{PeerId, StreamProtocol};
-use protocol::{Hash, SwarmAsk, SwarmTell, release::provider_key, wire};
+use libp2p::PeerId;
+use protocol::{Hash, release::provider_key};
 use std::collections::HashMap;
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
     time::{Duration, Instant},
 };
-use tracing::debug;
 
-/// A peer that was asked is asked again after this long: it may have the manifest by now, or be back.
-const ASK_AGAIN: Duration = Duration::from_secs(6);
-/// Peers asked at once.
-const ASKED_AT_ONCE: usize = 16;
+/// A peer that was told of is told of again after this long: it may take part by now, or be back.
+const TELL_AGAIN: Duration = Duration::from_secs(6);
 
 /// Providers as they are found; the search ends when this is dropped.
 pub(crate) struct Providers {
@@ -62,8 +57,7 @@ impl Drop for Providers {
 }
 
 async fn search(node: Node, manifest: Hash, known: Vec<PeerId>, tell: mpsc::Sender<PeerId>) {
-    let mut asked: HashMap<PeerId, Instant> = HashMap::new();
-    let mut asking = FuturesUnordered::new();
+    let mut told: HashMap<PeerId, Instant> = HashMap::new();
     let mut candidates = known;
     candidates.extend(remembered(&node, manifest));
     candidates.extend(node.swarm().peers().await.into_iter().map(|peer| peer.peer));
@@ -72,28 +66,23 @@ async fn search(node: Node, manifest: Hash, known: Vec<PeerId>, tell: mpsc::Send
     let mut pause = tokio::time::interval(SEARCH_PAUSE);
     pause.tick().await;
     loop {
-        while asking.len() < ASKED_AT_ONCE
-            && let Some(peer) = candidates.pop()
-        {
-            let due = asked.get(&peer).is_none_or(|at| at.elapsed() >= ASK_AGAIN);
+        for peer in candidates.drain(..) {
+            let due = told.get(&peer).is_none_or(|at| at.elapsed() >= TELL_AGAIN);
             if due && peer != node.swarm().peer_id() {
-                asked.insert(peer, Instant::now());
-                asking.push(has(&node, peer, manifest));
-            }
-        }
-        tokio::select! {
-            Some((peer, has)) = asking.next() => {
-                if has && tell.send(peer).await.is_err() {
+                told.insert(peer, Instant::now());
+                if tell.send(peer).await.is_err() {
                     return;
                 }
             }
+        }
+        tokio::select! {
             found = next_found(&mut from_dht) => match found {
                 Some(peer) => candidates.push(peer),
                 None => from_dht = None,
             },
             _ = pause.tick() => {
                 candidates.extend(node.swarm().peers().await.into_iter().map(|peer| peer.peer));
-                candidates.extend(asked.keys().copied());
+                candidates.extend(told.keys().copied());
                 if from_dht.is_none() {
                     from_dht = node.swarm().providers(key, PROVIDERS_ASKED).await.ok();
                 }
@@ -115,29 +104,4 @@ fn remembered(node: &Node, manifest: Hash) -> Vec<PeerId> {
     rows.iter()
         .filter_map(|row| PeerId::from_bytes(&row.peer).ok())
         .collect()
-}
-
-async fn has(node: &Node, peer: PeerId, manifest: Hash) -> (PeerId, bool) {
-    let asked = async {
-        let protocol = StreamProtocol::new(wire::SWARM_PROTOCOL);
-        let mut stream = node
-            .swarm()
-            .open_stream(peer, protocol)
-            .await
-            .map_err(|error| error.to_string())?;
-        frame::write(&mut stream, &SwarmAsk::Have { manifest })
-            .await
-            .map_err(|error| error.to_string())?;
-        frame::read::<SwarmTell>(&mut stream)
-            .await
-            .map_err(|error| error.to_string())
-    };
-    match asked.await {
-        Ok(SwarmTell::Everything) => (peer, true),
-        Ok(SwarmTell::Nothing | SwarmTell::Partial(_)) => (peer, false),
-        Err(error) => {
-            debug!(%peer, error, "a peer did not say what it has");
-            (peer, false)
-        }
-    }
 }

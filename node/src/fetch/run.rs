@@ -1,344 +1,612 @@
-//! The running fetch: what is missing is cut into work, the plan's decisions become tasks, and what these bring becomes facts
-//! for the plan.
+//! The running job of one manifest. It holds the state and does what has to be done: facts go to the plan, the plan's
+//! decisions become requests, what these bring is told to the swarm and made durable, and who waits for it is told.
+
+mod look;
 
 use super::{
-    FetchError, Got,
+    FetchError,
+    begin::{self, Found},
     plan::{Action, Fault, FetchPlan},
     providers::Providers,
-    transfer,
+    transfer::{self, Came, Link, Teller, TransferError},
+    views::JobView,
+    wants::{Want, Wants},
 };
 use crate::{
-    library::Library,
-    limits::{MANY_BLOBS, MANY_LEN, PROVIDER_WAIT, REQUEST_LEN, SMALL_LEN, WHOLE_LEN},
+    limits::{ROWS_LOOSE_MAX, SETTLE_BLOBS, SETTLE_LEN, SMALL_LEN, WHOLE_LEN},
     node::Node,
-    progress::Progress,
-    store::{Fresh, Part, StoreError},
+    progress::Phase,
+    sharing::{Crowd, Fact},
+    store::{Fresh, Kept, Part, StoreError, blocking},
 };
+use fixedbitset::FixedBitSet;
 use libp2p::PeerId;
-use protocol::{Hash, SHARD_LEN};
+use look::Look;
+use protocol::{FileEntry, Hash, Manifest, ShardMap, shard::shards_covering};
 use std::{
     collections::{HashMap, HashSet},
     ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Instant,
 };
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::{AbortHandle, JoinSet},
+};
 use tracing::{debug, warn};
 
-/// How often what came is counted, for the plan and for the display.
-const COUNT_PAUSE: Duration = Duration::from_millis(100);
+/// Pieces that came and wait for the job. Each is a few words, not the bytes.
+const CAME_MAX: usize = 1_024;
 
-/// A piece of work for a provider.
-pub(super) enum Work {
-    /// Adjacent shards of one blob.
-    Shards(Arc<Part>, Range<u32>),
-    /// Blobs of at most one shard.
-    Whole(Vec<(Hash, u64)>),
+/// What is asked of a running job.
+pub(crate) enum Ask {
+    /// Somebody wants files.
+    Want(Want),
+    /// Somebody reads: these bytes of a blob come first.
+    Read {
+        /// Which blob.
+        blob: Hash,
+        /// Which of its bytes.
+        bytes: Range<u64>,
+        /// Told when they are here; dropped when they will not be.
+        done: oneshot::Sender<()>,
+    },
+    /// Stop asking peers, or go on.
+    Pause(bool),
+    /// Give it up. What came is kept until it is collected.
+    Cancel,
 }
 
-/// A request under way, and the verified bytes it has brought.
-struct Under {
-    peer: PeerId,
-    handle: AbortHandle,
-    bytes: Arc<AtomicU64>,
-    counted: u64,
-}
-
-/// Opens the growing files, and cuts what is missing into work: small blobs first, then runs of shards.
-///
-/// Also returns files an interrupted fetch left whole, and the bytes that are here already.
-pub(super) fn begin(
-    library: &Library,
-    missing: Vec<(Hash, u64)>,
-) -> Result<(Vec<Work>, Vec<Fresh>, u64), StoreError> {
-    let store = library.store();
-    let (mut work, mut left, mut have) = (Vec::new(), Vec::new(), 0);
-    let (mut many, mut many_len) = (Vec::new(), 0);
-    let mut big = Vec::new();
-    for (hash, len) in missing {
-        if store.demote(hash, len)? {
-            have += len;
-            continue;
-        }
-        if len > WHOLE_LEN {
-            big.push((hash, len));
-            continue;
-        }
-        if len > SMALL_LEN
-            && let Some(fresh) = store.left_whole(hash, len)?
-        {
-            left.push(fresh);
-            have += len;
-            continue;
-        }
-        many.push((hash, len));
-        many_len += len;
-        if many.len() >= MANY_BLOBS || many_len >= MANY_LEN {
-            work.push(Work::Whole(std::mem::take(&mut many)));
-            many_len = 0;
-        }
-    }
-    if !many.is_empty() {
-        work.push(Work::Whole(many));
-    }
-    for (hash, len) in big {
-        let part = store.part(hash, len)?;
-        let runs = missing_runs(&part.shards());
-        let absent: u64 = runs.iter().map(|run| bytes_of(run, len)).sum();
-        have += len - absent;
-        if runs.is_empty() {
-            left.push(store.finished(&part));
-        }
-        work.extend(runs.into_iter().map(|run| Work::Shards(part.clone(), run)));
-    }
-    Ok((work, left, have))
-}
-
-fn bytes_of(run: &Range<u32>, len: u64) -> u64 {
-    (u64::from(run.end) * SHARD_LEN).min(len) - u64::from(run.start) * SHARD_LEN
-}
-
-/// Returns the runs of missing shards, none longer than a request.
-fn missing_runs(shards: &[bool]) -> Vec<Range<u32>> {
-    let longest = (REQUEST_LEN / SHARD_LEN) as u32;
-    let mut runs: Vec<Range<u32>> = Vec::new();
-    for (index, here) in (0u32..).zip(shards) {
-        match runs.last_mut() {
-            _ if *here => {}
-            Some(run) if run.end == index && run.len() < longest as usize => run.end += 1,
-            _ => runs.push(index..index + 1),
-        }
-    }
-    runs
-}
-
-/// The running fetch: the plan's decisions become tasks, and what they tell becomes facts for the plan.
+/// The running job.
 pub(super) struct Run<'a> {
     node: &'a Node,
-    manifest: Hash,
+    manifest: Arc<Manifest>,
+    hash: Hash,
+    map: Arc<ShardMap>,
+    first: FixedBitSet,
     plan: FetchPlan<PeerId>,
-    work: Vec<Work>,
-    tasks: JoinSet<(u64, Outcome)>,
+    crowd: Crowd,
+    facts: mpsc::Receiver<Fact>,
+    providers: Providers,
+    tasks: JoinSet<(u64, Result<(), TransferError>)>,
     under: HashMap<u64, Under>,
-    progress: &'a Progress,
-    missing: u64,
-    /// When a verified byte came last: providers that promise and give nothing do not keep a fetch waiting.
-    fruitful: Instant,
+    tell: mpsc::Sender<Came>,
+    came: mpsc::Receiver<Came>,
+    here: FixedBitSet,
+    blobs: Vec<Blob>,
+    parts: HashMap<usize, Arc<Part>>,
+    loose: Loose,
+    settling: JoinSet<Result<Vec<usize>, StoreError>>,
+    wants: Wants,
+    reads: Vec<(Range<u32>, oneshot::Sender<()>)>,
+    announced: bool,
+    look: Look,
 }
 
-/// How a request ended, with what it brought.
-struct Outcome {
-    whole: transfer::Whole,
-    result: Result<(), transfer::TransferError>,
+/// How much of a blob is here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blob {
+    /// Not all of it.
+    Missing,
+    /// All of it, and a power cut could take it.
+    Loose,
+    /// All of it. A row is as safe as it has to be: it becomes durable with the pin of its manifest.
+    Safe,
+}
+
+/// A request under way.
+struct Under {
+    peer: PeerId,
+    blob: usize,
+    handle: AbortHandle,
+}
+
+/// What came and is not durable yet.
+#[derive(Default)]
+struct Loose {
+    files: HashMap<usize, Fresh>,
+    bytes: u64,
+    rows: Kept,
+    row_bytes: u64,
 }
 
 impl<'a> Run<'a> {
-    /// Prepares to bring `missing` bytes of a manifest.
-    pub(super) fn new(
+    /// Begins a job whose manifest is here, and takes part in its swarm with what is here of it.
+    pub(super) async fn begin(
         node: &'a Node,
-        manifest: Hash,
-        work: Vec<Work>,
-        missing: u64,
-        progress: &'a Progress,
-    ) -> Run<'a> {
-        Run {
+        manifest: Manifest,
+        providers: Providers,
+    ) -> Result<Run<'a>, FetchError> {
+        let hash = manifest.hash();
+        let too_large = |source| FetchError::TooLarge {
+            manifest: hash,
+            source,
+        };
+        let map = Arc::new(ShardMap::new(&manifest).map_err(too_large)?);
+        let missing = node.library().missing(&manifest).await?;
+        let missing: Vec<usize> = missing.iter().filter_map(|(blob, _)| map.find(*blob)).collect();
+        let (tell, came) = mpsc::channel(CAME_MAX);
+        let mut blobs = vec![Blob::Safe; map.blobs().len()];
+        let mut here = FixedBitSet::with_capacity(map.count() as usize);
+        here.insert_range(..);
+        for at in &missing {
+            blobs[*at] = Blob::Missing;
+            here.set_range(usize_range(&map.blobs()[*at].shards()), false);
+        }
+        let found = {
+            let (store, map, missing) = (node.library().store().clone(), map.clone(), missing.clone());
+            blocking(move || begin::look(&store, &map, &missing)).await?
+        };
+        for (at, found) in missing.iter().zip(&found) {
+            let first = map.blobs()[*at].first as usize;
+            match found {
+                Found::Nothing => {}
+                Found::Safe | Found::Left(_) => here.set_range(usize_range(&map.blobs()[*at].shards()), true),
+                Found::Some(_, runs) => {
+                    for run in runs {
+                        here.set_range(first + run.start as usize..first + run.end as usize, true);
+                    }
+                }
+            }
+        }
+        let mut first = FixedBitSet::with_capacity(map.count() as usize);
+        for run in begin::first(&manifest, &map) {
+            first.insert_range(usize_range(&run));
+        }
+        let mut plan = FetchPlan::new(map.clone(), rand::random());
+        for run in begin::runs(here.ones()) {
+            plan.landed(run);
+        }
+        let (crowd, facts) = node.sharing().enter(hash, map.clone(), here.clone());
+        let mut run = Run {
             node,
-            manifest,
-            plan: FetchPlan::new(work.len()),
-            work,
+            manifest: Arc::new(manifest),
+            hash,
+            map,
+            first,
+            plan,
+            crowd,
+            facts,
+            providers,
             tasks: JoinSet::new(),
             under: HashMap::new(),
-            progress,
-            missing,
-            fruitful: Instant::now(),
+            tell,
+            came,
+            here,
+            blobs,
+            parts: HashMap::new(),
+            loose: Loose::default(),
+            settling: JoinSet::new(),
+            wants: Wants::default(),
+            reads: Vec::new(),
+            announced: false,
+            look: Look::new(),
+        };
+        for (at, found) in missing.into_iter().zip(found) {
+            run.found(at, found);
+        }
+        run.announce();
+        Ok(run)
+    }
+
+    fn found(&mut self, at: usize, found: Found) {
+        match found {
+            Found::Nothing => {}
+            Found::Safe => self.blobs[at] = Blob::Safe,
+            Found::Left(fresh) => self.loosen(at, fresh),
+            Found::Some(part, _) => {
+                let whole = part.is_complete();
+                self.parts.insert(at, part);
+                if whole {
+                    self.whole(at);
+                }
+            }
         }
     }
 
-    /// Returns the growing files that are complete now.
-    pub(super) fn complete(&self) -> impl Iterator<Item = &Arc<Part>> {
-        self.work.iter().filter_map(|work| match work {
-            Work::Shards(part, _) => part.is_complete().then_some(part),
-            Work::Whole(_) => None,
-        })
+    /// Works until nobody waits any more. An error of ours ends it; what came is kept.
+    pub(super) async fn work(
+        mut self,
+        first: Want,
+        asked: &mut mpsc::Receiver<Ask>,
+        view: &watch::Sender<JobView>,
+    ) {
+        let driven = match self.admit(first).await {
+            Ok(()) => self.drive(asked, view).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = driven {
+            debug!(manifest = %self.hash.short(), %error, "a fetch ends early");
+            self.wants.fail(error);
+        }
+        self.tasks.shutdown().await;
+        // What is being made durable is let finish.
+        while self.settling.join_next().await.is_some() {}
     }
 
-    /// Brings all the work; what came before an error is kept.
-    pub(super) async fn all(&mut self, providers: &mut Providers, got: &mut Got) -> Result<(), FetchError> {
-        let mut alone = false;
+    async fn drive(
+        &mut self,
+        asked: &mut mpsc::Receiver<Ask>,
+        view: &watch::Sender<JobView>,
+    ) -> Result<(), FetchError> {
+        let mut look = Look::ticks();
         loop {
-            match self.decide() {
-                Action::Done => return Ok(()),
-                Action::FindProviders => {
-                    let waited = self.fruitful.elapsed();
-                    if waited >= PROVIDER_WAIT {
-                        let (manifest, missing) = (self.manifest, self.missing);
-                        return Err(FetchError::NoProvider {
-                            manifest,
-                            waited,
-                            missing,
-                        });
-                    }
-                    alone = true;
-                    self.progress
-                        .note(Some("no provider answers; looking for one".into()));
-                }
-                _ if std::mem::take(&mut alone) => self.progress.note(None),
-                _ => {}
+            let until = self.decide();
+            self.settle_when_due();
+            self.wants.tell_done(&self.manifest, &self.map);
+            if self.wants.is_empty() && self.settling.is_empty() && self.node.fetches().end(self.hash, asked)
+            {
+                return Ok(());
             }
-            self.progress.peers(self.plan.busy());
             tokio::select! {
-                biased;
+                Some(came) = self.came.recv() => self.came(came),
                 Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
-                    if let Ok((request, outcome)) = ended {
-                        self.ended(request, outcome, got).await?;
+                    // A request that was stopped has been forgotten already.
+                    if let Ok((request, result)) = ended {
+                        self.ended(request, result).await?;
                     }
                 }
-                Some(peer) = providers.next() => {
-                    self.plan.provider_found(peer);
-                    if alone {
-                        self.plan.forgive();
-                    }
+                fact = self.facts.recv() => match fact {
+                    Some(fact) => self.fact(fact),
+                    None => self.enter_again(),
+                },
+                Some(settled) = self.settling.join_next(), if !self.settling.is_empty() => {
+                    let places = settled.map_err(|_| StoreError::Closed)??;
+                    places.into_iter().for_each(|at| self.safe(at));
                 }
-                () = tokio::time::sleep(COUNT_PAUSE) => self.count(got),
+                Some(ask) = asked.recv() => self.asked(ask).await?,
+                Some(peer) = self.providers.next() => self.crowd.meet(peer, Vec::new()),
+                () = look::until(until) => {}
+                _ = look.tick() => self.look_around(view).await,
             }
         }
     }
 
-    /// Counts what every request has brought since it was last looked at.
-    fn count(&mut self, got: &mut Got) {
-        for (request, under) in &mut self.under {
-            let bytes = under.bytes.load(Ordering::Relaxed);
-            let new = bytes - under.counted;
-            if new > 0 {
-                under.counted = bytes;
-                self.fruitful = Instant::now();
-                self.plan.progressed(*request, Instant::now());
-                self.progress.add(new, 0);
-                self.missing = self.missing.saturating_sub(new);
-                *got.shares.entry(under.peer).or_default() += new;
-                self.node.received(new);
-            }
-        }
-    }
-
-    /// Carries out what the plan wants now; returns what it waits for.
-    fn decide(&mut self) -> Action<PeerId> {
+    /// Carries out what the plan wants now; returns when it wants to be asked again.
+    fn decide(&mut self) -> Option<Instant> {
         loop {
             match self.plan.next(Instant::now()) {
-                Action::Ask { request, peer, work } => self.ask(request, peer, work),
+                Action::Ask {
+                    request,
+                    peer,
+                    shards,
+                } => self.ask(request, peer, shards),
                 Action::Stop(request) => {
-                    if let Some(under) = self.under.get(&request) {
+                    if let Some(under) = self.under.remove(&request) {
                         under.handle.abort();
                     }
                 }
-                other => return other,
+                Action::Wait(until) => return until,
+                Action::Done => return None,
             }
         }
     }
 
-    fn ask(&mut self, request: u64, peer: PeerId, work: usize) {
-        let (swarm, store) = (self.node.swarm().clone(), self.node.library().store().clone());
-        let bytes = Arc::new(AtomicU64::new(0));
-        let counter = bytes.clone();
-        let seen = move |new| {
-            counter.fetch_add(new, Ordering::Relaxed);
-        };
-        let handle = match &self.work[work] {
-            Work::Shards(part, run) => {
-                let (part, run) = (part.clone(), run.clone());
-                self.tasks.spawn(async move {
-                    let rest = first_missing(&part, run);
-                    let result = match rest {
-                        Some(run) => transfer::shards(&swarm, peer, &part, run, &seen).await,
-                        None => Ok(()),
-                    };
-                    (
-                        request,
-                        Outcome {
-                            whole: transfer::Whole::default(),
-                            result,
-                        },
-                    )
-                })
-            }
-            Work::Whole(blobs) => {
-                let blobs = blobs.clone();
-                self.tasks.spawn(async move {
-                    let (whole, result) = match transfer::whole(&swarm, peer, &store, &blobs, &seen).await {
-                        Ok(whole) => (whole, Ok(())),
-                        Err((whole, error)) => (whole, Err(error)),
-                    };
-                    (request, Outcome { whole, result })
-                })
-            }
+    fn ask(&mut self, request: u64, peer: PeerId, shards: Range<u32>) {
+        let at = self
+            .map
+            .blob_of(shards.start)
+            .expect("the plan asks for shards that there are");
+        let blob = self.map.blobs()[at];
+        let link = Link::new(self.node, peer);
+        let teller = Teller::new(request, blob.first, self.tell.clone());
+        let handle = if blob.len > WHOLE_LEN {
+            let local = shards.start - blob.first..shards.end - blob.first;
+            let part = self.parts.get(&at).cloned();
+            self.tasks.spawn(async move {
+                let result = transfer::shards(&link, (blob.hash, blob.len), part, local, &teller).await;
+                (request, result)
+            })
+        } else {
+            let blobs = self.map.blobs()[at..at + shards.len()].to_vec();
+            self.tasks.spawn(async move {
+                let result = transfer::whole(&link, &blobs, &teller).await;
+                (request, result)
+            })
         };
         self.under.insert(
             request,
             Under {
                 peer,
+                blob: at,
                 handle,
-                bytes,
-                counted: 0,
             },
         );
     }
 
-    async fn ended(&mut self, request: u64, outcome: Outcome, got: &mut Got) -> Result<(), FetchError> {
-        self.count(got);
+    /// Takes in what a request brought.
+    fn came(&mut self, came: Came) {
+        let now = Instant::now();
+        if came.bytes > 0
+            && let Some(under) = self.under.get(&came.request)
+        {
+            let (peer, blob) = (under.peer, under.blob);
+            self.plan.progressed(came.request, came.bytes, now);
+            self.wants.came(blob, peer, came.bytes);
+            self.look.came(peer, came.bytes);
+            self.node.received(came.bytes);
+        }
+        if let Some(part) = came.part
+            && let Some(at) = self.map.find(part.blob.hash)
+        {
+            self.parts.insert(at, part);
+        }
+        for (hash, fresh) in came.fresh {
+            if let Some(at) = self.map.find(hash) {
+                self.loosen(at, fresh);
+            }
+        }
+        self.loose.rows.append(came.kept);
+        for run in came.landed {
+            self.landed(run);
+        }
+    }
+
+    /// These shards are here: the plan and the swarm learn it, and blobs that are whole now are on their way to be safe.
+    fn landed(&mut self, run: Range<u32>) {
+        let range = usize_range(&run);
+        if self.here.contains_all_in_range(range.clone()) {
+            return;
+        }
+        self.here.insert_range(range);
+        self.plan.landed(run.clone());
+        self.crowd.got(run.clone());
+        self.announce();
+        self.tell_readers();
+        let first = self.map.blob_of(run.start).unwrap_or(self.blobs.len());
+        for at in first..self.blobs.len() {
+            let shards = self.map.blobs()[at].shards();
+            if shards.start >= run.end {
+                break;
+            }
+            if self.here.contains_all_in_range(usize_range(&shards)) {
+                self.whole(at);
+            }
+        }
+    }
+
+    /// Tells those whose bytes are here.
+    fn tell_readers(&mut self) {
+        let here = &self.here;
+        let read = |(run, _): &mut (Range<u32>, _)| here.contains_all_in_range(usize_range(run));
+        for (_, done) in self.reads.extract_if(.., read) {
+            // A reader that has gone does not need to know.
+            let _ = done.send(());
+        }
+    }
+
+    /// Tells the network, once, that there is something to be had here.
+    fn announce(&mut self) {
+        if !self.announced && !self.here.is_clear() {
+            self.announced = true;
+            self.node.announce(self.hash);
+        }
+    }
+
+    /// A blob is whole: it is on its way to be safe.
+    fn whole(&mut self, at: usize) {
+        let blob = self.map.blobs()[at];
+        if self.blobs[at] != Blob::Missing {
+            return;
+        }
+        if blob.len <= SMALL_LEN {
+            self.loose.row_bytes += blob.len;
+            self.safe(at);
+        } else if let Some(part) = self.parts.get(&at) {
+            let fresh = self.node.library().store().finished(part);
+            self.loosen(at, fresh);
+        }
+    }
+
+    fn loosen(&mut self, at: usize, fresh: Fresh) {
+        if self.loose.files.insert(at, fresh).is_none() {
+            self.loose.bytes += self.map.blobs()[at].len;
+        }
+        self.blobs[at] = Blob::Loose;
+        self.wants.landed(at);
+    }
+
+    fn safe(&mut self, at: usize) {
+        self.blobs[at] = Blob::Safe;
+        self.parts.remove(&at);
+        self.wants.safe(at);
+        self.node.library().store().mended(self.map.blobs()[at].hash);
+    }
+
+    /// Makes durable what came, when somebody waits for nothing else, or when it is much.
+    fn settle_when_due(&mut self) {
+        let loose = &mut self.loose;
+        let rows = loose.row_bytes >= ROWS_LOOSE_MAX;
+        let much = rows || loose.files.len() >= SETTLE_BLOBS || loose.bytes >= SETTLE_LEN;
+        let waited_for = self.wants.wait_for_storing() && !loose.files.is_empty();
+        if !self.settling.is_empty() || !(much || waited_for) {
+            return;
+        }
+        let (places, fresh): (Vec<usize>, Vec<Fresh>) = std::mem::take(&mut loose.files).into_iter().unzip();
+        loose.bytes = 0;
+        if rows {
+            loose.row_bytes = 0;
+        }
+        if waited_for {
+            self.wants.show_storing();
+        }
+        let store = self.node.library().store().clone();
+        self.settling.spawn(async move {
+            let _writing = store.writing().await;
+            store.settle(fresh).await?;
+            if rows {
+                store.sync_rows().await?;
+            }
+            Ok(places)
+        });
+    }
+
+    async fn ended(&mut self, request: u64, result: Result<(), TransferError>) -> Result<(), FetchError> {
+        // What it brought was told before it ended.
+        while let Ok(came) = self.came.try_recv() {
+            self.came(came);
+        }
         let Some(Under { peer, .. }) = self.under.remove(&request) else {
             return Ok(());
         };
-        let Outcome { whole, result } = outcome;
-        got.kept.append(whole.kept);
-        for fresh in whole.fresh {
-            if !got.fresh.iter().any(|had| had.hash == fresh.hash) {
-                got.fresh.push(fresh);
-            }
-        }
-        let brought: HashSet<Hash> = whole.got.into_iter().collect();
+        let now = Instant::now();
         match result {
-            Ok(()) => self.plan.finished(request),
+            Ok(()) => self.plan.finished(request, now),
+            Err(TransferError::Store(error)) => return Err(error.into()),
             Err(error) => {
-                self.drop_brought(&brought);
-                let Some(fault) = error.fault() else {
-                    let transfer::TransferError::Store(error) = error else {
-                        unreachable!("only the store is our fault")
-                    };
-                    return Err(error.into());
-                };
+                let fault = error.fault();
                 if fault == Fault::Lied {
-                    warn!(%peer, manifest = %self.manifest.short(), %error, "a provider lied; it is not asked again");
+                    warn!(%peer, manifest = %self.hash.short(), %error, "a provider lied; it is not asked again");
                     self.node.swarm().ban(peer).await;
                 } else {
                     debug!(%peer, %error, "a request broke");
                 }
-                self.plan.failed(request, fault);
+                self.plan.failed(request, fault, now);
             }
         }
         Ok(())
     }
 
-    /// What a broken request brought is not asked for again.
-    fn drop_brought(&mut self, brought: &HashSet<Hash>) {
-        if brought.is_empty() {
-            return;
+    /// The crowd was ended under us, because what it told of us was not true any more: begins anew with what is here.
+    fn enter_again(&mut self) {
+        let now = Instant::now();
+        for peer in self.plan.peers().map(|peer| peer.peer).collect::<Vec<_>>() {
+            self.plan.peer_left(peer, now);
         }
-        for work in &mut self.work {
-            if let Work::Whole(blobs) = work {
-                blobs.retain(|(hash, _)| !brought.contains(hash));
+        let sharing = self.node.sharing();
+        (self.crowd, self.facts) = sharing.enter(self.hash, self.map.clone(), self.here.clone());
+    }
+
+    fn fact(&mut self, fact: Fact) {
+        let now = Instant::now();
+        match fact {
+            Fact::Joined(peer) => self.plan.peer_joined(peer, now),
+            Fact::Has(peer, runs) => runs.into_iter().for_each(|run| self.plan.peer_has(peer, run)),
+            Fact::HasAll(peer) => self.plan.peer_has_all(peer),
+            Fact::Left(peer) => self.plan.peer_left(peer, now),
+        }
+    }
+
+    async fn asked(&mut self, ask: Ask) -> Result<(), FetchError> {
+        match ask {
+            Ask::Want(want) => self.admit(want).await,
+            Ask::Read { blob, bytes, done } => {
+                if let Some(at) = self.map.find(blob) {
+                    let blob = self.map.blobs()[at];
+                    let local = shards_covering(blob.len, bytes);
+                    let run = blob.first + local.start..blob.first + local.end;
+                    self.plan.read_next(run.clone());
+                    self.reads.retain(|(_, done)| !done.is_closed());
+                    self.reads.push((run, done));
+                    self.tell_readers();
+                }
+                Ok(())
+            }
+            Ask::Pause(paused) => {
+                self.pause(paused);
+                Ok(())
+            }
+            Ask::Cancel => {
+                let manifest = self.hash;
+                self.wants.end(|| FetchError::Cancelled { manifest });
+                Ok(self.node.library().store().end_job(manifest).await?)
             }
         }
     }
+
+    fn pause(&mut self, paused: bool) {
+        self.look.paused = paused;
+        self.plan.set_paused(paused);
+    }
+
+    /// Takes in one more fetch: what of its files is missing is wanted from now on.
+    async fn admit(&mut self, want: Want) -> Result<(), FetchError> {
+        let wanted = |file: &&FileEntry| want.patterns.wants(file);
+        let files: Vec<FileEntry> = self.manifest.files().iter().filter(wanted).cloned().collect();
+        if files.is_empty() {
+            let manifest = self.hash;
+            // It is no failure of the job.
+            let _ = want.done.send(Err(FetchError::NothingMatches { manifest }));
+            return Ok(());
+        }
+        let places: HashSet<usize> = files
+            .iter()
+            .filter_map(|file| self.map.find(file.blake3))
+            .collect();
+        if let Err(error) = self.look_again(&places).await {
+            let _ = want.done.send(Err(error));
+            return Ok(());
+        }
+        let missing: HashSet<usize> = places
+            .into_iter()
+            .filter(|at| self.blobs[*at] != Blob::Safe)
+            .collect();
+        let (mut total, mut here) = (0, 0);
+        for at in &missing {
+            let shards = self.map.blobs()[*at].shards();
+            total += self.map.blobs()[*at].len;
+            let ones = shards.clone().filter(|shard| self.here.contains(*shard as usize));
+            here += ones.map(|shard| self.map.len_of(shard..shard + 1)).sum::<u64>();
+        }
+        // Room is looked for before anything is made: a manifest may claim any size.
+        if let Err(error) = self.node.library().store().check_room(total - here).await {
+            let _ = want.done.send(Err(error.into()));
+            return Ok(());
+        }
+        if want.paused {
+            self.pause(true);
+        }
+        for peer in &want.known {
+            self.crowd.meet(*peer, Vec::new());
+        }
+        want.progress.phase(Phase::Fetching, total, missing.len() as u64);
+        want.progress.add(here, 0);
+        for at in &missing {
+            for shard in self.map.blobs()[*at].shards() {
+                self.plan
+                    .want(shard..shard + 1, self.first.contains(shard as usize));
+            }
+        }
+        let blobs = &self.blobs;
+        self.wants
+            .add(want, files, missing, |at| blobs[at] == Blob::Loose);
+        Ok(())
+    }
+
+    /// Looks again at wanted blobs that were safe and turned out to be damaged.
+    async fn look_again(&mut self, places: &HashSet<usize>) -> Result<(), FetchError> {
+        let store = self.node.library().store().clone();
+        let safe = places.iter().copied().filter(|at| self.blobs[*at] == Blob::Safe);
+        let damaged: Vec<usize> = safe
+            .filter(|at| store.is_damaged(self.map.blobs()[*at].hash))
+            .collect();
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        let (map, again) = (self.map.clone(), damaged.clone());
+        let found = blocking(move || begin::look(&store, &map, &again)).await?;
+        for (at, found) in damaged.into_iter().zip(found) {
+            let blob = self.map.blobs()[at];
+            self.blobs[at] = Blob::Missing;
+            self.here.set_range(usize_range(&blob.shards()), false);
+            self.plan.lost(blob.shards());
+            let runs = match &found {
+                Found::Nothing => Vec::new(),
+                Found::Safe | Found::Left(_) => vec![blob.shards()],
+                Found::Some(_, runs) => {
+                    let global = runs
+                        .iter()
+                        .map(|run| blob.first + run.start..blob.first + run.end);
+                    global.collect()
+                }
+            };
+            self.found(at, found);
+            runs.into_iter().for_each(|run| self.landed(run));
+        }
+        Ok(())
+    }
 }
 
-/// Returns the part of a run from its first missing shard on; `None` when all of it is here.
-fn first_missing(part: &Part, run: Range<u32>) -> Option<Range<u32>> {
-    let shards = part.shards();
-    let here = |index: &u32| shards.get(*index as usize) == Some(&true);
-    let start = run.clone().find(|index| !here(index))?;
-    let end = run.rev().find(|index| !here(index))? + 1;
-    Some(start..end)
+fn usize_range(run: &Range<u32>) -> Range<usize> {
+    run.start as usize..run.end as usize
 }

@@ -1,7 +1,10 @@
 //! Whole fetches between nodes on loopback.
 
+mod trouble;
+
 use super::*;
 use crate::{Config, publish::PublishRequest};
+use libp2p::Multiaddr;
 use std::{fs, path::Path};
 use tempfile::TempDir;
 

@@ -2,18 +2,23 @@
 
 use super::plan::Fault;
 use crate::{
-    limits::MANY_LEN,
+    limits::{MANY_LEN, PIECE_LEN, ROWS_LEN, SMALL_LEN},
+    node::Node,
     store::{Fresh, Kept, Part, Store, StoreError, blocking, walk},
     swarm::{OpenError, Swarm},
+    throttle::Throttle,
 };
 use bytes::Bytes;
 use futures::{AsyncReadExt, AsyncWriteExt, io::BufReader};
 use iroh_blobs::protocol::{ChunkRanges, ChunkRangesSeq, GetManyRequest, GetRequest, RequestType};
 use libp2p::{PeerId, Stream, StreamProtocol};
-use protocol::{Hash, SHARD_LEN, wire};
+use protocol::{GROUP_LEN, Hash, NumberedBlob, wire};
 use serde::Serialize;
 use std::{io, ops::Range, sync::Arc, time::Duration};
-use tokio::time::timeout;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 
 /// How long a peer may take to close a stream after the answer.
 const END_WAIT: Duration = Duration::from_secs(2);
@@ -38,7 +43,8 @@ pub(crate) enum TransferError {
         /// Where, in bytes.
         offset: u64,
     },
-    /// The peer says the blob has another length.
+    /// The peer says the blob has another length. Whoever made the manifest may be the liar, so the peer is not blamed; but it
+    /// does not have what this manifest calls the blob.
     #[error("{len} bytes said for {blob} instead of {expected}")]
     Size { blob: Hash, len: u64, expected: u64 },
     /// The peer went on after the answer.
@@ -50,179 +56,321 @@ pub(crate) enum TransferError {
 }
 
 impl TransferError {
-    /// Whose fault it is; `None` when it is ours.
-    pub(crate) fn fault(&self) -> Option<Fault> {
+    /// How much the peer is to blame. What our own store could not do says nothing against it.
+    pub(crate) fn fault(&self) -> Fault {
         match self {
-            TransferError::Open(_) | TransferError::Stream(_) => Some(Fault::Broke),
-            TransferError::Wrong { .. } | TransferError::Size { .. } | TransferError::TooMany => {
-                Some(Fault::Lied)
-            }
-            TransferError::Store(_) => None,
+            TransferError::Wrong { .. } | TransferError::TooMany => Fault::Lied,
+            TransferError::Open(_)
+            | TransferError::Stream(_)
+            | TransferError::Size { .. }
+            | TransferError::Store(_) => Fault::Broke,
         }
     }
 }
 
-/// Verified blobs of at most one shard.
-#[derive(Default)]
-pub(crate) struct Whole {
-    /// Which.
-    pub(crate) got: Vec<Hash>,
-    /// Their files, not yet durable.
-    pub(crate) fresh: Vec<Fresh>,
-    /// Their rows, not yet durable.
+/// The way to a peer: its streams, and how fast bytes may come over them.
+pub(crate) struct Link {
+    swarm: Swarm,
+    store: Store,
+    throttle: Throttle,
+    peer: PeerId,
+}
+
+impl Link {
+    /// The way of a node to `peer`.
+    pub(crate) fn new(node: &Node, peer: PeerId) -> Link {
+        Link::over(node.swarm(), node.library().store(), node.throttle(), peer)
+    }
+
+    /// The way over a swarm, to where the bytes go, as fast as `throttle` allows.
+    pub(crate) fn over(swarm: &Swarm, store: &Store, throttle: &Throttle, peer: PeerId) -> Link {
+        Link {
+            swarm: swarm.clone(),
+            store: store.clone(),
+            throttle: throttle.clone(),
+            peer,
+        }
+    }
+}
+
+/// What a request brought since it was last told. Everything in it is verified and kept.
+pub(crate) struct Came {
+    /// Which request.
+    pub(crate) request: u64,
+    /// Bytes of blobs.
+    pub(crate) bytes: u64,
+    /// Shards that are whole now, by their numbers in the map.
+    pub(crate) landed: Vec<Range<u32>>,
+    /// The growing file they are in, when it was just opened.
+    pub(crate) part: Option<Arc<Part>>,
+    /// Files of blobs that are whole, not yet durable.
+    pub(crate) fresh: Vec<(Hash, Fresh)>,
+    /// Rows of blobs that are whole, not yet durable.
     pub(crate) kept: Kept,
 }
 
-/// Told the verified bytes as they are kept.
-pub(crate) trait Seen: Fn(u64) + Send + Sync {}
-impl<F: Fn(u64) + Send + Sync> Seen for F {}
+/// Tells a job what one of its requests brings.
+pub(crate) struct Teller {
+    request: u64,
+    first: u32,
+    tell: mpsc::Sender<Came>,
+}
 
-async fn ask(
-    swarm: &Swarm,
-    peer: PeerId,
-    kind: RequestType,
-    request: &impl Serialize,
-) -> Result<Stream, TransferError> {
+impl Teller {
+    /// Tells of a request for shards of the blob whose first shard is `first`, or of that blob and those behind it.
+    pub(crate) fn new(request: u64, first: u32, tell: mpsc::Sender<Came>) -> Teller {
+        Teller { request, first, tell }
+    }
+
+    /// Tells what is filled in of `came`. Shards count from `first`.
+    async fn came(&self, bytes: u64, landed: impl IntoIterator<Item = Range<u32>>, came: Came) {
+        let global = |run: Range<u32>| self.first + run.start..self.first + run.end;
+        let landed = landed.into_iter().map(global).collect();
+        // A job that has ended does not need to know.
+        let _ = self
+            .tell
+            .send(Came {
+                bytes,
+                landed,
+                ..came
+            })
+            .await;
+    }
+
+    fn nothing(&self) -> Came {
+        Came {
+            request: self.request,
+            bytes: 0,
+            landed: Vec::new(),
+            part: None,
+            fresh: Vec::new(),
+            kept: Kept::default(),
+        }
+    }
+}
+
+async fn ask(link: &Link, kind: RequestType, request: &impl Serialize) -> Result<Stream, TransferError> {
     let mut bytes = postcard::to_stdvec(&kind).map_err(io::Error::other)?;
     bytes.extend(postcard::to_stdvec(request).map_err(io::Error::other)?);
-    let mut stream = swarm
-        .open_stream(peer, StreamProtocol::new(wire::BLOBS_PROTOCOL))
-        .await?;
+    let protocol = StreamProtocol::new(wire::BLOBS_PROTOCOL);
+    let mut stream = link.swarm.open_stream(link.peer, protocol).await?;
     stream.write_all(&bytes).await?;
     stream.close().await?;
     Ok(stream)
 }
 
-/// Fetches a run of shards into a growing file.
+/// How long pieces are: what is read before any of it is verified. Short on a slow link, so that progress is seen within seconds.
+struct Pace(usize);
+
+impl Pace {
+    /// Length of the first piece, in bytes.
+    const FIRST: usize = 64 * 1024;
+    /// Shortest piece, in bytes: one group.
+    const SHORTEST: usize = GROUP_LEN as usize;
+    /// A piece that took less is followed by a longer one.
+    const QUICK: Duration = Duration::from_millis(100);
+    /// A piece that took more is followed by a shorter one.
+    const SLOW: Duration = Duration::from_secs(1);
+
+    fn took(&mut self, time: Duration) {
+        if time < Pace::QUICK {
+            self.0 = (self.0 * 2).min(PIECE_LEN);
+        } else if time > Pace::SLOW {
+            self.0 = (self.0 / 2).max(Pace::SHORTEST);
+        }
+    }
+}
+
+/// Fetches what is missing of a run of shards of a blob into its growing file, and nothing else.
+///
+/// - `blob`: its hash and length. `part`: its growing file, if it is open; otherwise it is opened here, and told.
+/// - Each group is noted as it is written; on an error, those before it are kept.
 pub(crate) async fn shards(
-    swarm: &Swarm,
-    peer: PeerId,
-    part: &Arc<Part>,
+    link: &Link,
+    blob: (Hash, u64),
+    part: Option<Arc<Part>>,
     run: Range<u32>,
-    seen: &impl Seen,
+    teller: &Teller,
 ) -> Result<(), TransferError> {
-    let (hash, len) = (part.blob.hash, part.blob.len);
-    let bytes = u64::from(run.start) * SHARD_LEN..(u64::from(run.end) * SHARD_LEN).min(len);
-    let ranges = walk::chunks(&bytes, len);
+    let (hash, len) = blob;
+    let part = match part {
+        Some(part) => part,
+        None => {
+            let store = link.store.clone();
+            let part = blocking(move || store.part(hash, len)).await?;
+            let came = Came {
+                part: Some(part.clone()),
+                ..teller.nothing()
+            };
+            teller.came(0, std::iter::empty(), came).await;
+            part
+        }
+    };
+    let missing = part.missing(run.clone());
+    if missing.is_empty() {
+        // Another job brought it.
+        teller.came(0, std::iter::once(run), teller.nothing()).await;
+        return Ok(());
+    }
+    let ranges = walk::chunks_of(&missing, len);
     let request = GetRequest::blob_ranges(iroh_blobs::Hash::from_bytes(*hash.as_bytes()), ranges.clone());
-    let mut stream = ask(swarm, peer, RequestType::Get, &request).await?;
+    let mut stream = ask(link, RequestType::Get, &request).await?;
     read_size(&mut stream, hash, len).await?;
 
     let mut verifier = walk::Verifier::new(hash, len);
     let mut schedule = walk::Schedule::new(len, ranges);
+    let mut pace = Pace(Pace::FIRST);
     let mut spare = Vec::new();
-    let mut filled = read_piece(&mut stream, schedule.next(), Vec::new()).await?;
-    let mut done = bytes.start;
+    let mut filled = read_piece(link, &mut stream, &mut schedule, &mut pace, Vec::new()).await?;
     while let Some((piece, buffer)) = filled {
         // One piece is verified and written while the next one is read; two buffers go round.
-        let part_ = part.clone();
-        let kept = blocking(move || {
-            let (placed, right) = verifier.verify(&piece, &buffer);
-            part_.write(&buffer, &placed)?;
-            let end = placed
-                .data
-                .last()
-                .map(|(at, spans)| at + spans.iter().map(|span| span.len() as u64).sum::<u64>());
-            Ok((verifier, buffer, end, right))
-        });
-        let next = read_piece(&mut stream, schedule.next(), std::mem::take(&mut spare));
-        let (kept, next) = tokio::join!(kept, next);
-        let (used, buffer, end, right) = kept?;
-        (verifier, spare) = (used, buffer);
-        if let Some(end) = end {
-            let whole = if end == len {
-                run.end
-            } else {
-                (end / SHARD_LEN) as u32
-            };
-            part.mark((done / SHARD_LEN) as u32..whole);
-            seen(end.saturating_sub(done));
-            done = end;
-        }
-        right.map_err(|wrong| TransferError::Wrong {
-            blob: hash,
-            offset: wrong.offset,
-        })?;
+        let kept = keep(&part, verifier, piece, buffer, teller);
+        let next = read_piece(
+            link,
+            &mut stream,
+            &mut schedule,
+            &mut pace,
+            std::mem::take(&mut spare),
+        );
+        // A wrong piece ends it at once; a stream that breaks does not keep what came before from being counted.
+        let (kept, next) = tokio::try_join!(kept, async { Ok(next.await) })?;
+        (verifier, spare) = kept;
         filled = next?;
     }
     expect_end(&mut stream).await
 }
 
+/// Verifies a piece and writes what is right of it; returns the verifier and the buffer for the pieces to come.
+async fn keep(
+    part: &Arc<Part>,
+    mut verifier: walk::Verifier,
+    piece: walk::Piece,
+    buffer: Vec<u8>,
+    teller: &Teller,
+) -> Result<(walk::Verifier, Vec<u8>), TransferError> {
+    let (hash, part) = (part.blob.hash, part.clone());
+    let (verifier, buffer, bytes, landed, right) = blocking(move || {
+        let (placed, right) = verifier.verify(&piece, &buffer);
+        part.write(&buffer, &placed)?;
+        let (mut bytes, mut landed) = (0, Vec::new());
+        for (start, spans) in &placed.data {
+            let len: u64 = spans.iter().map(|span| span.len() as u64).sum();
+            landed.extend(part.landed(*start..start + len));
+            bytes += len;
+        }
+        Ok((verifier, buffer, bytes, landed, right))
+    })
+    .await?;
+    teller.came(bytes, landed, teller.nothing()).await;
+    right.map_err(|wrong| TransferError::Wrong {
+        blob: hash,
+        offset: wrong.offset,
+    })?;
+    Ok((verifier, buffer))
+}
+
 /// Reads one piece into a buffer; `None` when there is none to read.
 async fn read_piece(
+    link: &Link,
     stream: &mut Stream,
-    piece: Option<walk::Piece>,
+    schedule: &mut walk::Schedule,
+    pace: &mut Pace,
     mut buffer: Vec<u8>,
 ) -> Result<Option<(walk::Piece, Vec<u8>)>, TransferError> {
-    let Some(piece) = piece else { return Ok(None) };
+    let Some(piece) = schedule.piece(pace.0) else {
+        return Ok(None);
+    };
+    let begun = Instant::now();
     buffer.resize(piece.len, 0);
-    stream.read_exact(&mut buffer).await?;
+    let mut at = 0;
+    while at < buffer.len() {
+        let end = buffer.len().min(at.saturating_add(link.throttle.down_step()));
+        stream.read_exact(&mut buffer[at..end]).await?;
+        link.throttle.down(link.peer, end - at).await;
+        at = end;
+    }
+    pace.took(begun.elapsed());
     Ok(Some((piece, buffer)))
 }
 
-/// Fetches blobs of at most one shard, many in one request.
-pub(crate) async fn whole(
-    swarm: &Swarm,
-    peer: PeerId,
-    store: &Store,
-    blobs: &[(Hash, u64)],
-    seen: &impl Seen,
-) -> Result<Whole, (Whole, TransferError)> {
-    let mut whole = Whole::default();
-    match read_whole(swarm, peer, store, blobs, seen, &mut whole).await {
-        Ok(()) => Ok(whole),
-        Err(error) => Err((whole, error)),
-    }
-}
-
-async fn read_whole(
-    swarm: &Swarm,
-    peer: PeerId,
-    store: &Store,
-    blobs: &[(Hash, u64)],
-    seen: &impl Seen,
-    whole: &mut Whole,
-) -> Result<(), TransferError> {
+/// Fetches blobs of at most one shard, which follow each other in the map, in one request.
+pub(crate) async fn whole(link: &Link, blobs: &[NumberedBlob], teller: &Teller) -> Result<(), TransferError> {
     let hashes = blobs
         .iter()
-        .map(|(hash, _)| iroh_blobs::Hash::from_bytes(*hash.as_bytes()))
+        .map(|blob| iroh_blobs::Hash::from_bytes(*blob.hash.as_bytes()))
         .collect();
     let every = ChunkRangesSeq::from_ranges(std::iter::repeat_n(ChunkRanges::all(), blobs.len()));
-    let stream = ask(
-        swarm,
-        peer,
-        RequestType::GetMany,
-        &GetManyRequest::new(hashes, every),
-    )
-    .await?;
+    let request = GetManyRequest::new(hashes, every);
+    let stream = ask(link, RequestType::GetMany, &request).await?;
     let mut stream = BufReader::with_capacity(BUFFER, stream);
-    let mut small = Vec::new();
+    let mut rows = Rows::default();
     let read = async {
-        for (hash, len) in blobs {
-            let bytes = read_blob(&mut stream, *hash, *len).await?;
-            seen(*len);
-            if *len <= crate::limits::SMALL_LEN {
-                small.push((*hash, bytes));
+        for (at, blob) in (0u32..).zip(blobs) {
+            let bytes = read_blob(&mut stream, blob.hash, blob.len).await?;
+            link.throttle.down(link.peer, bytes.len()).await;
+            if blob.len <= SMALL_LEN {
+                rows.add(at, bytes);
+                if rows.len >= ROWS_LEN {
+                    rows.put(link, teller).await?;
+                }
             } else {
-                whole
-                    .fresh
-                    .extend(store.put_whole(*hash, bytes, &mut whole.kept).await?);
-                whole.got.push(*hash);
+                let fresh = link.store.put_middling(blob.hash, bytes).await?;
+                let fresh = vec![(blob.hash, fresh)];
+                let came = Came {
+                    fresh,
+                    ..teller.nothing()
+                };
+                teller.came(blob.len, std::iter::once(at..at + 1), came).await;
             }
         }
         expect_end(&mut stream).await
     };
     let read = read.await;
-    let (hashes, bytes): (Vec<Hash>, Vec<Bytes>) = small.into_iter().unzip();
-    whole.kept.append(store.put_small(bytes).await?);
-    whole.got.extend(hashes);
+    rows.put(link, teller).await?;
     read
 }
 
+/// Small blobs on their way into the database: many at once cost little more than one.
+#[derive(Default)]
+struct Rows {
+    landed: Vec<Range<u32>>,
+    bytes: Vec<Bytes>,
+    len: u64,
+}
+
+impl Rows {
+    fn add(&mut self, at: u32, bytes: Bytes) {
+        self.len += bytes.len() as u64;
+        self.bytes.push(bytes);
+        match self.landed.last_mut() {
+            Some(run) if run.end == at => run.end += 1,
+            _ => self.landed.push(at..at + 1),
+        }
+    }
+
+    async fn put(&mut self, link: &Link, teller: &Teller) -> Result<(), TransferError> {
+        let Rows { landed, bytes, len } = std::mem::take(self);
+        if !bytes.is_empty() {
+            let kept = link.store.put_small(bytes).await?;
+            teller
+                .came(
+                    len,
+                    landed,
+                    Came {
+                        kept,
+                        ..teller.nothing()
+                    },
+                )
+                .await;
+        }
+        Ok(())
+    }
+}
+
 /// Fetches a blob of unknown length into memory; at most `max` bytes.
-pub(crate) async fn blob(swarm: &Swarm, peer: PeerId, hash: Hash, max: u64) -> Result<Bytes, TransferError> {
+pub(crate) async fn blob(link: &Link, hash: Hash, max: u64) -> Result<Bytes, TransferError> {
     let request = GetRequest::blob(iroh_blobs::Hash::from_bytes(*hash.as_bytes()));
-    let mut stream = BufReader::with_capacity(BUFFER, ask(swarm, peer, RequestType::Get, &request).await?);
+    let mut stream = BufReader::with_capacity(BUFFER, ask(link, RequestType::Get, &request).await?);
     let mut prefix = [0; 8];
     stream.read_exact(&mut prefix).await?;
     let len = u64::from_le_bytes(prefix);
@@ -249,7 +397,8 @@ async fn read_encoded(stream: &mut BufReader<Stream>, hash: Hash, len: u64) -> R
     let mut verifier = walk::Verifier::new(hash, len);
     let mut bytes = Vec::new();
     let mut buffer = Vec::new();
-    for piece in walk::Schedule::new(len, ChunkRanges::all()) {
+    let mut schedule = walk::Schedule::new(len, ChunkRanges::all());
+    while let Some(piece) = schedule.piece(PIECE_LEN) {
         buffer.resize(piece.len, 0);
         stream.read_exact(&mut buffer).await?;
         let (placed, right) = verifier.verify(&piece, &buffer);
@@ -284,5 +433,32 @@ async fn expect_end(stream: &mut (impl futures::AsyncRead + Unpin)) -> Result<()
     match timeout(END_WAIT, stream.read(&mut [0])).await {
         Ok(Ok(0) | Err(_)) | Err(_) => Ok(()),
         Ok(Ok(_)) => Err(TransferError::TooMany),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_become_as_long_as_the_link_is_fast() {
+        let mut pace = Pace(Pace::FIRST);
+        for _ in 0..10 {
+            pace.took(Duration::from_millis(5));
+        }
+        assert_eq!(pace.0, PIECE_LEN);
+        pace.took(Duration::from_millis(500));
+        assert_eq!(pace.0, PIECE_LEN);
+        for _ in 0..10 {
+            pace.took(Duration::from_secs(2));
+        }
+        assert_eq!(pace.0, GROUP_LEN as usize);
+    }
+
+    #[test]
+    fn another_length_is_not_held_against_a_peer() {
+        let (blob, len, expected) = (Hash::EMPTY, 1, 2);
+        let fault = TransferError::Size { blob, len, expected }.fault();
+        assert_eq!(fault, Fault::Broke);
     }
 }

@@ -2,13 +2,17 @@
 //!
 //! | route under `/api/shoal/v1` | says |
 //! |---|---|
-//! | GET `status` `peers` `jobs` `repos` `following` | how the node is, what it has |
+//! | GET `status` `peers` `jobs` `limits` `repos` `following` | how the node is, what it has |
 //! | GET `show?repo=` `ticket?repo=` | one repo |
 //! | POST `publish` `fetch` `verify` | lines of progress, then the end |
 //! | POST `proof` | the bytes of a proof file |
+//! | POST `jobs/pause` `jobs/resume` `jobs/cancel` | the numbers of the fetches that do |
+//! | POST `limits` | the limits as they are from now on |
 //! | POST `pin` `forget` `collect` `follow` `unfollow` `catalog/rebuild` `shutdown` | done, or why not |
 //!
 //! Every route needs the token, and no GET changes anything.
+
+mod fetching;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,26 +23,23 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::contact::Contact;
 use super::guard::{self, Guard};
 use super::jobs::Jobs;
 use super::messages::{
-    ErrorAnswer, FetchAsk, FollowAnswer, FollowAsk, Nothing, PeerAnswer, PublishAnswer, PublishAsk, ROOT,
-    RepoAsk, TicketAnswer, UnfollowAnswer, UnfollowAsk,
+    ErrorAnswer, FollowAnswer, FollowAsk, Nothing, PeerAnswer, PublishAnswer, PublishAsk, ROOT, RepoAsk,
+    TicketAnswer, UnfollowAnswer, UnfollowAsk,
 };
 use super::request::{Asked, Refused, Told, absolute};
 use super::{BODY_LEN_MAX, HttpError, listen};
-use crate::fetch::FetchRequest;
 use crate::library::{Collected, Forgotten, Rebuilt, RepoView, Shown};
 use crate::limits::RELEASE_DAYS;
-use crate::node::{JobView, Node, Status};
+use crate::node::{Node, Status};
 use crate::progress::Progress;
 use crate::publish::PublishRequest;
 
@@ -143,13 +144,17 @@ fn router(desk: Desk, guard: Guard) -> Router {
     let routes = Router::new()
         .route("/status", get(status))
         .route("/peers", get(peers))
-        .route("/jobs", get(jobs))
+        .route("/jobs", get(fetching::jobs))
+        .route("/jobs/pause", post(fetching::pause))
+        .route("/jobs/resume", post(fetching::resume))
+        .route("/jobs/cancel", post(fetching::cancel))
+        .route("/limits", get(fetching::limits).post(fetching::set_limits))
         .route("/repos", get(repos))
         .route("/following", get(following))
         .route("/show", get(show))
         .route("/ticket", get(ticket))
         .route("/publish", post(publish))
-        .route("/fetch", post(fetch))
+        .route("/fetch", post(fetching::fetch))
         .route("/verify", post(verify))
         .route("/proof", post(proof))
         .route("/pin", post(pin))
@@ -174,10 +179,6 @@ async fn status(State(desk): State<Desk>) -> Result<Json<Status>, Refused> {
 
 async fn peers(State(desk): State<Desk>) -> Json<Vec<PeerAnswer>> {
     Json(desk.node.peers().await.iter().map(PeerAnswer::from).collect())
-}
-
-async fn jobs(State(desk): State<Desk>) -> Json<Vec<JobView>> {
-    Json(desk.node.jobs())
 }
 
 async fn repos(State(desk): State<Desk>) -> Result<Json<Vec<RepoView>>, Refused> {
@@ -220,31 +221,6 @@ async fn publish(State(desk): State<Desk>, Told(ask): Told<PublishAsk>) -> Resul
         let published = desk.node.publish(request, &progress).await;
         let (published, ticket) = published.map_err(|error| ErrorAnswer::of(&error))?;
         Ok(PublishAnswer { published, ticket })
-    })
-}
-
-async fn fetch(State(desk): State<Desk>, Told(ask): Told<FetchAsk>) -> Result<Response, Refused> {
-    let to = ask.to.map(absolute).transpose()?;
-    let what = ask.what.to_string();
-    let (include, exclude) = (ask.include, ask.exclude);
-    let request = FetchRequest {
-        to,
-        include,
-        exclude,
-        ..FetchRequest::new(ask.what.into())
-    };
-    let (progress, snapshots) = Progress::channel();
-    let job = desk.node.job(what, snapshots.clone());
-    desk.jobs.run(snapshots, async move {
-        let _job = job;
-        let swarm = desk.node.swarm();
-        // One is enough to begin with, and who cannot be reached may not be needed.
-        let mut dials: FuturesUnordered<_> = ask.peers.into_iter().map(|peer| swarm.dial(peer)).collect();
-        while let Some(Err(error)) = dials.next().await {
-            debug!(%error, "a peer to begin with");
-        }
-        let fetched = desk.node.fetch(request, &progress).await;
-        fetched.map_err(|error| ErrorAnswer::of(&error))
     })
 }
 

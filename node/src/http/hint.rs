@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 
 use crate::catalog::CatalogError;
-use crate::fetch::{FetchError, HandOutError};
+use crate::fetch::{FetchError, HandOutError, NoSuchJob};
 use crate::library::{LibraryError, OpenError};
 use crate::names::{FollowingError, NamesError};
 use crate::node::StartError;
@@ -15,6 +15,7 @@ use crate::swarm::SwarmError;
 use crate::verify::VerifyError;
 
 const SPACE: &str = "free some space: shoal ls shows what is kept, shoal forget REPO lets go of it";
+const QUOTA: &str = "forget something (shoal ls shows what is kept, shoal forget REPO lets go of it), or raise quota in config.toml";
 const ONLINE: &str = "somebody who has it must be online: --peer MULTIADDR or a ticket names a node to ask";
 const PUBLISH_AGAIN: &str = "publish the folder again, or fetch the repo from somebody who has it";
 
@@ -47,6 +48,9 @@ fn known(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(VerifyError::Library(error)) = error.downcast_ref() {
         return of_library(error);
+    }
+    if let Some(NoSuchJob(_)) = error.downcast_ref() {
+        return say("shoal jobs lists them");
     }
     of_possessions(error).map(str::to_owned)
 }
@@ -113,6 +117,7 @@ fn of_resolve(error: &ResolveError) -> Option<String> {
 fn of_possessions(error: &(dyn Error + 'static)) -> Option<&'static str> {
     match error.downcast_ref() {
         Some(StoreError::Full { .. } | StoreError::NoRoom { .. }) => return Some(SPACE),
+        Some(StoreError::OverQuota { .. }) => return Some(QUOTA),
         Some(StoreError::Changed { .. } | StoreError::Damaged { .. }) => return Some(PUBLISH_AGAIN),
         Some(StoreError::Moving { .. }) => return Some("publish again when nothing writes to it"),
         _ => {}
@@ -216,8 +221,17 @@ mod tests {
                 }),
                 "--name NAME",
             ),
+            (Box::new(NoSuchJob(7)), "shoal jobs"),
             (Box::new(full()), "shoal forget"),
             (Box::new(FetchError::Store(full())), "shoal forget"),
+            (
+                Box::new(FetchError::Store(StoreError::OverQuota {
+                    quota: 3,
+                    used: 2,
+                    need: 2,
+                })),
+                "raise quota",
+            ),
             (
                 Box::new(PublishError::Library(LibraryError::Store(full()))),
                 "shoal forget",

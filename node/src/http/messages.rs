@@ -1,12 +1,15 @@
 //! What is said over the control API: the same types on both sides. Everything is JSON; answers of short verbs are one
 //! value, those of long ones a stream of [`Line`]s, one a line.
 
+mod changes;
+
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Instant;
 
+pub use changes::{EveryJob, JobAsk, JobPick, JobPickError, JobsAnswer, LimitsAsk};
 pub use libp2p::Multiaddr;
 use protocol::{
     Alias, Hash, HashError, Kind, Publisher, RepoName, RepoRef, RepoRefError, Ticket, TicketError,
@@ -143,6 +146,9 @@ pub struct FetchAsk {
     /// Nodes to connect to first.
     #[serde(default)]
     pub peers: Vec<Multiaddr>,
+    /// Give up when nobody has what is missing for so many seconds. `None`: never, once the fetch has begun.
+    #[serde(default)]
+    pub wait_s: Option<u64>,
 }
 
 /// The body of `follow`.

@@ -1,12 +1,23 @@
 //! Answers, taken apart by bao-tree and not by our own decoder: what we speak is the iroh-blobs get protocol.
 
-use super::*;
+mod growing;
+mod hostile;
+mod turns;
+
+use super::{
+    request::{GET, GET_MANY},
+    *,
+};
 use crate::{Config, Node, fetch::transfer, progress::Progress, publish::PublishRequest};
 use bao_tree::{
-    ChunkNum,
+    BaoTree, ChunkNum,
     io::{BaoContentItem, sync::DecodeResponseIter},
 };
-use iroh_blobs::protocol::{ChunkRangesExt, ChunkRangesSeq};
+use futures::AsyncWriteExt;
+use iroh_blobs::{
+    protocol::{ChunkRangesExt, ChunkRangesSeq},
+    store::IROH_BLOCK_SIZE,
+};
 use libp2p::StreamProtocol;
 use tempfile::TempDir;
 
@@ -134,13 +145,8 @@ async fn requests_that_do_not_read_end_the_stream_and_nothing_else() {
             .is_empty()
     );
     // The empty blob is everybody's.
-    let peer = server.swarm().peer_id();
-    assert!(
-        transfer::blob(asker.swarm(), peer, Hash::EMPTY, 10)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    let link = transfer::Link::new(&asker, server.swarm().peer_id());
+    assert!(transfer::blob(&link, Hash::EMPTY, 10).await.unwrap().is_empty());
     server.shutdown().await;
     asker.shutdown().await;
 }

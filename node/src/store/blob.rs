@@ -11,7 +11,7 @@ use std::{
     fs::{self, File, Permissions},
     io::{self, Read},
     ops::Range,
-    os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -76,12 +76,24 @@ impl Store {
             }
         }
         let store = self.clone();
-        if let Some(blob) = blocking(move || store.file_blob(hash)).await? {
-            return Ok(blob);
+        blocking(move || store.find(hash)).await
+    }
+
+    /// Finds a blob that is no row: settled, being fetched, or whole and not settled yet.
+    fn find(&self, hash: Hash) -> Result<Blob, StoreError> {
+        // Twice: it may be given its name after we looked for that, and before we looked where it was.
+        for _ in 0..2 {
+            if let Some(blob) = self.file_blob(hash)? {
+                return Ok(blob);
+            }
+            if let Some(part) = self.growing(hash) {
+                return Ok(Blob::Growing(part));
+            }
+            if let Some(bytes) = self.unsettled(hash)? {
+                return Ok(Blob::Memory(bytes));
+            }
         }
-        self.growing(hash)
-            .map(Blob::Growing)
-            .ok_or(StoreError::Missing(hash))
+        Err(StoreError::Missing(hash))
     }
 
     /// Returns where a blob's file lies, whether or not it is still the right one; `None` for a blob without a file.
@@ -182,23 +194,28 @@ impl Store {
         }
     }
 
-    /// Returns how much of the disk an interrupted fetch of a blob has taken already, in bytes.
-    pub(crate) fn begun_len(&self, hash: Hash) -> u64 {
-        self.part_path(hash)
-            .metadata()
-            .map_or(0, |metadata| metadata.blocks() * 512)
+    /// Returns a whole blob of at most one shard that a fetch brought and has not settled, if it is right. Blocking.
+    pub(crate) fn left_whole(&self, hash: Hash, len: u64) -> Result<Option<Fresh>, StoreError> {
+        let left = self.unsettled(hash)?.filter(|bytes| bytes.len() as u64 == len);
+        Ok(left.map(|_| Fresh::found(vec![(self.part_path(hash), self.file_path(hash))])))
     }
 
-    /// Returns a whole blob of at most one shard that an interrupted fetch left, if it is right. Blocking.
-    pub(crate) fn left_whole(&self, hash: Hash, len: u64) -> Result<Option<Fresh>, StoreError> {
-        let part = self.part_path(hash);
-        match fs::read(&part) {
-            Ok(bytes) if bytes.len() as u64 == len && Hash::of(&bytes) == hash => {
-                Ok(Some(Fresh::found(hash, vec![(part, self.file_path(hash))])))
+    /// Reads such a blob, verified; `None` for one that is longer, not right or not there.
+    fn unsettled(&self, hash: Hash) -> Result<Option<Bytes>, StoreError> {
+        let path = self.part_path(hash);
+        let read = || {
+            let file = File::open(&path)?;
+            let len = file.metadata()?.len();
+            let mut bytes = Vec::new();
+            if len <= WHOLE_LEN {
+                file.take(len).read_to_end(&mut bytes)?;
             }
-            Ok(_) => Ok(None),
+            Ok::<_, io::Error>(bytes)
+        };
+        match read() {
+            Ok(bytes) => Ok(Some(Bytes::from(bytes)).filter(|bytes| Hash::of(bytes) == hash)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(StoreError::io(&part)(error)),
+            Err(error) => Err(StoreError::io(&path)(error)),
         }
     }
 
@@ -311,12 +328,15 @@ impl Store {
     }
 
     /// Reads a range of a blob, verified. Blocking; the caller bounds the range.
+    ///
+    /// [`StoreError::Missing`] where not all of it has come yet.
     pub(crate) fn read_range(&self, hash: Hash, blob: &Blob, range: Range<u64>) -> Result<Bytes, StoreError> {
         let range = range.start.min(blob.len())..range.end.min(blob.len());
         let (file, path) = match blob {
             Blob::Memory(bytes) => return Ok(bytes.slice(range.start as usize..range.end as usize)),
             Blob::File(file, path) => (file, path.as_path()),
-            Blob::Growing(part) => (&part.blob, part.path.as_path()),
+            Blob::Growing(part) if part.has(range.clone()) => (&part.blob, part.path.as_path()),
+            Blob::Growing(_) => return Err(StoreError::Missing(hash)),
         };
         let group = protocol::GROUP_LEN;
         let start = range.start / group * group;

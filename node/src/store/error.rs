@@ -35,6 +35,16 @@ pub enum StoreError {
         /// Bytes free.
         free: u64,
     },
+    /// More would be kept than the operator allows; nothing was written.
+    #[error("{need} bytes more do not fit into the quota of {quota} bytes, of which {used} are taken")]
+    OverQuota {
+        /// What all blobs together may take, in bytes.
+        quota: u64,
+        /// What they take, in bytes.
+        used: u64,
+        /// Bytes needed.
+        need: u64,
+    },
     /// The blob database failed.
     #[error("the blob database: {0}")]
     Database(String),

@@ -112,8 +112,7 @@ impl Import {
         let (digests, fresh) = store.read_big(&path, &mut file, bytes.len() as u64, false, false, &|_| {})?;
         let place = store.file_path(digests.blake3);
         self.fresh.push(fresh);
-        self.fresh
-            .push(Fresh::unfinished(digests.blake3, vec![(path, place)]));
+        self.fresh.push(Fresh::unfinished(vec![(path, place)]));
         Ok(())
     }
 
@@ -141,7 +140,7 @@ impl Store {
         file.write_all(bytes).map_err(StoreError::io(&path))?;
         let place = self.file_path(hash);
         make_parent(&place)?;
-        Ok(Fresh::unfinished(hash, vec![(path, place)]))
+        Ok(Fresh::unfinished(vec![(path, place)]))
     }
 
     /// Reads a file of more than one shard, and makes its outboard and, where asked, a copy of it.
@@ -173,7 +172,7 @@ impl Store {
         make_parent(&place)?;
         let mut moves = vec![(outboard_path, self.outboard_path(hash))];
         moves.extend(copied.map(|(_, path)| (path, place)));
-        Ok((digests, Fresh::unfinished(hash, moves)))
+        Ok((digests, Fresh::unfinished(moves)))
     }
 
     /// Makes the outboard of a blob anew from its file; `false` where the file is not the blob. Blocking.

@@ -1,10 +1,10 @@
 //! A blob of more than one shard while it is being fetched: a file of its full length with holes, and its outboard, also
-//! with holes. The two say by themselves which shards are there, so nothing else has to be kept, and a crash loses only
+//! with holes. The two say by themselves which groups are there, so nothing else has to be kept, and a crash loses only
 //! what had not been written.
 
-use super::{StoreError, tree, walk::FileBlob, walk::Placed};
-use bao_tree::{BaoTree, ChunkNum, io::outboard::PreOrderOutboard, io::sync::valid_ranges};
-use iroh_blobs::store::IROH_BLOCK_SIZE;
+use super::{StoreError, groups::Groups, tree, walk::FileBlob, walk::Placed};
+use bao_tree::{ChunkNum, io::sync::valid_ranges};
+use fixedbitset::FixedBitSet;
 use protocol::{Hash, SHARD_LEN, shard};
 use rayon::prelude::{IntoParallelIterator, ParallelIterator};
 use std::{
@@ -13,7 +13,7 @@ use std::{
     ops::Range,
     os::unix::fs::FileExt,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 /// Shards that one task of a resume looks at.
@@ -28,14 +28,7 @@ pub(crate) struct Part {
     pub(crate) path: PathBuf,
     /// Where the outboard lies.
     pub(crate) outboard_path: PathBuf,
-    have: Mutex<Have>,
-}
-
-/// Which shards are there.
-#[derive(Debug)]
-struct Have {
-    shards: Vec<bool>,
-    count: usize,
+    here: Mutex<Groups>,
 }
 
 impl Part {
@@ -66,17 +59,15 @@ impl Part {
             data,
             outboard,
         };
-        let shards = if existed {
-            present(&blob).map_err(StoreError::io(&path))?
-        } else {
-            vec![false; shard::shard_count(len) as usize]
-        };
-        let count = shards.iter().filter(|here| **here).count();
+        let here = Mutex::new(Groups::none(len));
+        if existed {
+            find_right(&blob, &here).map_err(StoreError::io(&path))?;
+        }
         Ok(Part {
             blob: Arc::new(blob),
             path,
             outboard_path,
-            have: Mutex::new(Have { shards, count }),
+            here,
         })
     }
 
@@ -92,34 +83,40 @@ impl Part {
         Ok(())
     }
 
-    /// Notes that these shards are written; returns how many of them are new.
-    pub(crate) fn mark(&self, shards: Range<u32>) -> u32 {
-        let mut have = self.have.lock().expect("nothing panics while it holds this");
-        let mut new = 0;
-        for index in shards {
-            if let Some(here) = have.shards.get_mut(index as usize)
-                && !std::mem::replace(here, true)
-            {
-                new += 1;
-            }
-        }
-        have.count += new as usize;
-        new
+    /// Notes that verified bytes are written; returns the runs of shards of this blob that are complete by it.
+    ///
+    /// Only groups that lie wholly within `bytes` count; the last one ends with the blob.
+    pub(crate) fn landed(&self, bytes: Range<u64>) -> Vec<Range<u32>> {
+        self.here().add(bytes)
     }
 
-    /// Tells which shards are there.
-    pub(crate) fn shards(&self) -> Vec<bool> {
-        self.have
-            .lock()
-            .expect("nothing panics while it holds this")
-            .shards
-            .clone()
+    /// Returns the bytes of a run of shards that are not here: whole groups, joined where they touch, in order.
+    pub(crate) fn missing(&self, run: Range<u32>) -> Vec<Range<u64>> {
+        self.here().missing(run)
     }
 
-    /// Tells whether all shards are there.
+    /// Tells whether all of a range of bytes is here and can be served; what lies behind the end does not count.
+    pub(crate) fn has(&self, bytes: Range<u64>) -> bool {
+        self.here().has(bytes)
+    }
+
+    /// Tells which shards are complete.
+    pub(crate) fn shards(&self) -> FixedBitSet {
+        self.here().shards().clone()
+    }
+
+    /// How many shards are complete.
+    pub(crate) fn count(&self) -> usize {
+        self.here().count()
+    }
+
+    /// Tells whether all shards are complete.
     pub(crate) fn is_complete(&self) -> bool {
-        let have = self.have.lock().expect("nothing panics while it holds this");
-        have.count == have.shards.len()
+        self.count() == shard::shard_count(self.blob.len) as usize
+    }
+
+    fn here(&self) -> MutexGuard<'_, Groups> {
+        self.here.lock().expect("nothing panics while it holds this")
     }
 }
 
@@ -145,36 +142,30 @@ fn write_spans(file: &File, offset: u64, piece: &[u8], spans: &[Range<usize>]) -
     Ok(())
 }
 
-/// Returns which shards of a blob's file are right, by its outboard.
-fn present(blob: &FileBlob) -> io::Result<Vec<bool>> {
+/// Finds which groups of a blob's file are right by its outboard.
+fn find_right(blob: &FileBlob, here: &Mutex<Groups>) -> io::Result<()> {
     let count = shard::shard_count(blob.len);
     let starts: Vec<u32> = (0..count).step_by(RESUME_SHARDS as usize).collect();
-    let runs: Vec<Vec<bool>> = starts
+    starts
         .into_par_iter()
-        .map(|start| present_run(blob, start..count.min(start + RESUME_SHARDS)))
-        .collect::<io::Result<_>>()?;
-    Ok(runs.concat())
+        .try_for_each(|start| find_in_run(blob, start..count.min(start + RESUME_SHARDS), here))
 }
 
-fn present_run(blob: &FileBlob, run: Range<u32>) -> io::Result<Vec<bool>> {
-    let first = u64::from(run.start) * SHARD_LEN;
-    let end = (u64::from(run.end) * SHARD_LEN).min(blob.len);
-    let ranges = super::walk::chunks(&(first..end), blob.len);
-    let outboard = PreOrderOutboard {
-        root: blob.hash.into(),
-        tree: BaoTree::new(blob.len, IROH_BLOCK_SIZE),
-        data: &blob.outboard,
-    };
-    let mut right = vec![0u64; run.len()];
-    for valid in valid_ranges(outboard, &blob.data, &ranges) {
+fn find_in_run(blob: &FileBlob, run: Range<u32>, here: &Mutex<Groups>) -> io::Result<()> {
+    let bytes = u64::from(run.start) * SHARD_LEN..(u64::from(run.end) * SHARD_LEN).min(blob.len);
+    let ranges = super::walk::chunks(&bytes, blob.len);
+    let mut right: Vec<Range<u64>> = Vec::new();
+    for valid in valid_ranges(blob.tree(), &blob.data, &ranges) {
         let valid: Range<ChunkNum> = valid?;
         let (start, end) = (valid.start.to_bytes(), valid.end.to_bytes().min(blob.len));
-        if let Some(bytes) = right.get_mut(((start - first) / SHARD_LEN) as usize) {
-            *bytes += end - start;
+        match right.last_mut() {
+            Some(last) if last.end == start => last.end = end,
+            _ => right.push(start..end),
         }
     }
-    let whole = run.zip(right).map(|(index, right)| {
-        shard::shard_range(blob.len, index).is_some_and(|range| range.end - range.start == right)
-    });
-    Ok(whole.collect())
+    let mut here = here.lock().expect("nothing panics while it holds this");
+    for bytes in right {
+        here.add(bytes);
+    }
+    Ok(())
 }

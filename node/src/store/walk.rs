@@ -8,7 +8,7 @@ use super::{StoreError, tree::PAIR_LEN};
 use crate::limits::PIECE_LEN;
 use bao_tree::{
     BaoTree, ChunkNum, ChunkRanges, ChunkRangesRef,
-    io::sync::truncate_ranges,
+    io::{outboard::PreOrderOutboard, sync::truncate_ranges},
     iter::{BaoChunk, ResponseIter},
 };
 use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
@@ -24,6 +24,21 @@ pub(crate) fn chunks(range: &Range<u64>, len: u64) -> ChunkRanges {
     } else {
         ChunkRanges::from(start..ChunkNum(range.end.div_ceil(1024)))
     }
+}
+
+/// Returns the chunks of several byte ranges, each like one of [`chunks`].
+pub(crate) fn chunks_of(ranges: &[Range<u64>], len: u64) -> ChunkRanges {
+    let each = ranges.iter().map(|range| chunks(range, len));
+    each.fold(ChunkRanges::empty(), |all, more| all | more)
+}
+
+/// Returns the bytes that chunks of a blob of `len` bytes stand for, range by range.
+pub(crate) fn bytes_of(ranges: &ChunkRanges, len: u64) -> impl Iterator<Item = Range<u64>> {
+    ranges.boundaries().chunks(2).map(move |range| match range {
+        [start, end] => start.to_bytes().min(len)..end.to_bytes().min(len),
+        [start, ..] => start.to_bytes().min(len)..len,
+        [] => 0..0,
+    })
 }
 
 /// Cuts what a peer asked for to a blob of `len` bytes; what lies behind its end means its last chunk.
@@ -114,6 +129,17 @@ pub(crate) struct FileBlob {
     pub(crate) data: File,
     /// Its tree.
     pub(crate) outboard: File,
+}
+
+impl FileBlob {
+    /// Returns its tree as bao-tree reads it.
+    pub(crate) fn tree(&self) -> PreOrderOutboard<&File> {
+        PreOrderOutboard {
+            root: self.hash.into(),
+            tree: BaoTree::new(self.len, IROH_BLOCK_SIZE),
+            data: &self.outboard,
+        }
+    }
 }
 
 /// Gives the encoding of some ranges of a [`FileBlob`], verified.
@@ -239,7 +265,7 @@ impl Placed {
     }
 }
 
-/// Cuts the encoding of some ranges of a blob, without its size, into pieces of about [`PIECE_LEN`].
+/// Cuts the encoding of some ranges of a blob, without its size, into pieces.
 pub(crate) struct Schedule(ResponseIter);
 
 /// One piece of an encoding: what it is made of, in order.
@@ -254,17 +280,14 @@ impl Schedule {
     pub(crate) fn new(len: u64, ranges: ChunkRanges) -> Schedule {
         Schedule(ResponseIter::new(BaoTree::new(len, IROH_BLOCK_SIZE), ranges))
     }
-}
 
-impl Iterator for Schedule {
-    type Item = Piece;
-
-    fn next(&mut self) -> Option<Piece> {
+    /// Returns the next piece, the shortest of at least `wanted` bytes; `None` when there is no more.
+    pub(crate) fn piece(&mut self, wanted: usize) -> Option<Piece> {
         let mut piece = Piece {
             items: Vec::new(),
             len: 0,
         };
-        while piece.len < PIECE_LEN {
+        while piece.len < wanted.max(1) {
             let Some(item) = self.0.next() else { break };
             piece.len += match item {
                 BaoChunk::Parent { .. } => PAIR_LEN as usize,

@@ -4,6 +4,7 @@
 
 mod anchors;
 mod dials;
+mod hearsay;
 mod lookups;
 mod network;
 mod reach;
@@ -19,7 +20,7 @@ use std::{
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
-    core::transport::ListenerId,
+    core::{transport::ListenerId, upgrade::Version},
     swarm::{self, ConnectionId},
 };
 use protocol::SignedRelease;
@@ -38,6 +39,7 @@ use super::{
     behaviour::{Behaviour, BehaviourEvent},
     book::Book,
     records::{Key, Records},
+    sockets,
     streams::{self, Inbound, Reply},
     transport,
 };
@@ -100,6 +102,16 @@ pub(super) enum Command {
     },
     Counts {
         reply: oneshot::Sender<SwarmCounts>,
+    },
+    AddressesFor {
+        to: PeerId,
+        peers: Vec<PeerId>,
+        reply: oneshot::Sender<Vec<(PeerId, Vec<Multiaddr>)>>,
+    },
+    HeardFrom {
+        teller: PeerId,
+        told: Vec<(PeerId, Vec<Multiaddr>)>,
+        reply: oneshot::Sender<Vec<PeerId>>,
     },
     Ban {
         peer: PeerId,
@@ -194,7 +206,10 @@ impl Actor {
         let (streams, inbound) = streams::Behaviour::new(config.protocols.clone(), preferred);
         let (transport, circuits) = transport::build(&config.key, preferred).map_err(SwarmError::Setup)?;
         let behaviour = Behaviour::new(&config, streams, circuits, records);
-        let pool = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT);
+        // Lazy: what a stream begins with goes out together with the name of its protocol, a round trip earlier.
+        let pool = swarm::Config::with_tokio_executor()
+            .with_idle_connection_timeout(IDLE_TIMEOUT)
+            .with_substream_upgrade_protocol_override(Version::V1Lazy);
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut actor = Self {
@@ -263,6 +278,7 @@ impl Actor {
                 self.apply(Event::Network(Box::new(event)), Now::read());
             }
         }
+        sockets::make_room();
         Ok(())
     }
 
@@ -363,6 +379,12 @@ impl Actor {
             }
             Command::Counts { reply } => {
                 let _ = reply.send(self.counts());
+            }
+            Command::AddressesFor { to, peers, reply } => {
+                let _ = reply.send(self.addresses_for(&to, peers));
+            }
+            Command::HeardFrom { teller, told, reply } => {
+                let _ = reply.send(self.heard_from(&teller, told));
             }
             Command::Ban { peer, reply } => {
                 self.ban(peer);

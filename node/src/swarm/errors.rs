@@ -156,14 +156,6 @@ pub enum OpenError {
         #[source]
         source: Box<DialError>,
     },
-    /// The peer does not speak the protocol.
-    #[error("{peer} does not speak {protocol}")]
-    Unsupported {
-        /// Whom we asked.
-        peer: PeerId,
-        /// What we asked for.
-        protocol: StreamProtocol,
-    },
     /// Nothing was tried: the peer is banned, or more than 1,024 streams to it wait already.
     #[error("no stream to {peer}: {reason}")]
     Refused {
@@ -203,7 +195,6 @@ impl OpenError {
             }),
         };
         match failure {
-            Failure::Unsupported => Self::Unsupported { peer, protocol },
             Failure::Timeout => Self::Timeout {
                 peer,
                 protocol,

@@ -29,7 +29,7 @@ impl Meter {
         // Forgets the peak so far. Where it cannot, the peak is that since the process began: no less.
         let _ = fs::write("/proc/self/clear_refs", "5");
         Ok(Meter {
-            cpu: cpu()?,
+            cpu: cpu_of("self")?,
             begun: Instant::now(),
         })
     }
@@ -38,14 +38,15 @@ impl Meter {
         let seconds = self.begun.elapsed().as_secs_f64();
         Ok(Measured {
             seconds,
-            cpu: cpu()? - self.cpu,
-            peak: peak()?,
+            cpu: cpu_of("self")? - self.cpu,
+            peak: peak_of("self")?,
         })
     }
 }
 
-fn cpu() -> Result<f64> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
+/// CPU seconds of a process, named as in `/proc`.
+pub(super) fn cpu_of(process: &str) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
     // The name in parentheses may hold anything; user and system time are the 12th and 13th fields behind it.
     let (_, fields) = stat.rsplit_once(')').context("a name")?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
@@ -54,8 +55,9 @@ fn cpu() -> Result<f64> {
     Ok((ticks(11)? + ticks(12)?) / TICKS)
 }
 
-fn peak() -> Result<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
+/// The most memory that was resident, in bytes, of a process named as in `/proc`.
+pub(super) fn peak_of(process: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))

@@ -1,25 +1,17 @@
 //! The measured parts, each in a process of its own: it does one thing, and prints what that took as a line of JSON.
 
-use super::{
-    Transport, baseline,
-    meter::{Measured, Meter},
-};
-use anyhow::{Context, Result, bail};
+pub(super) mod peer;
+
+use super::{baseline, meter::Meter};
+use anyhow::{Result, bail};
 use clap::Subcommand;
-use node::{
-    config::Config,
-    fetch::{FetchRequest, FetchWhat},
-    library::Library,
-    node::Node,
-    progress::Progress,
-    publish::PublishRequest,
-    verify,
-};
+use libp2p::Multiaddr;
+use node::{library::Library, progress::Progress, publish::PublishRequest, verify};
 use protocol::{Proof, RepoRef, Ticket};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::{
     fs,
-    io::{self, BufRead, Write},
+    io::{self, Write},
     net::TcpListener,
     path::{Path, PathBuf},
 };
@@ -43,29 +35,37 @@ pub(crate) enum Part {
     },
     /// Verify a folder or file against a proof.
     VerifyFolder { proof: PathBuf, path: PathBuf },
-    /// Publish, say the ticket, and serve; each line of stdin begins a measurement or ends it.
+    /// Publish, say the ticket, and serve; obeys the lines of stdin.
     Provide {
-        transport: Transport,
+        listen: Multiaddr,
         data: PathBuf,
         path: PathBuf,
     },
     /// Fetch into the store.
     Fetch {
-        transport: Transport,
+        listen: Multiaddr,
         data: PathBuf,
         ticket: Ticket,
     },
+    /// Start, and fetch into the store when a line of stdin says so; then serve until stdin ends.
+    Take {
+        listen: Multiaddr,
+        data: PathBuf,
+        ticket: Ticket,
+        /// Say how far it is, too.
+        #[arg(long)]
+        progress: bool,
+    },
+    /// Provide a folder in a hostile way until stdin ends.
+    Hostile {
+        behaviour: String,
+        listen: Multiaddr,
+        folder: PathBuf,
+    },
     /// Say an address, and send a file to who comes there.
-    Send { path: PathBuf },
+    Send { host: String, path: PathBuf },
     /// Receive a file, hash it and write it.
     Receive { address: String, path: PathBuf },
-}
-
-/// What a provider says when it serves.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Provided {
-    pub(super) repo: String,
-    pub(super) ticket: String,
 }
 
 impl Part {
@@ -74,24 +74,27 @@ impl Part {
             Part::Publish { data, path } => block(publish(&data, path)),
             Part::Verify { data, repo } => block(verify_repo(&data, &repo)),
             Part::Proof { data, repo, proof } => block(write_proof(&data, &repo, &proof)),
-            Part::Provide {
-                transport,
-                data,
-                path,
-            } => block(provide(transport, data, path)),
-            Part::Fetch {
-                transport,
+            Part::Provide { listen, data, path } => block(peer::provide(listen, data, path)),
+            Part::Fetch { listen, data, ticket } => block(peer::fetch(listen, data, ticket)),
+            Part::Take {
+                listen,
                 data,
                 ticket,
-            } => block(fetch(transport, data, ticket)),
+                progress,
+            } => block(peer::take(listen, data, ticket, progress)),
+            Part::Hostile {
+                behaviour,
+                listen,
+                folder,
+            } => block(peer::hostile(&behaviour, listen, folder)),
             Part::Blake3 { path } => measured(|| baseline::blake3(&path)),
             Part::Sha256 { path } => measured(|| baseline::sha256(&path)),
             Part::VerifyFolder { proof, path } => {
                 let proof = Proof::decode(&fs::read(proof)?)?;
                 measured(|| whole(&verify::folder(&path, &proof, &Progress::default())?))
             }
-            Part::Send { path } => {
-                let listener = TcpListener::bind("127.0.0.1:0")?;
+            Part::Send { host, path } => {
+                let listener = TcpListener::bind((host.as_str(), 0))?;
                 tell(&listener.local_addr()?.to_string())?;
                 measured(|| baseline::send(&listener, &path))
             }
@@ -149,58 +152,4 @@ fn whole(report: &verify::Report) -> Result<()> {
         None => Ok(()),
         Some(bad) => bail!("{bad:?}, and {} more", report.bad.len() - 1),
     }
-}
-
-async fn start(transport: Transport, data: PathBuf) -> Result<Node> {
-    let mut config = Config::loopback(data);
-    config.listen = vec![transport.address().parse()?];
-    Ok(Node::start(config).await?)
-}
-
-async fn provide(transport: Transport, data: PathBuf, path: PathBuf) -> Result<()> {
-    let node = start(transport, data).await?;
-    let (published, ticket) = node
-        .publish(PublishRequest::new(path), &Progress::default())
-        .await?;
-    tell(&Provided {
-        repo: published.repo.to_string(),
-        ticket: ticket.to_string(),
-    })?;
-    // Ends with our parent's handle on our stdin. A line begins a measurement, the next one ends it.
-    let listening = tokio::task::spawn_blocking(|| {
-        let mut meter: Option<Meter> = None;
-        for line in io::stdin().lock().lines() {
-            line?;
-            meter = match meter {
-                None => {
-                    let meter = Meter::start()?;
-                    tell(&"begun")?;
-                    Some(meter)
-                }
-                Some(meter) => {
-                    tell(&meter.stop()?)?;
-                    None
-                }
-            };
-        }
-        Ok::<(), anyhow::Error>(())
-    });
-    listening.await??;
-    node.shutdown().await;
-    Ok(())
-}
-
-async fn fetch(transport: Transport, data: PathBuf, ticket: Ticket) -> Result<()> {
-    let node = start(transport, data).await?;
-    let meter = Meter::start()?;
-    let request = FetchRequest::new(FetchWhat::Ticket(ticket));
-    let fetched = node.fetch(request, &Progress::default()).await?;
-    let measured: Measured = meter.stop()?;
-    tell(&measured)?;
-    let missing = fetched.bytes.checked_sub(fetched.fetched_bytes);
-    missing
-        .filter(|missing| *missing == 0)
-        .context("some of it was there already")?;
-    node.shutdown().await;
-    Ok(())
 }

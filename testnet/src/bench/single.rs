@@ -1,22 +1,22 @@
 //! Fetching over loopback: one provider, one fetcher, two processes. And verifying.
 
 use super::{
-    Files, GIB, Options, PART_DEADLINE, Transport, argument, baseline, human,
+    ANSWER_DEADLINE, Files, GIB, Options, PART_DEADLINE, Transport, argument, baseline, human,
     import::{peak, row},
     measure,
     meter::Measured,
-    part::Provided,
+    part::peer::{Order, Provided},
     say, start,
 };
 use anyhow::{Context, Result};
-use std::{io::Write, path::Path, process::ChildStdin, time::Duration};
+use std::{io::Write, net::Ipv4Addr, path::Path, process::ChildStdin};
 use testnet::{
     nodes::Process,
     report::{Cell, Spread, Table},
 };
 
-/// How long a provider may take to say something small.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+/// Where all of it happens.
+const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// The data folder of the provider.
 const PROVIDER: &str = "provider";
@@ -25,7 +25,11 @@ pub(super) fn run(options: &Options, transport: Transport) -> Result<Vec<Table>>
     let files = Files::make(options)?;
     let mut provider = Provider::start(&files, transport, &files.large)?;
     let large = large(options, &files, &mut provider, transport)?;
-    let repo = provider.provided.repo.clone();
+    let repo = provider
+        .provided
+        .repo
+        .clone()
+        .context("what is published has a name")?;
     provider.stop()?;
     // The provider's data folder is free now: what it published is verified there.
     let verify = verify(options, &files, &repo)?;
@@ -49,7 +53,10 @@ impl Provider {
     fn start(files: &Files, transport: Transport, path: &Path) -> Result<Provider> {
         say(format_args!("publishing {}", path.display()));
         let data = files.fresh(PROVIDER)?;
-        let mut process = start("provide", &[flag(transport), argument(&data)?, argument(path)?])?;
+        let mut process = start(
+            "provide",
+            &[&transport.listen(LOOPBACK), argument(&data)?, argument(path)?],
+        )?;
         let line = process.next_line(PART_DEADLINE)?;
         let provided = serde_json::from_str(&line).with_context(|| line.clone())?;
         let stdin = process.stdin().context("its stdin was piped")?;
@@ -63,13 +70,17 @@ impl Provider {
     /// Fetches everything into a fresh data folder, and measures both ends.
     fn transfer(&mut self, files: &Files, transport: Transport) -> Result<Transfer> {
         let data = files.fresh("fetcher")?;
-        self.stdin.write_all(b"begin\n")?;
+        self.stdin.write_all(Order::Begin.line().as_bytes())?;
         self.process.next_line(ANSWER_DEADLINE)?;
         let fetch = measure(
             "fetch",
-            &[flag(transport), argument(&data)?, &self.provided.ticket],
+            &[
+                &transport.listen(LOOPBACK),
+                argument(&data)?,
+                &self.provided.ticket,
+            ],
         )?;
-        self.stdin.write_all(b"end\n")?;
+        self.stdin.write_all(Order::End.line().as_bytes())?;
         let provide = serde_json::from_str(&self.process.next_line(ANSWER_DEADLINE)?)?;
         Ok(Transfer { provide, fetch })
     }
@@ -78,13 +89,6 @@ impl Provider {
         drop(self.stdin);
         self.process.wait(ANSWER_DEADLINE)?;
         Ok(())
-    }
-}
-
-fn flag(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Tcp => "tcp",
-        Transport::Quic => "quic",
     }
 }
 
@@ -131,7 +135,7 @@ fn large(options: &Options, files: &Files, provider: &mut Provider, transport: T
 
 fn raw_copy(files: &Files) -> Result<Transfer> {
     let to = files.fresh("raw")?.join("copy");
-    let mut sender = start("send", &[argument(&files.large)?])?;
+    let mut sender = start("send", &[&LOOPBACK.to_string(), argument(&files.large)?])?;
     let address: String = serde_json::from_str(&sender.next_line(ANSWER_DEADLINE)?)?;
     let fetch = measure("receive", &[&address, argument(&to)?])?;
     let provide = serde_json::from_str(&sender.next_line(ANSWER_DEADLINE)?)?;

@@ -11,8 +11,8 @@ use iroh_blobs::{
     protocol::{ChunkRangesSeq, Request},
     store::IROH_BLOCK_SIZE,
 };
-use protocol::{Hash, Manifest};
-use std::{collections::HashMap, fs, path::Path};
+use protocol::{Hash, Manifest, SHARD_LEN, ShardMap};
+use std::{collections::HashMap, fs, ops::Range, path::Path};
 
 /// Bytes that [`Behaviour::TooMany`] sends on top.
 pub(super) const MORE: usize = 64 * 1024;
@@ -20,9 +20,13 @@ pub(super) const MORE: usize = 64 * 1024;
 /// Bytes of the size in front of each blob.
 const SIZE_LEN: usize = 8;
 
-/// The bytes of a folder, and its manifest.
+/// Chunks of BLAKE3 in a shard.
+const CHUNKS: u64 = SHARD_LEN / 1024;
+
+/// The bytes of a folder, its manifest, and the numbers of its shards.
 pub(super) struct Holdings {
     pub(super) manifest: Manifest,
+    pub(super) map: ShardMap,
     blobs: HashMap<Hash, Held>,
 }
 
@@ -37,6 +41,8 @@ pub(super) struct Answer {
     lengths: Vec<usize>,
     /// Whether the manifest is among what was asked for.
     pub(super) manifest: bool,
+    /// The shards that were asked for lie within these.
+    pub(super) shards: Option<Range<u32>>,
 }
 
 impl Holdings {
@@ -46,7 +52,8 @@ impl Holdings {
         for file in manifest.files() {
             blobs.insert(file.blake3, Held::new(fs::read(folder.join(file.path.as_str()))?));
         }
-        Ok(Holdings { manifest, blobs })
+        let map = ShardMap::new(&manifest)?;
+        Ok(Holdings { manifest, map, blobs })
     }
 
     /// Answers a request as it was sent: its kind, then what it wants.
@@ -66,6 +73,7 @@ impl Holdings {
             bytes: Vec::new(),
             lengths: Vec::new(),
             manifest: false,
+            shards: None,
         };
         for (hash, ranges) in wanted {
             let held = self
@@ -73,12 +81,35 @@ impl Holdings {
                 .get(&hash)
                 .with_context(|| format!("{hash} is not held"))?;
             answer.manifest |= hash == self.manifest.hash();
+            let touched = self.shards(hash, &ranges);
+            answer.shards = match answer.shards.take().zip(touched.clone()) {
+                Some((some, more)) => Some(some.start.min(more.start)..some.end.max(more.end)),
+                None => answer.shards.or(touched),
+            };
             let before = answer.bytes.len();
             answer.bytes.extend((held.bytes.len() as u64).to_le_bytes());
             encode_ranges_validated(&held.bytes[..], &held.outboard, &ranges, &mut answer.bytes)?;
             answer.lengths.push(answer.bytes.len() - before);
         }
         Ok(answer)
+    }
+
+    /// Returns between which shards the ranges of a blob lie; `None` for the manifest, for the empty blob, and for no range.
+    fn shards(&self, hash: Hash, ranges: &ChunkRanges) -> Option<Range<u32>> {
+        let shards = self.map.blobs().get(self.map.find(hash)?)?.shards();
+        let bounds = ranges.boundaries();
+        let shard = |chunks: u64| {
+            shards
+                .start
+                .saturating_add(u32::try_from(chunks).unwrap_or(u32::MAX))
+        };
+        let first = shard(bounds.first()?.0 / CHUNKS);
+        // Without a last bound it goes on to the end.
+        let last = match bounds.len() % 2 {
+            0 => shard(bounds.last()?.0.div_ceil(CHUNKS)),
+            _ => shards.end,
+        };
+        Some(first.min(shards.end)..last.min(shards.end))
     }
 }
 
@@ -117,7 +148,13 @@ impl Answer {
             Behaviour::Garbage => self.bytes = fixture::bytes(0, "garbage", self.bytes.len()),
             Behaviour::StallsHalf => self.bytes.truncate(self.bytes.len() / 2),
             Behaviour::Nothing | Behaviour::Resets => self.bytes.clear(),
-            Behaviour::Honest | Behaviour::OneBytePerSecond => {}
+            Behaviour::Honest
+            | Behaviour::OneBytePerSecond
+            | Behaviour::LiesInBits
+            | Behaviour::GarbageFrames
+            | Behaviour::OversizePrefix
+            | Behaviour::OutOfRange
+            | Behaviour::FloodsGot => {}
         }
         self.bytes
     }

@@ -1,16 +1,16 @@
 //! The streams of a hostile provider: reads what is asked, and answers in its way and time.
 
-use super::{Behaviour, State};
+use super::{Behaviour, State, session};
 use anyhow::{Context, Result};
-use futures::{AsyncReadExt, AsyncWriteExt};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::{Stream, StreamProtocol};
 use node::swarm::InboundStream;
 use protocol::{
-    CatalogAsk, CatalogTell, RepoId, SwarmAsk, SwarmTell,
+    CatalogAsk, CatalogTell, RepoId,
     wire::{self, BLOBS_PROTOCOL, CATALOG_PROTOCOL, PREFIX_LEN},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{future::pending, ops::Range, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc::Receiver,
     task::JoinSet,
@@ -42,7 +42,7 @@ pub(super) async fn answer(
             let _ = match protocol.as_ref() {
                 BLOBS_PROTOCOL => blobs(&state, stream).await,
                 CATALOG_PROTOCOL => catalog(&state, stream).await,
-                _ => swarm(&state, stream).await,
+                _ => session::accept(&state, stream).await,
             };
         });
     }
@@ -63,20 +63,6 @@ async fn catalog(state: &State, mut stream: Stream) -> Result<()> {
     Ok(stream.close().await?)
 }
 
-async fn swarm(state: &State, mut stream: Stream) -> Result<()> {
-    while let Some(SwarmAsk::Have { manifest }) = read(&mut stream).await? {
-        state.asked.send_modify(|asked| asked.have += 1);
-        let ours = manifest == state.holdings.manifest.hash();
-        let tell = if ours {
-            SwarmTell::Everything
-        } else {
-            SwarmTell::Nothing
-        };
-        write(&mut stream, &tell).await?;
-    }
-    Ok(stream.close().await?)
-}
-
 async fn blobs(state: &State, mut stream: Stream) -> Result<()> {
     let mut request = Vec::new();
     (&mut stream)
@@ -89,16 +75,24 @@ async fn blobs(state: &State, mut stream: Stream) -> Result<()> {
         false => state.mood().behaviour,
     };
     state.asked.send_modify(|asked| asked.blobs += 1);
+    if !holds(state, behaviour, answer.shards.as_ref()) {
+        // The stream ends with its last handle.
+        return Ok(());
+    }
     let bytes = answer.spoil(behaviour);
     match behaviour {
         Behaviour::Honest
         | Behaviour::WrongBytes
         | Behaviour::WrongSize
         | Behaviour::TooMany
-        | Behaviour::Garbage => {
+        | Behaviour::Garbage
+        | Behaviour::LiesInBits
+        | Behaviour::GarbageFrames
+        | Behaviour::OversizePrefix
+        | Behaviour::OutOfRange
+        | Behaviour::FloodsGot => {
             stream.write_all(&bytes).await?;
         }
-        // The stream ends with its last handle.
         Behaviour::Resets => return Ok(()),
         Behaviour::Nothing | Behaviour::StallsHalf => {
             stream.write_all(&bytes).await?;
@@ -119,8 +113,17 @@ async fn blobs(state: &State, mut stream: Stream) -> Result<()> {
     Ok(stream.close().await?)
 }
 
+/// Tells whether it has all the shards that were asked for, whatever it claims.
+fn holds(state: &State, behaviour: Behaviour, shards: Option<&Range<u32>>) -> bool {
+    let half = state.holdings.map.count().div_ceil(2);
+    shards.is_none_or(|shards| {
+        let truly = behaviour != Behaviour::LiesInBits || shards.end <= half;
+        truly && shards.start >= state.holds.start && shards.end <= state.holds.end
+    })
+}
+
 /// Reads the next frame; `None` at the end of the stream.
-async fn read<T: DeserializeOwned>(stream: &mut Stream) -> Result<Option<T>> {
+pub(super) async fn read<T: DeserializeOwned>(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<T>> {
     let mut prefix = [0; PREFIX_LEN];
     if stream.read(&mut prefix[..1]).await? == 0 {
         return Ok(None);
@@ -131,7 +134,7 @@ async fn read<T: DeserializeOwned>(stream: &mut Stream) -> Result<Option<T>> {
     Ok(Some(wire::decode_body(&body).context("a frame")?))
 }
 
-async fn write<T: Serialize>(stream: &mut Stream, message: &T) -> Result<()> {
+pub(super) async fn write<T: Serialize>(stream: &mut (impl AsyncWrite + Unpin), message: &T) -> Result<()> {
     stream.write_all(&wire::encode_frame(message)?).await?;
     Ok(stream.flush().await?)
 }

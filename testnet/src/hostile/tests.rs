@@ -14,7 +14,7 @@ use node::{
     progress::Progress,
     publish::PublishRequest,
 };
-use protocol::{CatalogAsk, CatalogTell, Hash, SwarmAsk, SwarmTell, wire};
+use protocol::{CatalogAsk, CatalogTell, Hash, SwarmTell, WireError, wire};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -28,11 +28,17 @@ struct Pair {
 }
 
 async fn pair(behaviour: Behaviour) -> Pair {
+    pair_with(behaviour, None).await
+}
+
+async fn pair_with(behaviour: Behaviour, holds: Option<Range<u32>>) -> Pair {
     let folder = tempfile::tempdir().unwrap();
     fixture::folder(folder.path(), 11, &FILES).unwrap();
-    let hostile = Hostile::start(folder.path(), behaviour, Vec::new())
-        .await
-        .unwrap();
+    let options = HostileOptions {
+        holds,
+        ..HostileOptions::new(folder.path(), behaviour)
+    };
+    let hostile = Hostile::start_with(options).await.unwrap();
     let (asker, _) = Swarm::start(SwarmConfig::new(Keypair::generate_ed25519()))
         .await
         .unwrap();
@@ -76,11 +82,7 @@ impl Pair {
         answer
     }
 
-    async fn ask<A: serde::Serialize, T: serde::de::DeserializeOwned>(
-        &self,
-        protocol: &'static str,
-        ask: &A,
-    ) -> T {
+    async fn ask<A: Serialize, T: serde::de::DeserializeOwned>(&self, protocol: &'static str, ask: &A) -> T {
         let mut stream = self.open(protocol).await;
         stream.write_all(&wire::encode_frame(ask).unwrap()).await.unwrap();
         stream.close().await.unwrap();
@@ -94,9 +96,41 @@ impl Pair {
         tell
     }
 
+    /// Opens a session about a manifest.
+    async fn session(&self, manifest: Hash) -> Stream {
+        let mut stream = self.open(SWARM_PROTOCOL).await;
+        let join = wire::encode_frame(&SwarmTell::Join { manifest }).unwrap();
+        stream.write_all(&join).await.unwrap();
+        stream.flush().await.unwrap();
+        stream
+    }
+
+    /// Opens a session about its folder and reads what it says first.
+    async fn claim(&self) -> Result<SwarmTell, WireError> {
+        hear(&mut self.session(self.hostile.manifest().hash()).await).await
+    }
+
+    /// Whether a whole file is answered rightly for.
+    async fn gives(&self, name: &str) -> bool {
+        let answer = self.get(&get(self.hash(name))).await;
+        decode(self.hash(name), &ChunkRanges::all(), &mut &answer[..]).is_some()
+    }
+
     fn hash(&self, name: &str) -> Hash {
         self.hostile.manifest().file(name).unwrap().blake3
     }
+}
+
+/// Reads one frame of a session.
+async fn hear(stream: &mut Stream) -> Result<SwarmTell, WireError> {
+    let frame = async {
+        let mut prefix = [0; wire::PREFIX_LEN];
+        stream.read_exact(&mut prefix).await.unwrap();
+        let mut body = vec![0; wire::frame_len(prefix)?];
+        stream.read_exact(&mut body).await.unwrap();
+        wire::decode_body(&body)
+    };
+    within(DEADLINE, "a frame", frame).await.unwrap()
 }
 
 fn get(hash: Hash) -> Request {
@@ -236,15 +270,9 @@ async fn a_slow_provider_sends_right_bytes() {
 async fn it_claims_all_of_its_folder_and_tells_the_releases_it_was_given() {
     let pair = pair(Behaviour::Nothing).await;
     let manifest = pair.hostile.manifest().hash();
-    let claimed: SwarmTell = pair.ask(SWARM_PROTOCOL, &SwarmAsk::Have { manifest }).await;
-    assert_eq!(claimed, SwarmTell::Everything);
-    let other = SwarmAsk::Have {
-        manifest: Hash::of(b"other"),
-    };
-    assert_eq!(
-        pair.ask::<_, SwarmTell>(SWARM_PROTOCOL, &other).await,
-        SwarmTell::Nothing
-    );
+    assert_eq!(pair.claim().await, Ok(SwarmTell::Everything));
+    let mut other = pair.session(Hash::of(b"other")).await;
+    assert_eq!(hear(&mut other).await, Ok(SwarmTell::Nothing));
 
     let key = ed25519_dalek::SigningKey::from_bytes(&[3; 32]);
     let old = fixture::release(&key, "toy", manifest, 1);
@@ -265,6 +293,102 @@ async fn it_claims_all_of_its_folder_and_tells_the_releases_it_was_given() {
             releases: 2
         }
     );
+}
+
+#[tokio::test]
+async fn one_with_a_part_says_which_and_gives_no_other() {
+    // The shards of `large` are 0, 1 and 2, then come `one` and `small`.
+    let pair = pair_with(Behaviour::Honest, Some(1..2)).await;
+    let told = pair.claim().await.unwrap();
+    assert_eq!(told.runs().collect::<Vec<_>>(), vec![1..2]);
+    let hash = iroh_blobs::Hash::from_bytes(*pair.hash("large").as_bytes());
+    for (chunks, given) in [
+        (1024..2048, true),
+        (1040..1056, true),
+        (0..1024, false),
+        (1024..2049, false),
+    ] {
+        let ranges = ChunkRanges::from(ChunkNum(chunks.start)..ChunkNum(chunks.end));
+        let answer = pair
+            .get(&GetRequest::blob_ranges(hash, ranges.clone()).into())
+            .await;
+        let decoded = decode(pair.hash("large"), &ranges, &mut &answer[..]);
+        assert_eq!(decoded.is_some(), given, "{chunks:?}");
+    }
+    assert!(!pair.gives("large").await && !pair.gives("small").await);
+    assert!(pair.gives("empty").await, "it has no shard");
+}
+
+#[tokio::test]
+async fn one_that_lies_in_its_bits_gives_the_first_half() {
+    let pair = pair(Behaviour::LiesInBits).await;
+    assert_eq!(pair.claim().await, Ok(SwarmTell::Everything));
+    assert!(pair.gives("large").await);
+    assert!(!pair.gives("one").await && !pair.gives("small").await);
+}
+
+#[tokio::test]
+async fn frames_are_bad_in_the_way_they_are_to_be_and_bytes_are_right() {
+    for (behaviour, error) in [
+        (Behaviour::GarbageFrames, WireError::Message),
+        (
+            Behaviour::OversizePrefix,
+            wire::frame_len(u32::MAX.to_le_bytes()).unwrap_err(),
+        ),
+    ] {
+        let pair = pair(behaviour).await;
+        assert_eq!(pair.claim().await, Err(error), "{behaviour:?}");
+        assert!(pair.gives("small").await, "{behaviour:?}");
+    }
+    let pair = pair(Behaviour::OutOfRange).await;
+    let told = pair.claim().await.unwrap();
+    assert!(
+        matches!(told.check(5), Err(WireError::Shard { count: 5, .. })),
+        "{told:?}"
+    );
+    assert!(pair.gives("small").await);
+}
+
+#[tokio::test]
+async fn a_flood_does_not_end_before_its_reader() {
+    let pair = pair(Behaviour::FloodsGot).await;
+    let mut session = pair.session(pair.hostile.manifest().hash()).await;
+    let first = hear(&mut session).await.unwrap();
+    assert!(matches!(first, SwarmTell::Bits { .. }) && first.runs().next().is_none());
+    for _ in 0..10_000 {
+        let told = hear(&mut session).await.unwrap();
+        assert!(matches!(told, SwarmTell::Got(_)) && told.check(5).is_ok());
+    }
+    drop(session);
+    assert!(pair.gives("small").await);
+}
+
+#[tokio::test]
+async fn it_joins_and_speaks_until_the_other_ends_it() {
+    let Pair { hostile, .. } = pair(Behaviour::Honest).await;
+    let config = SwarmConfig {
+        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        protocols: vec![Protocol::anywhere(SWARM_PROTOCOL)],
+        ..SwarmConfig::new(Keypair::generate_ed25519())
+    };
+    let (node, mut inbound) = Swarm::start(config).await.unwrap();
+    hostile
+        .swarm()
+        .connect(node.peer_id(), node.listeners())
+        .await
+        .unwrap();
+    let (_, mut streams) = inbound.remove(0);
+    let answering = async {
+        let mut stream = streams.recv().await.unwrap().stream;
+        let manifest = hostile.manifest().hash();
+        assert_eq!(hear(&mut stream).await, Ok(SwarmTell::Join { manifest }));
+        assert_eq!(hear(&mut stream).await, Ok(SwarmTell::Everything));
+        stream.close().await.unwrap();
+    };
+    let both = async { tokio::join!(hostile.join(node.peer_id()), answering) };
+    let (joined, ()) = within(DEADLINE, "a session", both).await.unwrap();
+    joined.unwrap();
+    hostile.stop().await;
 }
 
 #[tokio::test]

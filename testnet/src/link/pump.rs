@@ -15,11 +15,15 @@ use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
 use tun_rs::SyncDevice;
 
-use super::lock;
 use super::wire::{Fate, Slot, Wire};
+use super::{lock, segments};
 
 /// Packets read from one host before the others get their turn and due packets leave: some 100 µs of work.
 const BATCH: usize = 64;
+
+/// Least time between two waits for packets: what comes meanwhile is handled together, for waking up costs more than a packet does.
+/// So a packet is late by no more than this where there are many, and by nothing where there are few.
+const GRAIN: Duration = Duration::from_micros(250);
 
 /// Marks the event that ends the thread among the hosts' indices.
 const STOP: u64 = u64::MAX;
@@ -35,11 +39,13 @@ impl Pump {
     /// Starts to carry packets between `tuns`. Host `i` has the `i`th TUN and the `i`th address from `first` on.
     ///
     /// - `mtu`: the longest packet, in bytes; that of the TUN devices.
+    /// - `offload`: whether the TUN devices hand over and take runs of packets, with a header before each.
     /// - Errors: no eventfd, epoll or thread to be had.
     pub(crate) fn start(
         tuns: Vec<SyncDevice>,
         first: Ipv4Addr,
         mtu: usize,
+        offload: bool,
         wire: Arc<Mutex<Wire>>,
     ) -> io::Result<Self> {
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
@@ -64,7 +70,8 @@ impl Pump {
             tuns,
             first: first.into(),
             wire,
-            buffers: Buffers::new(mtu),
+            buffers: Buffers::new(if offload { segments::FRAME_LEN_MAX } else { mtu }),
+            offload,
             read: Vec::new(),
             due: Vec::new(),
         };
@@ -96,6 +103,7 @@ struct State {
     first: u32,
     wire: Arc<Mutex<Wire>>,
     buffers: Buffers,
+    offload: bool,
     read: Vec<Slot>,
     due: Vec<Fate>,
 }
@@ -103,10 +111,16 @@ struct State {
 impl State {
     fn run(mut self) {
         let mut events = Vec::with_capacity(64);
+        let mut woken: Option<Instant> = None;
         loop {
-            let timeout = self
-                .deliver_due()
-                .map(|wait| Timespec::try_from(wait).expect("delays are far below 2^63 seconds"));
+            let next_at = self.deliver_due();
+            if let Some(rest) = woken.and_then(|woken| GRAIN.checked_sub(woken.elapsed())) {
+                thread::sleep(rest);
+            }
+            let timeout = next_at.map(|at| {
+                let wait = at.saturating_duration_since(Instant::now());
+                Timespec::try_from(wait).expect("delays are far below 2^63 seconds")
+            });
             events.clear();
             match epoll::wait(
                 &self.poll,
@@ -116,6 +130,7 @@ impl State {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => panic!("the pump's epoll: {error}"),
             }
+            woken = Some(Instant::now());
             for event in &events {
                 match event.data.u64() {
                     STOP => return,
@@ -128,8 +143,8 @@ impl State {
         }
     }
 
-    /// Writes every due packet, and returns how long it is to the next one, or `None` when none is on its way.
-    fn deliver_due(&mut self) -> Option<Duration> {
+    /// Writes every due packet, and returns when the next one is due, or `None` when none is on its way.
+    fn deliver_due(&mut self) -> Option<Instant> {
         let now = Instant::now();
         let mut wire = lock(&self.wire);
         while let Some(fate) = wire.next(now) {
@@ -148,7 +163,7 @@ impl State {
             };
             self.buffers.free(slot);
         }
-        next_at.map(|at| at.saturating_duration_since(Instant::now()))
+        next_at
     }
 
     /// Reads up to [`BATCH`] packets of `host` and offers them to the wire.
@@ -165,9 +180,14 @@ impl State {
         let now = Instant::now();
         let mut wire = lock(&self.wire);
         for slot in self.read.drain(..) {
-            let packet = self.buffers.packet(slot);
-            let taken = match destination(packet, self.first, self.tuns.len()) {
-                Some(to) => wire.offer(now, host, to, packet.len() as u64, slot),
+            let frame = self.buffers.packet(slot);
+            let (packet, len) = match self.offload {
+                true => (frame.get(segments::HEADER_LEN..), segments::wire_len(frame)),
+                false => (Some(frame), Some(frame.len() as u64)),
+            };
+            let to = packet.and_then(|packet| destination(packet, self.first, self.tuns.len()));
+            let taken = match to.zip(len) {
+                Some((to, len)) => wire.offer(now, host, to, len, slot),
                 None => {
                     wire.stray(host);
                     false
@@ -192,7 +212,8 @@ fn destination(packet: &[u8], first: u32, hosts: usize) -> Option<usize> {
 
 /// Packet buffers, named by slot.
 struct Buffers {
-    mtu: usize,
+    /// Bytes of each.
+    longest: usize,
     all: Vec<Buffer>,
     free: Vec<Slot>,
 }
@@ -203,9 +224,9 @@ struct Buffer {
 }
 
 impl Buffers {
-    fn new(mtu: usize) -> Self {
+    fn new(longest: usize) -> Self {
         Self {
-            mtu,
+            longest,
             all: Vec::new(),
             free: Vec::new(),
         }
@@ -215,7 +236,7 @@ impl Buffers {
     fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> Option<usize>) -> Option<Slot> {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.all.push(Buffer {
-                bytes: vec![0; self.mtu].into(),
+                bytes: vec![0; self.longest].into(),
                 len: 0,
             });
             self.all.len() - 1

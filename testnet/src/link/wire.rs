@@ -142,7 +142,12 @@ impl Wire {
                     return Some(Fate::Drop { slot: event.slot });
                 }
                 let HostSide { access, down, .. } = &mut self.hosts[event.to];
-                match down.pass(event.at, event.len, access.down_bits_per_s, access.queue_bytes) {
+                match down.pass(
+                    event.at,
+                    event.len,
+                    access.down_bits_per_s,
+                    access.down_queue_bytes,
+                ) {
                     None => {
                         self.count_drop(event.from, event.len);
                         return Some(Fate::Drop { slot: event.slot });
@@ -193,7 +198,7 @@ impl Wire {
             return None;
         }
         let HostSide { access, up, .. } = &mut self.hosts[from];
-        let out = up.pass(now, len, access.up_bits_per_s, access.queue_bytes)?;
+        let out = up.pass(now, len, access.up_bits_per_s, access.up_queue_bytes)?;
         if lost || pair.flight.packets >= FLIGHT_PACKETS_MAX || pair.flight.bytes + len > FLIGHT_BYTES_MAX {
             return None;
         }

@@ -215,6 +215,42 @@ fn tcp_fills_a_limited_link_and_never_exceeds_it() {
 }
 
 #[test]
+fn runs_of_packets_keep_the_rate_and_count_the_headers_of_each() {
+    const BYTES: usize = 4 << 20;
+    let Some(net) = net(NetOptions {
+        offload: true,
+        ..NetOptions::default()
+    }) else {
+        return;
+    };
+    net.links().set_access(
+        0,
+        Access {
+            up_bits_per_s: Some(40_000_000),
+            ..Access::default()
+        },
+    );
+    let rate = tcp_rate(&net, 0, 1, BYTES);
+    assert!(rate <= 40_000_000.0, "{rate} bit/s over 40 Mbit/s");
+    let Counters {
+        sent_packets,
+        sent_bytes,
+        dropped_bytes,
+        ..
+    } = net.links().counters(0);
+    // 52 bytes of headers for 1,448 of the file, the greeting and the end, and what was lost and sent again.
+    let least = BYTES as u64 * 1500 / 1448;
+    assert!(
+        sent_bytes >= least && sent_bytes <= least + dropped_bytes + 100_000,
+        "{sent_bytes}"
+    );
+    assert!(
+        sent_packets < BYTES as u64 / 1448 / 2,
+        "{sent_packets} are no runs"
+    );
+}
+
+#[test]
 fn flows_of_a_host_share_its_uplink_and_its_downlink_is_another() {
     let Some(net) = net(NetOptions {
         hosts: 3,

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config::Config;
+use crate::node::Limits;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -23,7 +24,7 @@ const READS: [&str; 7] = [
     "ticket?repo=a/b",
 ];
 
-const CHANGES: [&str; 11] = [
+const CHANGES: [&str; 14] = [
     "publish",
     "fetch",
     "verify",
@@ -33,9 +34,15 @@ const CHANGES: [&str; 11] = [
     "collect",
     "follow",
     "unfollow",
+    "jobs/pause",
+    "jobs/resume",
+    "jobs/cancel",
     "catalog/rebuild",
     "shutdown",
 ];
+
+/// Read with GET, changed with POST.
+const LIMITS: &str = "limits";
 
 struct Open {
     node: Node,
@@ -125,7 +132,7 @@ async fn nobody_is_answered_at_any_route_by_any_method_without_passing_all_walls
         (403, &[host, bearer, json, ("Sec-Fetch-Site", "cross-site")]),
     ];
     let mut knocks = 0;
-    for path in READS.into_iter().chain(CHANGES).chain(["nowhere"]) {
+    for path in READS.into_iter().chain(CHANGES).chain([LIMITS, "nowhere"]) {
         for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS"] {
             for (wanted, headers) in strangers {
                 let (status, body) = open.knock(&route(method, path), headers, b"{}").await;
@@ -141,7 +148,7 @@ async fn nobody_is_answered_at_any_route_by_any_method_without_passing_all_walls
 }
 
 #[tokio::test]
-async fn every_route_has_one_method_and_no_get_changes_anything() {
+async fn every_route_but_one_has_one_method_and_no_get_changes_anything() {
     let open = Open::start().await;
     for path in READS {
         assert_ne!(open.ask(&route("GET", path), "").await.0, 405, "{path}");
@@ -149,6 +156,11 @@ async fn every_route_has_one_method_and_no_get_changes_anything() {
     }
     for path in CHANGES {
         assert_eq!(open.ask(&route("GET", path), "").await.0, 405, "{path}");
+    }
+    let before = open.node.limits();
+    for (method, body, wanted) in [("GET", "", 200), ("POST", "{}", 200), ("PUT", "{}", 405)] {
+        assert_eq!(open.ask(&route(method, LIMITS), body).await.0, wanted, "{method}");
+        assert_eq!(open.node.limits(), before, "{method}");
     }
     assert_eq!(open.ask(&route("GET", "nowhere"), "").await.0, 404);
     open.stop().await;
@@ -170,6 +182,12 @@ async fn bodies_that_are_wrong_long_or_no_json_are_refused_with_words() {
         ("publish", r#"{"path":"relative","kind":"model"}"#, 400),
         ("publish", r#"{"path":"/x","kind":"picture"}"#, 400),
         ("fetch", r#"{"what":"a/b","to":"relative"}"#, 400),
+        ("fetch", r#"{"what":"a/b","wait_s":-1}"#, 400),
+        ("limits", r#"{"up":0}"#, 400),
+        ("limits", r#"{"sideways":1}"#, 400),
+        ("jobs/pause", "{}", 400),
+        ("jobs/resume", r#"{"id":null}"#, 400),
+        ("jobs/cancel", r#"{"id":"some"}"#, 400),
         ("collect", long.as_str(), 413),
     ];
     for (path, body, wanted) in table {
@@ -184,6 +202,78 @@ async fn bodies_that_are_wrong_long_or_no_json_are_refused_with_words() {
     }
     assert_eq!(open.ask(&route("GET", "show?repo=x"), "").await.0, 400);
     assert_eq!(open.ask(&route("GET", "show"), "").await.0, 400);
+    open.stop().await;
+}
+
+#[tokio::test]
+async fn limits_are_changed_one_by_one_and_read_back() {
+    let open = Open::start().await;
+    let none = Limits::default();
+    let table = [
+        (
+            r#"{"up":2048,"peer_down":1}"#,
+            Limits {
+                up: Some(2048),
+                peer_down: Some(1),
+                ..none
+            },
+        ),
+        (
+            r#"{"down":4096}"#,
+            Limits {
+                up: Some(2048),
+                down: Some(4096),
+                peer_down: Some(1),
+                ..none
+            },
+        ),
+        (
+            r#"{"up":null,"down":1}"#,
+            Limits {
+                down: Some(1),
+                peer_down: Some(1),
+                ..none
+            },
+        ),
+    ];
+    for (body, wanted) in table {
+        for line in [route("POST", LIMITS), route("GET", LIMITS)] {
+            let (status, answer) = open.ask(&line, body).await;
+            assert_eq!(status, 200, "{answer}");
+            assert_eq!(
+                serde_json::from_str::<Limits>(&answer).unwrap(),
+                wanted,
+                "{line} {body}"
+            );
+        }
+        assert_eq!(open.node.limits(), wanted);
+    }
+    let (_, status) = open.ask(&route("GET", "status"), "").await;
+    assert_eq!(
+        serde_json::from_str::<Status>(&status).unwrap().limits,
+        open.node.limits()
+    );
+    open.stop().await;
+}
+
+#[tokio::test]
+async fn job_that_is_none_is_refused_with_the_next_step_and_all_of_none_is_done() {
+    let open = Open::start().await;
+    for verb in ["jobs/pause", "jobs/resume", "jobs/cancel"] {
+        let (status, answer) = open.ask(&route("POST", verb), r#"{"id":4711}"#).await;
+        assert_eq!(status, 422, "{verb}: {answer}");
+        let answer: ErrorAnswer = serde_json::from_str(&answer).unwrap();
+        assert!(answer.error[0].contains("4711"), "{answer:?}");
+        assert!(
+            answer
+                .hint
+                .as_ref()
+                .is_some_and(|hint| hint.contains("shoal jobs")),
+            "{answer:?}"
+        );
+        let (status, answer) = open.ask(&route("POST", verb), r#"{"id":"all"}"#).await;
+        assert_eq!((status, answer.as_str()), (200, r#"{"jobs":[]}"#), "{verb}");
+    }
     open.stop().await;
 }
 

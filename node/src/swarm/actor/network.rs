@@ -408,7 +408,7 @@ impl Actor {
     }
 
     /// From how near `peer` speaks to us; through a relay everybody is far.
-    fn scope_of(&self, peer: &PeerId) -> Scope {
+    pub(super) fn scope_of(&self, peer: &PeerId) -> Scope {
         let connections = self.swarm.behaviour().streams.connections(peer).iter();
         let direct = connections.filter(|connection| !connection.relayed);
         direct

@@ -33,8 +33,6 @@ const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why a connection did not give a stream.
 #[derive(Debug)]
 pub(in crate::swarm) enum Failure {
-    /// The peer does not speak the protocol.
-    Unsupported,
     /// The peer did not answer in time.
     Timeout,
     /// Too many streams wait on this connection already.
@@ -174,7 +172,10 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info: reply, error }) => {
                 let failure = match error {
                     StreamUpgradeError::Timeout => Failure::Timeout,
-                    StreamUpgradeError::NegotiationFailed => Failure::Unsupported,
+                    // Not here: we ask for one protocol and go on before the answer, so that the reader learns it.
+                    StreamUpgradeError::NegotiationFailed => {
+                        Failure::Broken(std::io::ErrorKind::Unsupported.into())
+                    }
                     StreamUpgradeError::Io(error) => Failure::Broken(error),
                     StreamUpgradeError::Apply(never) => match never {},
                 };

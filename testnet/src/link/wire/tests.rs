@@ -170,7 +170,7 @@ fn downlink_is_shared_by_all_that_a_host_receives() {
         2,
         Access {
             down_bits_per_s: Some(8_000_000),
-            queue_bytes: 2000,
+            down_queue_bytes: 2000,
             ..Access::default()
         },
     );
@@ -270,7 +270,8 @@ fn every_packet_is_received_dropped_or_on_its_way() {
             Access {
                 up_bits_per_s: Some(3_000_000),
                 down_bits_per_s: Some(1_500_000),
-                queue_bytes: 20_000,
+                up_queue_bytes: 20_000,
+                down_queue_bytes: 20_000,
             },
         );
     }
@@ -318,4 +319,20 @@ fn every_packet_is_received_dropped_or_on_its_way() {
 #[should_panic(expected = "no such host")]
 fn link_of_a_host_that_does_not_exist_is_refused() {
     Wire::new(2, 1).set(0, 2, Link::default());
+}
+
+#[test]
+fn counters_tell_what_passed_since() {
+    let mut wire = Wire::new(2, 1);
+    let start = Instant::now();
+    assert!(wire.offer(start, 0, 1, 700, 0));
+    let before = wire.counters(0);
+    assert!(wire.offer(start, 0, 1, 300, 1));
+    wire.stray(0);
+    let since = wire.counters(0).since(before);
+    assert_eq!(
+        (since.sent_packets, since.sent_bytes, since.stray_packets),
+        (1, 300, 1)
+    );
+    assert_eq!(since.dropped_packets, 0);
 }

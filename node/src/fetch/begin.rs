@@ -1,0 +1,67 @@
+//! What of a manifest's blobs is here when its job begins, by the files that an earlier fetch left; and what comes first.
+
+use crate::{
+    limits::{SMALL_LEN, WHOLE_LEN},
+    store::{Fresh, Part, Store, StoreError},
+};
+use protocol::{Manifest, ShardMap};
+use std::{ops::Range, sync::Arc};
+
+/// What was found of a missing blob.
+pub(super) enum Found {
+    /// Nothing.
+    Nothing,
+    /// It is whole and in its place after all.
+    Safe,
+    /// An interrupted fetch left it whole; it has to be settled.
+    Left(Fresh),
+    /// It has more than one shard, and these are here.
+    Some(Arc<Part>, Vec<Range<u32>>),
+}
+
+/// Looks at what there is of missing blobs, by their places in the map; makes no file. Blocking.
+pub(super) fn look(store: &Store, map: &ShardMap, missing: &[usize]) -> Result<Vec<Found>, StoreError> {
+    let find = |at: &usize| {
+        let blob = map.blobs()[*at];
+        if store.demote(blob.hash, blob.len)? {
+            return Ok(Found::Safe);
+        }
+        if blob.len > WHOLE_LEN && store.is_begun(blob.hash) {
+            let part = store.part(blob.hash, blob.len)?;
+            let shards = runs(part.shards().ones());
+            return Ok(Found::Some(part, shards));
+        }
+        if (SMALL_LEN + 1..=WHOLE_LEN).contains(&blob.len)
+            && let Some(fresh) = store.left_whole(blob.hash, blob.len)?
+        {
+            return Ok(Found::Left(fresh));
+        }
+        Ok(Found::Nothing)
+    };
+    missing.iter().map(find).collect()
+}
+
+/// Joins numbers that follow each other.
+pub(super) fn runs(shards: impl Iterator<Item = usize>) -> Vec<Range<u32>> {
+    let mut runs: Vec<Range<u32>> = Vec::new();
+    for shard in shards.map(|shard| shard as u32) {
+        match runs.last_mut() {
+            Some(run) if run.end == shard => run.end += 1,
+            _ => runs.push(shard..shard + 1),
+        }
+    }
+    runs
+}
+
+/// Returns the shards that are worth having before the rest: small files, which say what a model is and how it is used, and
+/// the headers of weights.
+pub(super) fn first(manifest: &Manifest, map: &ShardMap) -> Vec<Range<u32>> {
+    let headed = |path: &str| path.ends_with(".safetensors") || path.ends_with(".gguf");
+    let files = manifest.files().iter();
+    let first = files.filter(|file| file.size <= WHOLE_LEN || headed(file.path.as_str()));
+    let first = first.filter_map(|file| map.find(file.blake3));
+    first
+        .map(|at| map.blobs()[at].first)
+        .map(|shard| shard..shard + 1)
+        .collect()
+}

@@ -1,0 +1,201 @@
+//! The fetches under way: one job a manifest, however many ask for it. A job lives as long as somebody waits for it.
+
+use super::{
+    FetchError, FetchRequest, Patterns, Sought,
+    providers::Providers,
+    run::{Ask, Run},
+    views::{JobState, JobView, NoSuchJob},
+    wants::Want,
+};
+use crate::{
+    limits::PROVIDER_WAIT,
+    node::Node,
+    progress::{Phase, Progress},
+};
+use libp2p::PeerId;
+use protocol::{FileEntry, Hash, Manifest};
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Jobs that may end under a waiting fetch before it gives up: each but the last failed for somebody else.
+const TRIES: usize = 8;
+/// Asks that wait for a job: more than anybody has while it looks at its files.
+const ASKS_MAX: usize = 1_024;
+
+/// The jobs of a node.
+#[derive(Default)]
+pub(crate) struct Jobs(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    last: u64,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    id: u64,
+    manifest: Hash,
+    asks: mpsc::Sender<Ask>,
+    view: watch::Receiver<JobView>,
+}
+
+/// What a job brought for one of those who waited.
+pub(super) struct Brought {
+    /// The manifest.
+    pub(super) manifest: Arc<Manifest>,
+    /// The files that were wanted.
+    pub(super) files: Vec<FileEntry>,
+    /// The blobs that were missing and are here.
+    pub(super) blobs: HashSet<Hash>,
+    /// Who gave how many verified bytes meanwhile.
+    pub(super) shares: BTreeMap<PeerId, u64>,
+}
+
+impl Jobs {
+    /// Has the wanted files of a manifest brought here, by the job there is or a new one.
+    pub(super) async fn bring(
+        &self,
+        node: &Node,
+        sought: &Sought,
+        request: &FetchRequest,
+        progress: &Progress,
+    ) -> Result<Brought, FetchError> {
+        let manifest = sought.manifest;
+        for _ in 0..TRIES {
+            let (done, brought) = oneshot::channel();
+            let want = Want {
+                patterns: Patterns::new(request)?,
+                wait: request.wait,
+                progress: progress.clone(),
+                known: sought.known.clone(),
+                paused: sought.paused,
+                done,
+            };
+            self.want(node, manifest, request, want);
+            // A job that fails tells one of those who wait; the others ask again, and learn it themselves.
+            if let Ok(brought) = brought.await {
+                return brought;
+            }
+        }
+        Err(FetchError::Ended { manifest })
+    }
+
+    fn want(&self, node: &Node, manifest: Hash, request: &FetchRequest, want: Want) {
+        let mut table = self.table();
+        if let Some(row) = table.rows.iter().find(|row| row.manifest == manifest) {
+            // A job with a thousand asks before it drops this one, and the fetch asks again.
+            let _ = row.asks.try_send(Ask::Want(want));
+            return;
+        }
+        table.last += 1;
+        let id = table.last;
+        let (asks, mut asked) = mpsc::channel(ASKS_MAX);
+        let (view, watched) = watch::channel(JobView {
+            id,
+            what: request.what.to_string(),
+            manifest: Some(manifest),
+            ..JobView::default()
+        });
+        table.rows.push(Row {
+            id,
+            manifest,
+            asks,
+            view: watched,
+        });
+        let worker = node.clone();
+        node.task(async move {
+            work(&worker, manifest, want, &mut asked, &view).await;
+            // What was asked while it failed is dropped, and asked again.
+            worker.fetches().table().rows.retain(|row| row.id != id);
+        });
+    }
+
+    /// Takes a job off the list unless somebody asked meanwhile: nobody can ask one that is not listed.
+    pub(super) fn end(&self, manifest: Hash, asked: &mpsc::Receiver<Ask>) -> bool {
+        let mut table = self.table();
+        let idle = asked.is_empty();
+        if idle {
+            table.rows.retain(|row| row.manifest != manifest);
+        }
+        idle
+    }
+
+    /// Lists them, oldest first.
+    pub(crate) fn views(&self) -> Vec<JobView> {
+        let table = self.table();
+        table.rows.iter().map(|row| row.view.borrow().clone()).collect()
+    }
+
+    /// Pauses a job, or lets it go on; returns its manifest.
+    pub(crate) fn pause(&self, id: u64, paused: bool) -> Result<Hash, NoSuchJob> {
+        self.tell(id, Ask::Pause(paused))
+    }
+
+    /// Gives a job up. What came is kept until it is collected.
+    pub(crate) fn cancel(&self, id: u64) -> Result<(), NoSuchJob> {
+        self.tell(id, Ask::Cancel).map(drop)
+    }
+
+    /// Gives the job of a manifest up, if there is one.
+    pub(crate) fn cancel_of(&self, manifest: Hash) {
+        let table = self.table();
+        if let Some(row) = table.rows.iter().find(|row| row.manifest == manifest) {
+            // A job that is too busy to hear it fetches what was let go.
+            let _ = row.asks.try_send(Ask::Cancel);
+        }
+    }
+
+    /// Has a job fetch these bytes of a blob before the rest, and waits for them; `false` when there is no such job, or no more.
+    pub(super) async fn read(&self, manifest: Hash, blob: Hash, bytes: Range<u64>) -> bool {
+        let (done, here) = oneshot::channel();
+        let told = {
+            let table = self.table();
+            let row = table.rows.iter().find(|row| row.manifest == manifest);
+            let read = Ask::Read { blob, bytes, done };
+            row.is_some_and(|row| row.asks.try_send(read).is_ok())
+        };
+        told && here.await.is_ok()
+    }
+
+    fn tell(&self, id: u64, ask: Ask) -> Result<Hash, NoSuchJob> {
+        let table = self.table();
+        let row = table.rows.iter().find(|row| row.id == id);
+        let row = row.filter(|row| row.asks.try_send(ask).is_ok());
+        row.map(|row| row.manifest).ok_or(NoSuchJob(id))
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().expect("nothing panics while it holds this")
+    }
+}
+
+/// Finds the manifest, and then works until nobody waits any more.
+async fn work(
+    node: &Node,
+    hash: Hash,
+    mut first: Want,
+    asked: &mut mpsc::Receiver<Ask>,
+    view: &watch::Sender<JobView>,
+) {
+    view.send_modify(|view| view.state = JobState::Finding);
+    first.progress.phase(Phase::Finding, 0, 0);
+    let mut providers = Providers::start(node.clone(), hash, first.known.clone());
+    let wait = first.wait.unwrap_or(PROVIDER_WAIT);
+    let found = tokio::select! {
+        found = node.fetch_manifest(hash, &mut providers, wait) => found,
+        () = first.done.closed() => return,
+    };
+    let begun = match found {
+        Ok(manifest) => Run::begin(node, manifest, providers).await,
+        Err(error) => Err(error),
+    };
+    match begun {
+        Ok(run) => run.work(first, asked, view).await,
+        // Who has gone away does not need to know.
+        Err(error) => drop(first.done.send(Err(error))),
+    }
+}

@@ -1,0 +1,121 @@
+//! Reading a file that may not be here yet: what is read is fetched before the rest.
+
+use super::{FetchError, FetchRequest, FetchWhat, Sought};
+use crate::{
+    limits::READ_LEN_MAX,
+    node::Node,
+    progress::Progress,
+    store::{Blob, StoreError, blocking},
+};
+use bytes::Bytes;
+use protocol::{FileEntry, Hash, RepoRef};
+use std::ops::Range;
+use tokio::task::JoinHandle;
+
+/// A file of a manifest, to be read in any order while it is fetched. Nobody fetches it any further when this is dropped, unless
+/// somebody else wants it.
+pub struct Reader {
+    node: Node,
+    manifest: Hash,
+    file: FileEntry,
+    fetch: Option<JoinHandle<Result<(), FetchError>>>,
+}
+
+impl Node {
+    /// Opens a file of a manifest for reading, wherever its bytes are.
+    pub fn open(&self, manifest: Hash, file: FileEntry) -> Reader {
+        Reader {
+            node: self.clone(),
+            manifest,
+            file,
+            fetch: None,
+        }
+    }
+}
+
+impl Reader {
+    /// Returns the file's length, in bytes.
+    pub fn len(&self) -> u64 {
+        self.file.size
+    }
+
+    /// Tells whether there is nothing in the file.
+    pub fn is_empty(&self) -> bool {
+        self.file.size == 0
+    }
+
+    /// Reads a range, verified; what lies past the end is cut off, and so is what lies more than 8 MiB behind its start. Waits
+    /// until somebody has it.
+    ///
+    /// # Errors
+    /// Those of the fetch that is begun for it, and of the store.
+    pub async fn read(&mut self, range: Range<u64>) -> Result<Bytes, FetchError> {
+        let start = range.start.min(self.file.size);
+        let end = range
+            .end
+            .min(self.file.size)
+            .min(start.saturating_add(READ_LEN_MAX));
+        if start >= end {
+            return Ok(Bytes::new());
+        }
+        match self.here(start..end).await {
+            Err(StoreError::Missing(_) | StoreError::Damaged { .. } | StoreError::Changed { .. }) => {}
+            here => return Ok(here?),
+        }
+        loop {
+            self.ask_for_it();
+            if self
+                .node
+                .fetches()
+                .read(self.manifest, self.file.blake3, start..end)
+                .await
+            {
+                return Ok(self.here(start..end).await?);
+            }
+            // The job is over, or has not begun: the fetch knows which.
+            if let Some(fetch) = self.fetch.take_if(|fetch| fetch.is_finished()) {
+                fetch.await.map_err(|_| StoreError::Closed)??;
+                return Ok(self.here(start..end).await?);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn here(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let (store, hash) = (self.node.library().store().clone(), self.file.blake3);
+        let blob = store.blob(hash).await?;
+        if let Blob::Growing(part) = &blob
+            && !part.has(range.clone())
+        {
+            return Err(StoreError::Missing(hash));
+        }
+        blocking(move || store.read_range(hash, &blob, range)).await
+    }
+
+    fn ask_for_it(&mut self) {
+        if self.fetch.is_some() {
+            return;
+        }
+        let (node, manifest) = (self.node.clone(), self.manifest);
+        let mut request = FetchRequest::new(FetchWhat::Repo(RepoRef::Content(manifest)));
+        request.include = vec![globset::escape(self.file.path.as_str())];
+        self.fetch = Some(tokio::spawn(async move {
+            let sought = Sought {
+                manifest,
+                repo: None,
+                known: Vec::new(),
+                paused: false,
+            };
+            let fetched = node.fetch_known(sought, request, &Progress::default()).await;
+            fetched.map(drop)
+        }));
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Some(fetch) = &self.fetch {
+            fetch.abort();
+        }
+    }
+}

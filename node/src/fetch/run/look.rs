@@ -1,0 +1,189 @@
+//! What is looked at now and then while a job runs: who went away, who has waited long enough, and what the user sees.
+
+use super::{FetchError, Run};
+use crate::fetch::views::{JobState, JobView, PeerRate};
+use libp2p::PeerId;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::watch,
+    time::{Interval, MissedTickBehavior, interval},
+};
+
+/// How often.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Share of the last look in the rate that is shown: evens out about four seconds.
+const LATEST: f64 = 0.12;
+
+/// What is remembered from one look to the next.
+pub(super) struct Look {
+    /// Whether the user paused it.
+    pub(super) paused: bool,
+    begun: Instant,
+    last: Instant,
+    fruitful: Instant,
+    new: u64,
+    rate: f64,
+    peers: HashMap<PeerId, u64>,
+}
+
+impl Look {
+    pub(super) fn new() -> Look {
+        let now = Instant::now();
+        Look {
+            paused: false,
+            begun: now,
+            last: now,
+            fruitful: now,
+            new: 0,
+            rate: 0.0,
+            peers: HashMap::new(),
+        }
+    }
+
+    /// When to look.
+    pub(super) fn ticks() -> Interval {
+        let mut ticks = interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks
+    }
+
+    /// Verified bytes came.
+    pub(super) fn came(&mut self, peer: PeerId, bytes: u64) {
+        self.fruitful = Instant::now();
+        self.new += bytes;
+        *self.peers.entry(peer).or_default() += bytes;
+    }
+
+    fn look(&mut self) {
+        let now = Instant::now();
+        let seconds = (now - self.last).as_secs_f64();
+        if seconds > 0.0 {
+            let latest = std::mem::take(&mut self.new) as f64 / seconds;
+            // The first rate is taken as it is: evening it out from nothing would show too little for long.
+            self.rate = match self.rate {
+                0.0 => latest,
+                rate => rate + (latest - rate) * LATEST,
+            };
+            self.last = now;
+        }
+    }
+}
+
+/// Waits until then; for ever where there is no time.
+pub(super) async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Run<'_> {
+    /// Looks at what nobody tells.
+    pub(super) async fn look_around(&mut self, view: &watch::Sender<JobView>) {
+        self.look.look();
+        self.wants.forget_gone();
+        for peer in self.node.swarm().peers().await {
+            if let Some(rtt) = peer.rtt {
+                self.plan.rtt(peer.peer, rtt);
+            }
+        }
+        let unprovided = self.plan.unprovided();
+        let idle = self.under.is_empty() && self.settling.is_empty() && !self.look.paused;
+        if idle {
+            let (manifest, waited) = (self.hash, self.look.fruitful.elapsed());
+            let missing = self.plan.missing().bytes;
+            self.wants.send_away(waited, || FetchError::NoProvider {
+                manifest,
+                waited,
+                missing,
+            });
+        } else if self.look.paused {
+            self.look.fruitful = Instant::now();
+        }
+        let note = match unprovided {
+            _ if self.look.paused => Some("paused".to_owned()),
+            0 => None,
+            some => Some(format!(
+                "{} of {} shards have no provider",
+                grouped(some.into()),
+                grouped(self.plan.wanted().shards.into())
+            )),
+        };
+        let busy = self.plan.busy();
+        self.wants.show(|progress| {
+            progress.note(note.clone());
+            progress.peers(busy);
+        });
+        let seen = self.view();
+        view.send_modify(|view| {
+            let old = std::mem::take(view);
+            *view = JobView {
+                id: old.id,
+                what: old.what,
+                ..seen
+            };
+        });
+    }
+
+    fn view(&self) -> JobView {
+        let missing = self.plan.missing().bytes;
+        let state = match () {
+            () if self.look.paused => JobState::Paused,
+            () if !self.under.is_empty() => JobState::Fetching,
+            () if missing == 0 => JobState::Storing,
+            () => JobState::Waiting,
+        };
+        let rate = self.look.rate;
+        let peers = self
+            .plan
+            .peers()
+            .filter(|peer| !peer.banned)
+            .map(|peer| PeerRate {
+                peer: peer.peer.to_string(),
+                down_bytes_s: peer.rate,
+                bytes: self.look.peers.get(&peer.peer).copied().unwrap_or_default(),
+                requests: peer.requests,
+                shards: peer.shards_have.into(),
+            });
+        JobView {
+            manifest: Some(self.hash),
+            state,
+            snapshot: self.wants.snapshot(),
+            seconds: self.look.begun.elapsed().as_secs_f64(),
+            shards: self.plan.here().shards.into(),
+            shards_total: self.plan.wanted().shards.into(),
+            unprovided: self.plan.unprovided().into(),
+            down_bytes_s: rate,
+            eta_s: (rate >= 1.0 && missing > 0).then(|| missing as f64 / rate),
+            peers: peers.collect(),
+            ..JobView::default()
+        }
+    }
+}
+
+/// Writes a number with a comma at every third digit.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        let all = [0, 11, 999, 4_096, 1_234_567].map(grouped);
+        assert_eq!(all, ["0", "11", "999", "4,096", "1,234,567"]);
+    }
+}

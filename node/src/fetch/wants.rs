@@ -1,0 +1,168 @@
+//! Who waits for what of a job: each fetch names files, and is told when their blobs are safe.
+
+use super::{FetchError, Patterns, jobs::Brought};
+use crate::progress::{Phase, Progress, Snapshot};
+use libp2p::PeerId;
+use protocol::{FileEntry, Manifest, ShardMap};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::oneshot;
+
+/// One fetch of some files of a manifest.
+pub(crate) struct Want {
+    /// Which files.
+    pub(super) patterns: Patterns,
+    /// How long to wait while nobody has what is missing; `None`: until somebody has.
+    pub(super) wait: Option<Duration>,
+    /// Where it is shown how far it is.
+    pub(super) progress: Progress,
+    /// Peers to begin with.
+    pub(super) known: Vec<PeerId>,
+    /// Whether to ask nobody until the user says so.
+    pub(super) paused: bool,
+    /// Who waits.
+    pub(super) done: oneshot::Sender<Result<Brought, FetchError>>,
+}
+
+/// A want whose files are known.
+struct Waiting {
+    want: Want,
+    files: Vec<FileEntry>,
+    /// The blobs that were not safe when it came, by their places in the map.
+    missing: HashSet<usize>,
+    /// Those of them that are not whole yet.
+    unlanded: HashSet<usize>,
+    /// Those of them that are not safe yet.
+    perilous: HashSet<usize>,
+    shares: BTreeMap<PeerId, u64>,
+}
+
+/// Everybody who waits for a job.
+#[derive(Default)]
+pub(super) struct Wants(Vec<Waiting>);
+
+impl Wants {
+    /// Adds one: `whole` of its `missing` blobs wait only to be made durable.
+    pub(super) fn add(
+        &mut self,
+        want: Want,
+        files: Vec<FileEntry>,
+        missing: HashSet<usize>,
+        whole: impl Fn(usize) -> bool,
+    ) {
+        self.0.push(Waiting {
+            want,
+            files,
+            unlanded: missing.iter().copied().filter(|at| !whole(*at)).collect(),
+            perilous: missing.clone(),
+            missing,
+            shares: BTreeMap::new(),
+        });
+    }
+
+    /// Verified bytes of a blob came from a peer.
+    pub(super) fn came(&mut self, blob: usize, peer: PeerId, bytes: u64) {
+        for waiting in self
+            .0
+            .iter_mut()
+            .filter(|waiting| waiting.missing.contains(&blob))
+        {
+            waiting.want.progress.add(bytes, 0);
+            *waiting.shares.entry(peer).or_default() += bytes;
+        }
+    }
+
+    /// A blob is whole.
+    pub(super) fn landed(&mut self, blob: usize) {
+        for waiting in &mut self.0 {
+            if waiting.unlanded.remove(&blob) {
+                waiting.want.progress.add(0, 1);
+            }
+        }
+    }
+
+    /// A blob is whole and durable, or will be with the pin of its manifest.
+    pub(super) fn safe(&mut self, blob: usize) {
+        self.landed(blob);
+        for waiting in &mut self.0 {
+            waiting.perilous.remove(&blob);
+        }
+    }
+
+    /// Tells whether somebody waits for nothing but that what is here be made durable.
+    pub(super) fn wait_for_storing(&self) -> bool {
+        let mut waiting = self.0.iter();
+        waiting.any(|waiting| waiting.unlanded.is_empty() && !waiting.perilous.is_empty())
+    }
+
+    /// Tells those whose blobs are all safe.
+    pub(super) fn tell_done(&mut self, manifest: &Arc<Manifest>, map: &ShardMap) {
+        for waiting in self.0.extract_if(.., |waiting| waiting.perilous.is_empty()) {
+            let brought = Brought {
+                manifest: manifest.clone(),
+                files: waiting.files,
+                blobs: waiting.missing.iter().map(|at| map.blobs()[*at].hash).collect(),
+                shares: waiting.shares,
+            };
+            // Who has gone away does not need it.
+            let _ = waiting.want.done.send(Ok(brought));
+        }
+    }
+
+    /// Forgets those who went away.
+    pub(super) fn forget_gone(&mut self) {
+        self.0.retain(|waiting| !waiting.want.done.is_closed());
+    }
+
+    /// Sends away those who do not want to wait any longer.
+    pub(super) fn send_away(&mut self, waited: Duration, error: impl Fn() -> FetchError) {
+        let impatient = |waiting: &mut Waiting| waiting.want.wait.is_some_and(|wait| waited >= wait);
+        for waiting in self.0.extract_if(.., impatient) {
+            let _ = waiting.want.done.send(Err(error()));
+        }
+    }
+
+    /// Ends one of them with an error, and the others without one: they ask again, and learn it themselves.
+    pub(super) fn fail(&mut self, error: FetchError) {
+        let mut all = std::mem::take(&mut self.0).into_iter();
+        if let Some(first) = all.next() {
+            let _ = first.want.done.send(Err(error));
+        }
+    }
+
+    /// Ends all of them.
+    pub(super) fn end(&mut self, error: impl Fn() -> FetchError) {
+        for waiting in std::mem::take(&mut self.0) {
+            let _ = waiting.want.done.send(Err(error()));
+        }
+    }
+
+    /// Shows all of them something.
+    pub(super) fn show(&self, show: impl Fn(&Progress)) {
+        self.0.iter().for_each(|waiting| show(&waiting.want.progress));
+    }
+
+    /// Shows all of them that what came is being made durable.
+    pub(super) fn show_storing(&self) {
+        let storing = |waiting: &&Waiting| waiting.unlanded.is_empty();
+        for waiting in self.0.iter().filter(storing) {
+            waiting.want.progress.phase(Phase::Storing, 0, 0);
+        }
+    }
+
+    /// Returns how far the first of them is.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.0
+            .first()
+            .map(|waiting| waiting.want.progress.snapshot())
+            .unwrap_or_default()
+    }
+
+    /// Tells whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
