@@ -11,6 +11,7 @@ mod behaviour;
 mod book;
 mod errors;
 mod guard;
+mod gulps;
 mod mux;
 mod records;
 mod snapshot;

@@ -20,7 +20,7 @@ use libp2p::{
 };
 use tracing::warn;
 
-use super::{address::Carrier, mux};
+use super::{address::Carrier, gulps::Gulps, mux};
 
 /// How long one attempt to connect may take, handshakes included. Shorter than what callers wait for a stream.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
@@ -64,7 +64,7 @@ pub(super) fn build(
 
 fn direct(key: &identity::Keypair, preferred: Carrier) -> io::Result<Boxed<Muxed>> {
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-        .map(|socket, _| BufReader::with_capacity(TCP_READ, socket))
+        .map(|socket, _| BufReader::with_capacity(TCP_READ, Gulps::new(socket)))
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key).map_err(io::Error::other)?)
         .multiplex(mux::Config::new(STREAMS_MAX))
