@@ -30,6 +30,9 @@ pub const SETTLE_BLOBS: usize = 64;
 /// Bytes of a running fetch that wait to be made durable, at most, while there are whole files or rows among them.
 pub const SETTLE_LEN: u64 = 512 * 1024 * 1024;
 
+/// Bytes of a running fetch after which what came is written to disk in the background.
+pub const FLUSH_LEN: u64 = 32 * 1024 * 1024;
+
 /// Bytes of rows of a running fetch that wait to be made durable, at most: a crash costs these, and nothing else.
 pub const ROWS_LOOSE_MAX: u64 = 8 * 1024 * 1024;
 

@@ -13,7 +13,7 @@ use super::{
     wants::{Want, Wants},
 };
 use crate::{
-    limits::{ROWS_LOOSE_MAX, SETTLE_BLOBS, SETTLE_LEN, SMALL_LEN, WHOLE_LEN},
+    limits::{FLUSH_LEN, ROWS_LOOSE_MAX, SETTLE_BLOBS, SETTLE_LEN, SMALL_LEN, WHOLE_LEN},
     node::Node,
     progress::Phase,
     sharing::{Crowd, Fact},
@@ -77,6 +77,8 @@ pub(super) struct Run<'a> {
     parts: HashMap<usize, Arc<Part>>,
     loose: Loose,
     settling: JoinSet<Result<Vec<usize>, StoreError>>,
+    flushing: JoinSet<Result<(), StoreError>>,
+    unflushed: u64,
     wants: Wants,
     reads: Vec<(Range<u32>, oneshot::Sender<()>)>,
     announced: bool,
@@ -177,6 +179,8 @@ impl<'a> Run<'a> {
             parts: HashMap::new(),
             loose: Loose::default(),
             settling: JoinSet::new(),
+            flushing: JoinSet::new(),
+            unflushed: 0,
             wants: Wants::default(),
             reads: Vec::new(),
             announced: false,
@@ -233,6 +237,7 @@ impl<'a> Run<'a> {
         loop {
             let until = self.decide();
             self.settle_when_due();
+            self.flush_when_due();
             self.wants.tell_done(&self.manifest, &self.map);
             if self.wants.is_empty() && self.settling.is_empty() && self.node.fetches().end(self.hash, asked)
             {
@@ -253,6 +258,9 @@ impl<'a> Run<'a> {
                 Some(settled) = self.settling.join_next(), if !self.settling.is_empty() => {
                     let places = settled.map_err(|_| StoreError::Closed)??;
                     places.into_iter().for_each(|at| self.safe(at));
+                }
+                Some(flushed) = self.flushing.join_next(), if !self.flushing.is_empty() => {
+                    flushed.map_err(|_| StoreError::Closed)??;
                 }
                 Some(ask) = asked.recv() => self.asked(ask).await?,
                 Some(peer) = self.providers.next() => self.crowd.meet(peer, Vec::new()),
@@ -324,6 +332,7 @@ impl<'a> Run<'a> {
             self.plan.progressed(came.request, came.bytes, now);
             self.wants.came(blob, peer, came.bytes);
             self.look.came(peer, came.bytes);
+            self.unflushed += came.bytes;
             self.node.received(came.bytes);
         }
         if let Some(part) = came.part
@@ -438,6 +447,19 @@ impl<'a> Run<'a> {
                 store.sync_rows().await?;
             }
             Ok(places)
+        });
+    }
+
+    /// Has growing files written to disk while more comes, so that little is left to wait for at the end.
+    fn flush_when_due(&mut self) {
+        if self.unflushed < FLUSH_LEN || !self.flushing.is_empty() || self.parts.is_empty() {
+            return;
+        }
+        self.unflushed = 0;
+        let parts: Vec<Arc<Part>> = self.parts.values().cloned().collect();
+        self.flushing.spawn(async move {
+            // What the disk says now it does not say again: it must not be lost.
+            blocking(move || parts.iter().try_for_each(|part| part.flush())).await
         });
     }
 

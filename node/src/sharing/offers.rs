@@ -21,9 +21,11 @@ use std::{
 
 use super::shards::{fresh, runs, span};
 
-/// Shards that a member is shown and has not asked for yet, at least: enough that it has something to ask for while the next
-/// offer is on its way.
-const WINDOW: usize = 4;
+/// First copies that a member is shown or asked for and was not sent, at least: one on its way, and one to be asked for.
+const WINDOW: usize = 2;
+/// The same of all members together, at least: enough for the source's line where there are few. More only makes them wait
+/// longer for each other's.
+const WINDOW_ALL: usize = 16;
 /// Most shards of one offer: what a member asks for in one request.
 const BLOCK_MAX: usize = 16;
 /// How long a member may ask for nothing of what it is offered. It may want only some files, or be gone.
@@ -100,6 +102,14 @@ impl Taken {
     fn recent(&mut self, now: Instant) -> usize {
         self.turn(now);
         self.now + self.before
+    }
+}
+
+impl Member {
+    /// First copies that it should be shown or have asked for: what it takes in about a second, and enough to begin with.
+    fn window(&mut self, members: usize, now: Instant) -> usize {
+        let least = (WINDOW_ALL / members.max(1)).max(WINDOW);
+        self.taken.recent(now).max(least)
     }
 }
 
@@ -336,9 +346,9 @@ impl<P: Copy + Ord> Offers<P> {
         let (Some(member), Some(ledger)) = (self.members.get_mut(&peer), &mut self.ledger) else {
             return Vec::new();
         };
-        let window = member.taken.recent(now).max(WINDOW);
+        let window = member.window(members, now);
         let mut offered: Vec<Range<u32>> = Vec::new();
-        while !member.all && member.waiting < window && ledger.free() > 0 {
+        while !member.all && member.waiting + member.claimed < window && ledger.free() > 0 {
             if member.waiting == 0 && member.claimed == 0 {
                 member.heard = now;
             }
@@ -367,9 +377,9 @@ impl<P: Copy + Ord> Offers<P> {
             return;
         };
         self.opened = Some(now);
-        let out = ledger.out();
+        let (out, members) = (ledger.out(), self.members.len());
         for (peer, member) in &mut self.members {
-            if member.all || member.waiting >= member.taken.recent(now).max(WINDOW) {
+            if member.all || member.waiting + member.claimed >= member.window(members, now) {
                 continue;
             }
             let mut new = out.clone();

@@ -83,6 +83,11 @@ impl Part {
         Ok(())
     }
 
+    /// Has what was written so far written to disk. Blocking.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        self.blob.data.sync_data().map_err(StoreError::io(&self.path))
+    }
+
     /// Notes that verified bytes are written; returns the runs of shards of this blob that are complete by it.
     ///
     /// Only groups that lie wholly within `bytes` count; the last one ends with the blob.

@@ -128,7 +128,9 @@ mod tests {
         let wanted = sent.clone();
         let sending = tokio::spawn(async move {
             for packet in sent.chunks(1_400) {
-                tokio::io::AsyncWriteExt::write_all(&mut far, packet).await.unwrap();
+                tokio::io::AsyncWriteExt::write_all(&mut far, packet)
+                    .await
+                    .unwrap();
             }
         });
         let compat = tokio_pipe(near);
@@ -149,7 +151,11 @@ mod tests {
                 buf: &mut [u8],
             ) -> Poll<io::Result<usize>> {
                 let mut buf = tokio::io::ReadBuf::new(buf);
-                ready!(tokio::io::AsyncRead::poll_read(Pin::new(&mut self.0), cx, &mut buf))?;
+                ready!(tokio::io::AsyncRead::poll_read(
+                    Pin::new(&mut self.0),
+                    cx,
+                    &mut buf
+                ))?;
                 Poll::Ready(Ok(buf.filled().len()))
             }
         }
