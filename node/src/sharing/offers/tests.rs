@@ -152,12 +152,17 @@ fn shards_that_were_sent_are_shown_to_others_only_when_none_is_unseen() {
         assert!(world.shown[&1].iter().all(|shown| !sent.contains(shown)));
         world.now += MS;
     }
-    // 1 has not asked for its window: no room for more. Then it does.
+    // 1 has not been sent its window: no room for more. Then it is.
     let window: Vec<u32> = std::iter::from_fn(|| world.take(1)).collect();
     assert!(!window.is_empty());
     assert!(world.ask(1, window[0]));
     for shard in &window[1..] {
         world.ask(1, *shard);
+    }
+    world.pass(Duration::from_secs(1));
+    assert!(world.shown[&1].iter().all(|shown| !sent.contains(shown)));
+    for shard in &window {
+        world.send(1, *shard);
     }
     world.pass(Duration::from_secs(1));
     let shown: BTreeSet<u32> = world.shown[&1].iter().copied().collect();
