@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use node::node::Limits;
+use node::swarm::SwarmEvent;
 use protocol::{SHARD_LEN, Ticket};
 use testnet::fixture;
 use testnet::hostile::{Behaviour, Hostile, HostileOptions};
-use testnet::nodes::Testnet;
+use testnet::nodes::{Testnet, within};
 
 use crate::acts::{assert_verifies, fetch, publish, try_fetch};
 
@@ -54,7 +56,12 @@ async fn honest_provider_is_enough_beside(behaviour: Behaviour) {
         .map_or(0, |share| share.bytes);
     match behaviour {
         // These give right bytes before they fail: they count, and few of them are fetched twice.
-        Behaviour::WrongBytes | Behaviour::TooMany | Behaviour::StallsHalf | Behaviour::OneBytePerSecond => {
+        Behaviour::WrongBytes
+        | Behaviour::TooMany
+        | Behaviour::StallsHalf
+        | Behaviour::OneBytePerSecond
+        | Behaviour::LiesInBits
+        | Behaviour::FloodsGot => {
             assert!(by_honest > 0, "{fetched:?}");
         }
         _ => assert!(by_honest >= published.bytes, "{behaviour:?}: {fetched:?}"),
@@ -105,6 +112,105 @@ async fn provider_that_stalls_half_way_is_passed_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn provider_of_one_byte_a_second_is_passed_over() {
     honest_provider_is_enough_beside(Behaviour::OneBytePerSecond).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn provider_that_claims_shards_and_closes_on_them_is_passed_over() {
+    honest_provider_is_enough_beside(Behaviour::LiesInBits).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn provider_that_floods_us_with_news_holds_nothing_up() {
+    honest_provider_is_enough_beside(Behaviour::FloodsGot).await;
+}
+
+/// What has to be true of a peer that breaks the protocol of the swarm: it is banned, and the fetch goes on without it.
+async fn breaker_of_the_protocol_is_banned(behaviour: Behaviour) {
+    let net = Testnet::start(3).await.unwrap();
+    let folder = net.scratch().join("model");
+    fixture::folder(&folder, 1, &[("large.bin", 20 << 20), ("config.json", 500)]).unwrap();
+    let (published, honest) = publish(net.node(A), &folder, "model").await;
+    net.node(A).set_limits(Limits {
+        up: Some(6 << 20),
+        ..Limits::default()
+    });
+    let liar = Hostile::start(&folder, behaviour, net.meeting_point())
+        .await
+        .unwrap();
+    let mut events = net.node(C).swarm().subscribe();
+    let addresses = [liar.ticket().addresses(), honest.addresses()].concat();
+    let both = Ticket::new(published.manifest, addresses, None).unwrap();
+    fetch(net.node(C), &both, None).await;
+    assert_verifies(net.node(C).library(), &published.repo).await;
+    let banned = async {
+        loop {
+            if let Ok(SwarmEvent::Banned(peer)) = events.recv().await
+                && peer == liar.peer_id()
+            {
+                break;
+            }
+        }
+    };
+    within(PATIENCE, "the ban", banned).await.unwrap();
+    liar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peer_whose_frames_are_garbage_is_banned() {
+    breaker_of_the_protocol_is_banned(Behaviour::GarbageFrames).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peer_whose_frame_claims_to_be_huge_is_banned() {
+    breaker_of_the_protocol_is_banned(Behaviour::OversizePrefix).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peer_that_claims_shards_that_do_not_exist_is_banned() {
+    breaker_of_the_protocol_is_banned(Behaviour::OutOfRange).await;
+}
+
+/// Fetches from one honest provider beside hostile ones of all kinds; returns how many bytes came twice.
+async fn among_liars(liars: usize) -> (u64, u64) {
+    let net = Testnet::start(3).await.unwrap();
+    let folder = net.scratch().join("model");
+    fixture::folder(&folder, 1, &[("large.bin", 32 << 20), ("config.json", 500)]).unwrap();
+    let (published, honest) = publish(net.node(A), &folder, "model").await;
+    let mut hostile = Vec::new();
+    for behaviour in Behaviour::LIES.into_iter().take(liars) {
+        let liar = Hostile::start(&folder, behaviour, net.meeting_point()).await;
+        hostile.push(liar.unwrap());
+    }
+    let firsts = hostile
+        .iter()
+        .filter_map(|liar| liar.ticket().addresses().first().cloned());
+    let addresses = honest.addresses().iter().take(1).cloned().chain(firsts).collect();
+    let all = Ticket::new(published.manifest, addresses, None).unwrap();
+    let out = net.scratch().join("out");
+    let fetched = fetch(net.node(C), &all, Some(&out)).await;
+    fixture::assert_same(&folder, &out);
+    for liar in hostile {
+        liar.stop().await;
+    }
+    (fetched.fetched_bytes - published.bytes, published.bytes)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_liars_cost_little() {
+    let (twice, bytes) = among_liars(3).await;
+    assert!(
+        twice <= bytes / 20 + 3 * SHARD_LEN,
+        "{twice} bytes were fetched twice"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_honest_provider_among_eleven_liars_is_enough() {
+    let (twice, bytes) = among_liars(11).await;
+    assert!(
+        twice <= bytes / 20 + 11 * SHARD_LEN,
+        "{twice} bytes were fetched twice"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -367,3 +367,48 @@ async fn what_a_reader_waits_for_comes_first() {
     );
     fetching.abort();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn source_that_leaves_once_all_of_it_is_out_is_not_missed() {
+    let mut net = Testnet::start(5).await.unwrap();
+    let folder = net.scratch().join("model");
+    let len = 20 << 20;
+    fixture::folder(&folder, 1, &[("model.bin", len), ("config.json", 500)]).unwrap();
+    let (published, ticket) = publish(net.node(A), &folder, "model").await;
+    net.node(A).set_limits(up(6 << 20));
+    let request = || FetchRequest::new(FetchWhat::Ticket(ticket.clone()));
+    let fetching: Vec<Fetching> = [B, C, 4].map(|index| begin(net.node(index), request())).into();
+    // When one of them has all of it, no shard is only at the source.
+    let out = async || fetching.iter().any(JoinHandle::is_finished).then_some(());
+    net.until("one of them to have all of it", out).await.unwrap();
+    net.stop(A).await;
+    for fetching in fetching {
+        end(fetching).await;
+    }
+    for index in [B, C, 4] {
+        assert_verifies(net.node(index).library(), &published.repo).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receivers_that_come_and_go_do_not_keep_the_others_from_all_of_it() {
+    let mut net = Testnet::start(5).await.unwrap();
+    let folder = net.scratch().join("model");
+    fixture::folder(&folder, 1, &[("model.bin", 24 << 20), ("config.json", 500)]).unwrap();
+    let (published, ticket) = publish(net.node(A), &folder, "model").await;
+    net.node(A).set_limits(up(6 << 20));
+    let request = || FetchRequest::new(FetchWhat::Ticket(ticket.clone()));
+    let staying = [B, C].map(|index| begin(net.node(index), request()));
+    let going = begin(net.node(4), request());
+    until_job(&net, 4, "some shards at the one that goes", |job| job.shards > 2).await;
+    going.abort();
+    net.stop(4).await;
+    let new = net.add().await.unwrap();
+    let coming = begin(net.node(new), request());
+    for fetching in staying.into_iter().chain([coming]) {
+        end(fetching).await;
+    }
+    for index in [B, C, new] {
+        assert_verifies(net.node(index).library(), &published.repo).await;
+    }
+}

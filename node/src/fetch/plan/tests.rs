@@ -274,3 +274,31 @@ fn pause_stops_everything_and_its_end_asks_again() {
     bench.plan.set_paused(false);
     assert_eq!(bench.asks().len(), 4);
 }
+
+#[test]
+fn sixty_peers_of_a_hundred_gigabytes_cost_little_memory() {
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * 4096
+    };
+    let before = resident();
+    let count = 100_000;
+    let mut plan: FetchPlan<u8> = FetchPlan::new(map_of(&[u64::from(count) * SHARD_LEN]), 1);
+    plan.want(0..count, false);
+    let now = Instant::now();
+    for peer in 0..60 {
+        plan.peer_joined(peer, now);
+        for shard in (u32::from(peer) % 7..count).step_by(3) {
+            plan.peer_has(peer, shard..shard + 1);
+        }
+    }
+    let mut asked = 0;
+    while let Action::Ask { .. } = plan.next(now) {
+        asked += 1;
+    }
+    assert!(asked >= 60);
+    let grown = resident().saturating_sub(before);
+    // Other tests of this process grow meanwhile: a bitmap of bytes a peer, or a set of numbers, would be far beyond that.
+    assert!(grown < 200 << 20, "{grown} bytes");
+}
