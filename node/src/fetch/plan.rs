@@ -65,7 +65,7 @@ const READS_MAX: usize = 64;
 const READ_SHARDS_MAX: u32 = 256;
 
 /// How long a peer that broke a request without a byte is not believed to have what was asked.
-const DOUBT: Duration = Duration::from_secs(120);
+const DOUBT: Duration = Duration::from_secs(5);
 
 /// Shards runs that are doubted at once, at most: beyond it the oldest is believed again.
 const DOUBTS_MAX: usize = 1024;

@@ -99,7 +99,6 @@ enum Blob {
 /// A request under way.
 struct Under {
     peer: PeerId,
-    blob: usize,
     handle: AbortHandle,
 }
 
@@ -297,7 +296,7 @@ impl<'a> Run<'a> {
             .expect("the plan asks for shards that there are");
         let blob = self.map.blobs()[at];
         let link = Link::new(self.node, peer);
-        let teller = Teller::new(request, blob.first, self.tell.clone());
+        let teller = Teller::new(request, peer, blob.first, self.tell.clone());
         let handle = if blob.len > WHOLE_LEN {
             let local = shards.start - blob.first..shards.end - blob.first;
             let part = self.parts.get(&at).cloned();
@@ -312,23 +311,17 @@ impl<'a> Run<'a> {
                 (request, result)
             })
         };
-        self.under.insert(
-            request,
-            Under {
-                peer,
-                blob: at,
-                handle,
-            },
-        );
+        self.under.insert(request, Under { peer, handle });
     }
 
     /// Takes in what a request brought.
     fn came(&mut self, came: Came) {
         let now = Instant::now();
+        // What a request brought before it was stopped counts too.
         if came.bytes > 0
-            && let Some(under) = self.under.get(&came.request)
+            && let Some(blob) = self.map.blob_of(came.first)
         {
-            let (peer, blob) = (under.peer, under.blob);
+            let peer = came.peer;
             self.plan.progressed(came.request, came.bytes, now);
             self.wants.came(blob, peer, came.bytes);
             self.look.came(peer, came.bytes);

@@ -97,6 +97,10 @@ impl Link {
 pub(crate) struct Came {
     /// Which request.
     pub(crate) request: u64,
+    /// Who gave it.
+    pub(crate) peer: PeerId,
+    /// The first shard of the blob, or of the first one, that was asked for.
+    pub(crate) first: u32,
     /// Bytes of blobs.
     pub(crate) bytes: u64,
     /// Shards that are whole now, by their numbers in the map.
@@ -112,14 +116,20 @@ pub(crate) struct Came {
 /// Tells a job what one of its requests brings.
 pub(crate) struct Teller {
     request: u64,
+    peer: PeerId,
     first: u32,
     tell: mpsc::Sender<Came>,
 }
 
 impl Teller {
-    /// Tells of a request for shards of the blob whose first shard is `first`, or of that blob and those behind it.
-    pub(crate) fn new(request: u64, first: u32, tell: mpsc::Sender<Came>) -> Teller {
-        Teller { request, first, tell }
+    /// Tells of a request at `peer` for shards of the blob whose first shard is `first`, or of that blob and those behind it.
+    pub(crate) fn new(request: u64, peer: PeerId, first: u32, tell: mpsc::Sender<Came>) -> Teller {
+        Teller {
+            request,
+            peer,
+            first,
+            tell,
+        }
     }
 
     /// Tells what is filled in of `came`. Shards count from `first`.
@@ -140,6 +150,8 @@ impl Teller {
     fn nothing(&self) -> Came {
         Came {
             request: self.request,
+            peer: self.peer,
+            first: self.first,
             bytes: 0,
             landed: Vec::new(),
             part: None,

@@ -124,7 +124,7 @@ async fn provider_that_says_another_length_than_the_manifest_is_not_banned() {
         let blob = Hash::of(&fs::read(source.path().join(name)).unwrap());
         let part = reader.library().store().part(blob, 3 * 1024 * 1024).unwrap();
         let link = Link::new(&reader, peer);
-        let teller = transfer::Teller::new(1, 0, mpsc::channel(64).0);
+        let teller = transfer::Teller::new(1, peer, 0, mpsc::channel(64).0);
         let asked = transfer::shards(&link, (blob, 3 * 1024 * 1024), Some(part), 0..3, &teller);
         let error = timeout(SOON, asked).await.unwrap().unwrap_err();
         assert!(matches!(error, transfer::TransferError::Size { .. }), "{error:?}");

@@ -50,7 +50,7 @@ async fn growing_blob_is_served_where_it_is_here_and_nowhere_else() {
     land(&mine, &content, 2 * SHARD_LEN + GROUP_LEN..3 * SHARD_LEN, None);
     let (tell, mut came) = mpsc::channel(64);
     let link = Link::new(&asker, server.swarm().peer_id());
-    let teller = Teller::new(1, 0, tell);
+    let teller = Teller::new(1, server.swarm().peer_id(), 0, tell);
     transfer::shards(&link, (hash, len), Some(mine.clone()), 1..3, &teller)
         .await
         .unwrap();
