@@ -149,7 +149,7 @@ fn what_broke_without_a_byte_is_not_believed_until_it_is_told_again() {
     let mut bench = Bench::new(&[SHARD_LEN], &[1]);
     let asked = bench.asks();
     bench.fail(asked[0].0, Fault::Broke);
-    bench.now += 5 * SECOND;
+    bench.now += 4 * SECOND;
     assert_eq!(bench.asks(), []);
     assert_eq!(bench.plan.unprovided(), 1);
     bench.plan.peer_has(1, 0..1);
