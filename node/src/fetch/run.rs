@@ -1,7 +1,9 @@
 //! The running job of one manifest. It holds the state and does what has to be done: facts go to the plan, the plan's
 //! decisions become requests, what these bring is told to the swarm and made durable, and who waits for it is told.
 
+mod admit;
 mod look;
+mod safe;
 
 use super::{
     FetchError,
@@ -13,22 +15,16 @@ use super::{
     wants::{Want, Wants},
 };
 use crate::{
-    limits::{FLUSH_LEN, ROWS_LOOSE_MAX, SETTLE_BLOBS, SETTLE_LEN, SMALL_LEN, WHOLE_LEN},
+    limits::WHOLE_LEN,
     node::Node,
-    progress::Phase,
     sharing::{Crowd, Fact},
     store::{Fresh, Kept, Part, StoreError, blocking},
 };
 use fixedbitset::FixedBitSet;
 use libp2p::PeerId;
 use look::Look;
-use protocol::{FileEntry, Hash, Manifest, ShardMap, shard::shards_covering};
-use std::{
-    collections::{HashMap, HashSet},
-    ops::Range,
-    sync::Arc,
-    time::Instant,
-};
+use protocol::{Hash, Manifest, ShardMap, shard::shards_covering};
+use std::{collections::HashMap, ops::Range, sync::Arc, time::Instant};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{AbortHandle, JoinSet},
@@ -385,77 +381,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// A blob is whole: it is on its way to be safe.
-    fn whole(&mut self, at: usize) {
-        let blob = self.map.blobs()[at];
-        if self.blobs[at] != Blob::Missing {
-            return;
-        }
-        if blob.len <= SMALL_LEN {
-            self.loose.row_bytes += blob.len;
-            self.safe(at);
-        } else if let Some(part) = self.parts.get(&at) {
-            let fresh = self.node.library().store().finished(part);
-            self.loosen(at, fresh);
-        }
-    }
-
-    fn loosen(&mut self, at: usize, fresh: Fresh) {
-        if self.loose.files.insert(at, fresh).is_none() {
-            self.loose.bytes += self.map.blobs()[at].len;
-        }
-        self.blobs[at] = Blob::Loose;
-        self.wants.landed(at);
-    }
-
-    fn safe(&mut self, at: usize) {
-        self.blobs[at] = Blob::Safe;
-        self.parts.remove(&at);
-        self.wants.safe(at);
-        self.node.library().store().mended(self.map.blobs()[at].hash);
-    }
-
-    /// Makes durable what came, when somebody waits for nothing else, or when it is much.
-    fn settle_when_due(&mut self) {
-        let loose = &mut self.loose;
-        let rows = loose.row_bytes >= ROWS_LOOSE_MAX;
-        let much = rows || loose.files.len() >= SETTLE_BLOBS || loose.bytes >= SETTLE_LEN;
-        let waited_for = self.wants.wait_for_storing() && !loose.files.is_empty();
-        if !self.settling.is_empty() || !(much || waited_for) {
-            return;
-        }
-        let (places, fresh): (Vec<usize>, Vec<Fresh>) = std::mem::take(&mut loose.files).into_iter().unzip();
-        loose.bytes = 0;
-        if rows {
-            loose.row_bytes = 0;
-        }
-        if waited_for {
-            self.wants.show_storing();
-        }
-        let store = self.node.library().store().clone();
-        self.settling.spawn(async move {
-            let _writing = store.writing().await;
-            store.settle(fresh).await?;
-            if rows {
-                store.sync_rows().await?;
-            }
-            Ok(places)
-        });
-    }
-
-    /// Has growing files written to disk while more comes, so that little is left to wait for at the end.
-    fn flush_when_due(&mut self) {
-        if self.unflushed < FLUSH_LEN || !self.flushing.is_empty() || self.parts.is_empty() {
-            return;
-        }
-        self.unflushed = 0;
-        let parts: Vec<Arc<Part>> = self.parts.values().cloned().collect();
-        self.flushing.spawn(async move {
-            // What the disk says now it does not say again: it must not be lost.
-            blocking(move || parts.iter().try_for_each(|part| part.flush())).await
-        });
-    }
-
     async fn ended(&mut self, request: u64, result: Result<(), TransferError>) -> Result<(), FetchError> {
         // What it brought was told before it ended.
         while let Ok(came) = self.came.try_recv() {
@@ -532,93 +457,6 @@ impl<'a> Run<'a> {
     fn pause(&mut self, paused: bool) {
         self.look.paused = paused;
         self.plan.set_paused(paused);
-    }
-
-    /// Takes in one more fetch: what of its files is missing is wanted from now on.
-    async fn admit(&mut self, want: Want) -> Result<(), FetchError> {
-        let wanted = |file: &&FileEntry| want.patterns.wants(file);
-        let files: Vec<FileEntry> = self.manifest.files().iter().filter(wanted).cloned().collect();
-        if files.is_empty() {
-            let manifest = self.hash;
-            // It is no failure of the job.
-            let _ = want.done.send(Err(FetchError::NothingMatches { manifest }));
-            return Ok(());
-        }
-        let places: HashSet<usize> = files
-            .iter()
-            .filter_map(|file| self.map.find(file.blake3))
-            .collect();
-        if let Err(error) = self.look_again(&places).await {
-            let _ = want.done.send(Err(error));
-            return Ok(());
-        }
-        let missing: HashSet<usize> = places
-            .into_iter()
-            .filter(|at| self.blobs[*at] != Blob::Safe)
-            .collect();
-        let (mut total, mut here) = (0, 0);
-        for at in &missing {
-            let shards = self.map.blobs()[*at].shards();
-            total += self.map.blobs()[*at].len;
-            let ones = shards.clone().filter(|shard| self.here.contains(*shard as usize));
-            here += ones.map(|shard| self.map.len_of(shard..shard + 1)).sum::<u64>();
-        }
-        // Room is looked for before anything is made: a manifest may claim any size.
-        if let Err(error) = self.node.library().store().check_room(total - here).await {
-            let _ = want.done.send(Err(error.into()));
-            return Ok(());
-        }
-        if want.paused {
-            self.pause(true);
-        }
-        for peer in &want.known {
-            self.crowd.meet(*peer, Vec::new());
-        }
-        want.progress.phase(Phase::Fetching, total, missing.len() as u64);
-        want.progress.add(here, 0);
-        for at in &missing {
-            for shard in self.map.blobs()[*at].shards() {
-                self.plan
-                    .want(shard..shard + 1, self.first.contains(shard as usize));
-            }
-        }
-        let blobs = &self.blobs;
-        self.wants
-            .add(want, files, missing, |at| blobs[at] == Blob::Loose);
-        Ok(())
-    }
-
-    /// Looks again at wanted blobs that were safe and turned out to be damaged.
-    async fn look_again(&mut self, places: &HashSet<usize>) -> Result<(), FetchError> {
-        let store = self.node.library().store().clone();
-        let safe = places.iter().copied().filter(|at| self.blobs[*at] == Blob::Safe);
-        let damaged: Vec<usize> = safe
-            .filter(|at| store.is_damaged(self.map.blobs()[*at].hash))
-            .collect();
-        if damaged.is_empty() {
-            return Ok(());
-        }
-        let (map, again) = (self.map.clone(), damaged.clone());
-        let found = blocking(move || begin::look(&store, &map, &again)).await?;
-        for (at, found) in damaged.into_iter().zip(found) {
-            let blob = self.map.blobs()[at];
-            self.blobs[at] = Blob::Missing;
-            self.here.set_range(usize_range(&blob.shards()), false);
-            self.plan.lost(blob.shards());
-            let runs = match &found {
-                Found::Nothing => Vec::new(),
-                Found::Safe | Found::Left(_) => vec![blob.shards()],
-                Found::Some(_, runs) => {
-                    let global = runs
-                        .iter()
-                        .map(|run| blob.first + run.start..blob.first + run.end);
-                    global.collect()
-                }
-            };
-            self.found(at, found);
-            runs.into_iter().for_each(|run| self.landed(run));
-        }
-        Ok(())
     }
 }
 
