@@ -200,6 +200,51 @@ async fn job_is_paused_resumed_and_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn job_that_looks_for_its_manifest_hears_what_is_asked() {
+    let net = Testnet::start(2).await.unwrap();
+    let nobody_has = Hash::of(b"a manifest that nobody has");
+    let fetching = begin(net.node(A), FetchRequest::new(content(nobody_has)));
+    let job = until_job(&net, A, "the search", |job| job.state == JobState::Finding).await;
+    net.node(A).pause(job.id).unwrap();
+    until_job(&net, A, "the pause", |job| job.state == JobState::Paused).await;
+    net.node(A).resume(job.id).unwrap();
+    until_job(&net, A, "the search to go on", |job| {
+        job.state == JobState::Finding
+    })
+    .await;
+    net.node(A).cancel(job.id).unwrap();
+    let ended = within(FETCH, "the end", fetching).await.unwrap().unwrap();
+    assert!(matches!(ended, Err(FetchError::Cancelled { .. })), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fetch_that_joins_a_job_that_has_waited_for_long_waits_as_long_as_it_says() {
+    let mut net = Testnet::start(3).await.unwrap();
+    let folder = net.scratch().join("model");
+    fixture::folder(&folder, 1, &[("model.bin", 16 << 20)]).unwrap();
+    let (_, ticket) = publish(net.node(A), &folder, "model").await;
+    net.node(A).set_limits(up(4 << 20));
+    let mut request = FetchRequest::new(FetchWhat::Ticket(ticket));
+    let patient = begin(net.node(B), request.clone());
+    until_job(&net, B, "a first shard", |job| job.shards > 0).await;
+    net.stop(A).await;
+    request.wait = Some(Duration::from_secs(2));
+    for _ in 0..2 {
+        let ended = begin(net.node(B), request.clone());
+        let ended = within(FETCH, "the end", ended).await.unwrap().unwrap();
+        let Err(FetchError::NoProvider { waited, .. }) = ended else {
+            panic!("{ended:?}");
+        };
+        assert!(
+            (Duration::from_secs(2)..Duration::from_secs(20)).contains(&waited),
+            "{waited:?}"
+        );
+    }
+    assert_eq!(net.node(B).jobs().len(), 1, "the patient one still waits");
+    patient.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn limits_hold_and_change_while_running() {
     let net = Testnet::start(3).await.unwrap();
     let folder = net.scratch().join("model");

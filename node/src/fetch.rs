@@ -23,7 +23,7 @@ pub use views::{JobState, JobView, NoSuchJob, PeerRate};
 use crate::{
     catalog::Provider,
     library::{LibraryError, enlist, now},
-    limits::{STALL, STRIKES_MAX},
+    limits::{PROVIDER_WAIT, STALL, STRIKES_MAX},
     node::Node,
     progress::{Phase, Progress},
     resolve::ResolveError,
@@ -211,6 +211,18 @@ struct Sought {
     paused: bool,
 }
 
+impl Sought {
+    /// A manifest without a name.
+    fn content(manifest: Hash) -> Sought {
+        Sought {
+            manifest,
+            repo: None,
+            known: Vec::new(),
+            paused: false,
+        }
+    }
+}
+
 impl Node {
     /// Fetches a repo. Two fetches of one manifest are one job.
     pub async fn fetch(&self, request: FetchRequest, progress: &Progress) -> Result<Fetched, FetchError> {
@@ -241,6 +253,16 @@ impl Node {
         let fetched = self.fetch_known(sought, request, progress).await;
         blocking(move || kept.end()).await?;
         fetched
+    }
+
+    /// Fetches damaged blobs of a pinned manifest again. Nobody waits for it, so it gives up soon, and is not written down: what is
+    /// damaged is known at the next start too.
+    pub(crate) async fn fetch_again(&self, manifest: Hash) -> Result<(), FetchError> {
+        let mut request = FetchRequest::new(FetchWhat::Repo(RepoRef::Content(manifest)));
+        request.wait = Some(PROVIDER_WAIT);
+        let sought = Sought::content(manifest);
+        let fetched = self.fetch_known(sought, request, &Progress::default()).await;
+        fetched.map(drop)
     }
 
     async fn fetch_known(
@@ -344,7 +366,22 @@ impl Node {
         peers
     }
 
-    /// Returns the manifest from the store, or from the first of several providers asked at once that has it right.
+    /// Returns the manifest from the store, marked so that no collection takes it; `None`: it has to be fetched.
+    async fn stored_manifest(&self, hash: Hash) -> Result<Option<Manifest>, FetchError> {
+        let store = self.library().store();
+        let _writing = store.writing().await;
+        match store.manifest(hash).await {
+            Ok(manifest) => {
+                store.begin_job(hash).await?;
+                return Ok(Some(manifest));
+            }
+            Err(StoreError::Missing(_)) => {}
+            Err(error) => debug!(manifest = %hash.short(), %error, "a stored manifest is fetched again"),
+        }
+        Ok(None)
+    }
+
+    /// Returns the manifest from the first of several providers asked at once that has it right.
     async fn fetch_manifest(
         &self,
         hash: Hash,
@@ -352,16 +389,6 @@ impl Node {
         wait: Duration,
     ) -> Result<Manifest, FetchError> {
         let store = self.library().store();
-        let writing = store.writing().await;
-        match store.manifest(hash).await {
-            Ok(manifest) => {
-                store.begin_job(hash).await?;
-                return Ok(manifest);
-            }
-            Err(StoreError::Missing(_)) => {}
-            Err(error) => debug!(manifest = %hash.short(), %error, "a stored manifest is fetched again"),
-        }
-        drop(writing);
         let begun = Instant::now();
         let mut end = Box::pin(tokio::time::sleep(wait));
         let mut asking = FuturesUnordered::new();

@@ -32,8 +32,8 @@ pub use crate::{serve::PeerUp, throttle::Limits};
 
 /// How long a publish waits for a first node to hear of it.
 const ANNOUNCE_WAIT: Duration = Duration::from_secs(5);
-/// Pause between two looks at what wants mending.
-const MEND_PAUSE: Duration = Duration::from_secs(5);
+/// Pause between two looks at the reserve file, and at what wants mending.
+const TEND_PAUSE: Duration = Duration::from_secs(5);
 /// Pause after a mending that found no peer.
 const MEND_AGAIN: Duration = Duration::from_secs(60);
 
@@ -172,6 +172,7 @@ impl Node {
         }
         node.announce_all()?;
         node.task(tend(Arc::downgrade(&node.0)));
+        node.task(keep_mending(Arc::downgrade(&node.0)));
         Ok(node)
     }
 
@@ -438,10 +439,7 @@ impl Node {
                 self.library().set_complete(manifest, false)?;
                 self.sharing().drop_crowd(manifest);
                 self.swarm().stop_providing(provider_key(manifest)).await;
-                let request = crate::fetch::FetchRequest::new(crate::fetch::FetchWhat::Repo(
-                    RepoRef::Content(manifest),
-                ));
-                if let Err(error) = self.fetch(request, &Progress::default()).await {
+                if let Err(error) = self.fetch_again(manifest).await {
                     info!(manifest = %manifest.short(), %error, "a damaged repo waits for a peer that has it");
                     mended = false;
                 }
@@ -460,23 +458,34 @@ impl Drop for Inner {
     }
 }
 
-/// Looks after the reserve file and mends what is damaged, as long as the node lives.
+/// Looks after the reserve file, as long as the node lives.
 async fn tend(node: std::sync::Weak<Inner>) {
-    let mut next_mending = Instant::now();
     loop {
-        tokio::time::sleep(MEND_PAUSE).await;
+        tokio::time::sleep(TEND_PAUSE).await;
+        let Some(node) = node.upgrade() else {
+            return;
+        };
+        let library = node.library.clone();
+        let _ = tokio::task::spawn_blocking(move || library.tend_reserve()).await;
+    }
+}
+
+/// Mends what is damaged, as long as the node lives.
+async fn keep_mending(node: std::sync::Weak<Inner>) {
+    let mut pause = TEND_PAUSE;
+    loop {
+        tokio::time::sleep(pause).await;
         let Some(node) = node.upgrade().map(Node) else {
             return;
         };
-        let library = node.library().clone();
-        let _ = tokio::task::spawn_blocking(move || library.tend_reserve()).await;
-        if next_mending <= Instant::now() {
-            match node.mend().await {
-                Ok(true) => {}
-                Ok(false) => next_mending = Instant::now() + MEND_AGAIN,
-                Err(error) => warn!(%error, "mending"),
+        pause = match node.mend().await {
+            Ok(true) => TEND_PAUSE,
+            Ok(false) => MEND_AGAIN,
+            Err(error) => {
+                warn!(%error, "mending");
+                TEND_PAUSE
             }
-        }
+        };
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     node::Node,
     progress::{Phase, Progress},
 };
+use futures::future::join_all;
 use libp2p::PeerId;
 use protocol::{FileEntry, Hash, Manifest};
 use std::{
@@ -177,25 +178,96 @@ impl Jobs {
 async fn work(
     node: &Node,
     hash: Hash,
-    mut first: Want,
+    first: Want,
     asked: &mut mpsc::Receiver<Ask>,
     view: &watch::Sender<JobView>,
 ) {
-    view.send_modify(|view| view.state = JobState::Finding);
-    first.progress.phase(Phase::Finding, 0, 0);
     let mut providers = Providers::start(node.clone(), hash, first.known.clone());
-    let wait = first.wait.unwrap_or(PROVIDER_WAIT);
-    let found = tokio::select! {
-        found = node.fetch_manifest(hash, &mut providers, wait) => found,
-        () = first.done.closed() => return,
+    let mut early = Early {
+        wants: vec![first],
+        reads: Vec::new(),
+    };
+    let found = match node.stored_manifest(hash).await {
+        Ok(None) => match early.find(node, hash, &mut providers, asked, view).await {
+            Some(found) => found,
+            None => return,
+        },
+        Ok(Some(stored)) => Ok(stored),
+        Err(error) => Err(error),
     };
     let begun = match found {
         Ok(manifest) => Run::begin(node, manifest, providers).await,
         Err(error) => Err(error),
     };
     match begun {
-        Ok(run) => run.work(first, asked, view).await,
-        // Who has gone away does not need to know.
-        Err(error) => drop(first.done.send(Err(error))),
+        Ok(run) => run.work(early.asks(), asked, view).await,
+        // The others ask again, and learn it themselves. Who has gone away does not need to know.
+        Err(error) => drop(early.wants.swap_remove(0).done.send(Err(error))),
+    }
+}
+
+/// What is asked of a job that has no manifest yet.
+struct Early {
+    wants: Vec<Want>,
+    reads: Vec<Ask>,
+}
+
+impl Early {
+    /// Finds the manifest, as patiently as the first fetch says. `None`: nobody waits for it any more.
+    async fn find(
+        &mut self,
+        node: &Node,
+        hash: Hash,
+        providers: &mut Providers,
+        asked: &mut mpsc::Receiver<Ask>,
+        view: &watch::Sender<JobView>,
+    ) -> Option<Result<Manifest, FetchError>> {
+        loop {
+            let paused = self.wants[0].paused;
+            let state = match paused {
+                true => JobState::Paused,
+                false => JobState::Finding,
+            };
+            view.send_modify(|view| view.state = state);
+            let wait = self.wants[0].wait.unwrap_or(PROVIDER_WAIT);
+            let search = async {
+                match paused {
+                    true => std::future::pending().await,
+                    false => node.fetch_manifest(hash, providers, wait).await,
+                }
+            };
+            tokio::pin!(search);
+            let paused = loop {
+                self.wants
+                    .iter()
+                    .for_each(|want| want.progress.phase(Phase::Finding, 0, 0));
+                let gone = join_all(self.wants.iter_mut().map(|want| want.done.closed()));
+                tokio::select! {
+                    found = &mut search => {
+                        self.wants.retain(|want| !want.done.is_closed());
+                        return (!self.wants.is_empty()).then_some(found);
+                    }
+                    _ = gone => return None,
+                    Some(ask) = asked.recv() => match ask {
+                        Ask::Want(want) => self.wants.push(want),
+                        Ask::Read { .. } => self.reads.push(ask),
+                        Ask::Pause(paused) => break paused,
+                        Ask::Cancel => {
+                            for want in self.wants.drain(..) {
+                                let _ = want.done.send(Err(FetchError::Cancelled { manifest: hash }));
+                            }
+                            return None;
+                        }
+                    },
+                }
+            };
+            self.wants.iter_mut().for_each(|want| want.paused = paused);
+        }
+    }
+
+    /// What the running job is to hear first.
+    fn asks(self) -> Vec<Ask> {
+        let wants = self.wants.into_iter().map(Ask::Want);
+        wants.chain(self.reads).collect()
     }
 }

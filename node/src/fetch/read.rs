@@ -9,8 +9,11 @@ use crate::{
 };
 use bytes::Bytes;
 use protocol::{FileEntry, Hash, RepoRef};
-use std::ops::Range;
-use tokio::task::JoinHandle;
+use std::{ops::Range, time::Duration};
+use tokio::{task::JoinHandle, time::timeout};
+
+/// Pause before a job that was not there is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A file of a manifest, to be read in any order while it is fetched. Nobody fetches it any further when this is dropped, unless
 /// somebody else wants it.
@@ -63,7 +66,6 @@ impl Reader {
             here => return Ok(here?),
         }
         loop {
-            self.ask_for_it();
             if self
                 .node
                 .fetches()
@@ -72,12 +74,12 @@ impl Reader {
             {
                 return Ok(self.here(start..end).await?);
             }
-            // The job is over, or has not begun: the fetch knows which.
-            if let Some(fetch) = self.fetch.take_if(|fetch| fetch.is_finished()) {
-                fetch.await.map_err(|_| StoreError::Closed)??;
+            // There is no job: it is over, or has not begun. The fetch knows which.
+            if let Ok(fetched) = timeout(ASK_AGAIN, self.fetch()).await {
+                self.fetch = None;
+                fetched.map_err(|_| StoreError::Closed)??;
                 return Ok(self.here(start..end).await?);
             }
-            tokio::task::yield_now().await;
         }
     }
 
@@ -92,23 +94,18 @@ impl Reader {
         blocking(move || store.read_range(hash, &blob, range)).await
     }
 
-    fn ask_for_it(&mut self) {
-        if self.fetch.is_some() {
-            return;
-        }
-        let (node, manifest) = (self.node.clone(), self.manifest);
-        let mut request = FetchRequest::new(FetchWhat::Repo(RepoRef::Content(manifest)));
-        request.include = vec![globset::escape(self.file.path.as_str())];
-        self.fetch = Some(tokio::spawn(async move {
-            let sought = Sought {
-                manifest,
-                repo: None,
-                known: Vec::new(),
-                paused: false,
-            };
-            let fetched = node.fetch_known(sought, request, &Progress::default()).await;
-            fetched.map(drop)
-        }));
+    /// The fetch that brings the file, begun where there is none.
+    fn fetch(&mut self) -> &mut JoinHandle<Result<(), FetchError>> {
+        self.fetch.get_or_insert_with(|| {
+            let (node, manifest) = (self.node.clone(), self.manifest);
+            let mut request = FetchRequest::new(FetchWhat::Repo(RepoRef::Content(manifest)));
+            request.include = vec![globset::escape(self.file.path.as_str())];
+            tokio::spawn(async move {
+                let sought = Sought::content(manifest);
+                let fetched = node.fetch_known(sought, request, &Progress::default()).await;
+                fetched.map(drop)
+            })
+        })
     }
 }
 

@@ -203,18 +203,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Works until nobody waits any more. An error of ours ends it; what came is kept.
+    /// Hears what was asked early, and works until nobody waits any more. An error of ours ends it; what came is kept.
     pub(super) async fn work(
         mut self,
-        first: Want,
+        early: Vec<Ask>,
         asked: &mut mpsc::Receiver<Ask>,
         view: &watch::Sender<JobView>,
     ) {
-        let driven = match self.admit(first).await {
-            Ok(()) => self.drive(asked, view).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = driven {
+        if let Err(error) = self.drive(early, asked, view).await {
             debug!(manifest = %self.hash.short(), %error, "a fetch ends early");
             self.wants.fail(error);
         }
@@ -225,9 +221,13 @@ impl<'a> Run<'a> {
 
     async fn drive(
         &mut self,
+        early: Vec<Ask>,
         asked: &mut mpsc::Receiver<Ask>,
         view: &watch::Sender<JobView>,
     ) -> Result<(), FetchError> {
+        for ask in early {
+            self.asked(ask).await?;
+        }
         let mut look = Look::ticks();
         loop {
             let until = self.decide();

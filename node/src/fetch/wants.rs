@@ -7,7 +7,7 @@ use protocol::{FileEntry, Manifest, ShardMap};
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
 
@@ -30,6 +30,7 @@ pub(crate) struct Want {
 /// A want whose files are known.
 struct Waiting {
     want: Want,
+    since: Instant,
     files: Vec<FileEntry>,
     /// The blobs that were not safe when it came, by their places in the map.
     missing: HashSet<usize>,
@@ -55,6 +56,7 @@ impl Wants {
     ) {
         self.0.push(Waiting {
             want,
+            since: Instant::now(),
             files,
             unlanded: missing.iter().copied().filter(|at| !whole(*at)).collect(),
             perilous: missing.clone(),
@@ -117,11 +119,18 @@ impl Wants {
         self.0.retain(|waiting| !waiting.want.done.is_closed());
     }
 
-    /// Sends away those who do not want to wait any longer.
-    pub(super) fn send_away(&mut self, waited: Duration, error: impl Fn() -> FetchError) {
-        let impatient = |waiting: &mut Waiting| waiting.want.wait.is_some_and(|wait| waited >= wait);
+    /// Sends away those who do not want to wait any longer: nothing has come since `fruitful`, or since they came.
+    pub(super) fn send_away(
+        &mut self,
+        fruitful: Instant,
+        now: Instant,
+        error: impl Fn(Duration) -> FetchError,
+    ) {
+        let waited = |waiting: &Waiting| now.saturating_duration_since(fruitful.max(waiting.since));
+        let impatient = |waiting: &mut Waiting| waiting.want.wait.is_some_and(|wait| waited(waiting) >= wait);
         for waiting in self.0.extract_if(.., impatient) {
-            let _ = waiting.want.done.send(Err(error()));
+            let error = error(waited(&waiting));
+            let _ = waiting.want.done.send(Err(error));
         }
     }
 

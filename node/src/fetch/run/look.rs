@@ -93,13 +93,14 @@ impl Run<'_> {
         let unprovided = self.plan.unprovided();
         let idle = self.under.is_empty() && self.settling.is_empty() && !self.look.paused;
         if idle {
-            let (manifest, waited) = (self.hash, self.look.fruitful.elapsed());
-            let missing = self.plan.missing().bytes;
-            self.wants.send_away(waited, || FetchError::NoProvider {
+            let (manifest, missing) = (self.hash, self.plan.missing().bytes);
+            let no_provider = |waited| FetchError::NoProvider {
                 manifest,
                 waited,
                 missing,
-            });
+            };
+            self.wants
+                .send_away(self.look.fruitful, Instant::now(), no_provider);
         } else if self.look.paused {
             self.look.fruitful = Instant::now();
         }
