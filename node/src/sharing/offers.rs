@@ -34,6 +34,8 @@ const SILENCE: Duration = Duration::from_secs(3);
 const STALL: Duration = Duration::from_secs(30);
 /// Shards that a member may have asked for and not been sent, that count as its own. Who asks for all at once gets no more.
 const CLAIMS_MAX: usize = 64;
+/// A first copy that was asked for is on its way as long as its member was sent one so lately.
+const MOVES: Duration = Duration::from_secs(2);
 /// Pause between two looks at what else can be shown when no unseen shard is left: each costs a pass over all shards.
 const OPEN_PAUSE: Duration = Duration::from_millis(100);
 /// The span over which we count what a member takes.
@@ -377,6 +379,11 @@ impl<P: Copy + Ord> Offers<P> {
             return;
         };
         self.opened = Some(now);
+        // A first copy on its way is worth more than any second one: both share the line.
+        let moves = |member: &Member| member.claimed > 0 && now < member.moved + MOVES;
+        if self.members.values().any(moves) {
+            return;
+        }
         let (out, members) = (ledger.out(), self.members.len());
         for (peer, member) in &mut self.members {
             if member.all || member.waiting + member.claimed >= member.window(members, now) {

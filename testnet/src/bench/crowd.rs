@@ -34,7 +34,7 @@ pub(crate) struct Crowd {
     /// Time from one host to another and back.
     #[arg(long, default_value = "20ms", value_parser = time)]
     rtt: Duration,
-    /// The source is killed when it has sent so many times the file.
+    /// The source is killed when it has sent so many times the file, not counting what carries it.
     #[arg(long, value_name = "FACTOR")]
     source_leaves: Option<f64>,
 }

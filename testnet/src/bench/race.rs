@@ -29,7 +29,7 @@ pub(super) struct Race<'a> {
     pub(super) receivers: Range<usize>,
     /// When a receiver is killed and a new one started in its place, by its number; it is not when it has finished by then.
     pub(super) kills: Vec<(usize, Duration)>,
-    /// The first source, on host 0, is killed when it has sent so many bytes.
+    /// The first source, on host 0, is killed when it has sent so many bytes of blobs.
     pub(super) source_leaves: Option<u64>,
     /// How long each may take.
     pub(super) deadline: Duration,
@@ -91,7 +91,7 @@ impl Race<'_> {
         let over = AtomicBool::new(false);
         let (first, others) = sources.split_first_mut().context("a source")?;
         let finishes = thread::scope(|scope| {
-            let leaving = scope.spawn(|| self.source_leaves(first, before[0].sent_bytes, &over));
+            let leaving = scope.spawn(|| self.source_leaves(first, &over));
             let running: Vec<_> = runners
                 .iter_mut()
                 .map(|runner| scope.spawn(|| runner.run(&self, begun)))
@@ -145,12 +145,12 @@ impl Race<'_> {
     }
 
     /// Kills the first source when it has sent as much as it is to, unless the race is over before.
-    fn source_leaves(&self, source: &mut Peer, before: u64, over: &AtomicBool) -> Result<()> {
+    fn source_leaves(&self, source: &mut Peer, over: &AtomicBool) -> Result<()> {
         let Some(bytes) = self.source_leaves else {
             return Ok(());
         };
         while !over.load(Ordering::Relaxed) {
-            if self.field.net().links().counters(0).sent_bytes - before >= bytes {
+            if source.sent()? >= bytes {
                 return source.kill();
             }
             thread::sleep(COUNT_PAUSE);
