@@ -2,6 +2,7 @@
 
 use crate::{
     limits::{SMALL_LEN, WHOLE_LEN},
+    runs,
     store::{Fresh, Part, Store, StoreError},
 };
 use protocol::{Manifest, ShardMap};
@@ -28,7 +29,7 @@ pub(super) fn look(store: &Store, map: &ShardMap, missing: &[usize]) -> Result<V
         }
         if blob.len > WHOLE_LEN && store.is_begun(blob.hash) {
             let part = store.part(blob.hash, blob.len)?;
-            let shards = runs(part.shards().ones());
+            let shards = runs::of(&part.shards()).collect();
             return Ok(Found::Some(part, shards));
         }
         if (SMALL_LEN + 1..=WHOLE_LEN).contains(&blob.len)
@@ -39,18 +40,6 @@ pub(super) fn look(store: &Store, map: &ShardMap, missing: &[usize]) -> Result<V
         Ok(Found::Nothing)
     };
     missing.iter().map(find).collect()
-}
-
-/// Joins numbers that follow each other.
-pub(super) fn runs(shards: impl Iterator<Item = usize>) -> Vec<Range<u32>> {
-    let mut runs: Vec<Range<u32>> = Vec::new();
-    for shard in shards.map(|shard| shard as u32) {
-        match runs.last_mut() {
-            Some(run) if run.end == shard => run.end += 1,
-            _ => runs.push(shard..shard + 1),
-        }
-    }
-    runs
 }
 
 /// Returns the shards that are worth having before the rest: small files, which say what a model is and how it is used, and

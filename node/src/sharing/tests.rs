@@ -58,7 +58,8 @@ async fn source(shards: u32) -> Source {
 
 fn set(count: u32, runs: &[Range<u32>]) -> FixedBitSet {
     let mut set = FixedBitSet::with_capacity(count as usize);
-    runs.iter().for_each(|run| set.insert_range(shards::span(run)));
+    runs.iter()
+        .for_each(|run| set.insert_range(crate::runs::span(run)));
     set
 }
 

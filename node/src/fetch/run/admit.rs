@@ -1,12 +1,13 @@
 //! One more fetch of the manifest: what of its files is missing is wanted from now on.
 
-use super::{Blob, FetchError, Run, usize_range};
+use super::{Blob, FetchError, Run};
 use crate::{
     fetch::{
         begin::{self, Found},
         wants::Want,
     },
     progress::Phase,
+    runs::span,
     store::blocking,
 };
 use protocol::FileEntry;
@@ -82,7 +83,7 @@ impl Run<'_> {
         for (at, found) in damaged.into_iter().zip(found) {
             let blob = self.map.blobs()[at];
             self.blobs[at] = Blob::Missing;
-            self.here.set_range(usize_range(&blob.shards()), false);
+            self.here.set_range(span(&blob.shards()), false);
             self.plan.lost(blob.shards());
             let runs = match &found {
                 Found::Nothing => Vec::new(),
