@@ -5,8 +5,8 @@ use crate::{
     runs,
     store::{Fresh, Part, Store, StoreError},
 };
-use protocol::{Manifest, ShardMap};
-use std::{ops::Range, sync::Arc};
+use protocol::{Manifest, NumberedBlob, ShardMap};
+use std::{collections::HashSet, ops::Range, sync::Arc};
 
 /// What was found of a missing blob.
 pub(super) enum Found {
@@ -18,6 +18,20 @@ pub(super) enum Found {
     Left(Fresh),
     /// It has more than one shard, and these are here.
     Some(Arc<Part>, Vec<Range<u32>>),
+}
+
+impl Found {
+    /// The shards of `blob` that are here by it, by their numbers in the map.
+    pub(super) fn shards(&self, blob: &NumberedBlob) -> Vec<Range<u32>> {
+        match self {
+            Found::Nothing => Vec::new(),
+            Found::Safe | Found::Left(_) => vec![blob.shards()],
+            Found::Some(_, runs) => {
+                let global = |run: &Range<u32>| blob.first + run.start..blob.first + run.end;
+                runs.iter().map(global).collect()
+            }
+        }
+    }
 }
 
 /// Looks at what there is of missing blobs, by their places in the map; makes no file. Blocking.
@@ -42,15 +56,11 @@ pub(super) fn look(store: &Store, map: &ShardMap, missing: &[usize]) -> Result<V
     missing.iter().map(find).collect()
 }
 
-/// Returns the shards that are worth having before the rest: small files, which say what a model is and how it is used, and
-/// the headers of weights.
-pub(super) fn first(manifest: &Manifest, map: &ShardMap) -> Vec<Range<u32>> {
+/// Returns the blobs whose first shards are worth having before the rest, by their places in the map: small files, which say
+/// what a model is and how it is used, and weights, which begin with a header.
+pub(super) fn first(manifest: &Manifest, map: &ShardMap) -> HashSet<usize> {
     let headed = |path: &str| path.ends_with(".safetensors") || path.ends_with(".gguf");
     let files = manifest.files().iter();
     let first = files.filter(|file| file.size <= WHOLE_LEN || headed(file.path.as_str()));
-    let first = first.filter_map(|file| map.find(file.blake3));
-    first
-        .map(|at| map.blobs()[at].first)
-        .map(|shard| shard..shard + 1)
-        .collect()
+    first.filter_map(|file| map.find(file.blake3)).collect()
 }

@@ -25,7 +25,12 @@ use fixedbitset::FixedBitSet;
 use libp2p::PeerId;
 use look::Look;
 use protocol::{Hash, Manifest, ShardMap, shard::shards_covering};
-use std::{collections::HashMap, ops::Range, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    sync::Arc,
+    time::Instant,
+};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{AbortHandle, JoinSet},
@@ -60,7 +65,8 @@ pub(super) struct Run<'a> {
     manifest: Arc<Manifest>,
     hash: Hash,
     map: Arc<ShardMap>,
-    first: FixedBitSet,
+    /// Blobs whose first shards come before the rest.
+    first: HashSet<usize>,
     plan: FetchPlan<PeerId>,
     crowd: Crowd,
     facts: mpsc::Receiver<Fact>,
@@ -136,21 +142,10 @@ impl<'a> Run<'a> {
             blocking(move || begin::look(&store, &map, &missing)).await?
         };
         for (at, found) in missing.iter().zip(&found) {
-            let first = map.blobs()[*at].first as usize;
-            match found {
-                Found::Nothing => {}
-                Found::Safe | Found::Left(_) => here.set_range(span(&map.blobs()[*at].shards()), true),
-                Found::Some(_, runs) => {
-                    for run in runs {
-                        here.set_range(first + run.start as usize..first + run.end as usize, true);
-                    }
-                }
-            }
+            let shards = found.shards(&map.blobs()[*at]);
+            shards.iter().for_each(|run| here.insert_range(span(run)));
         }
-        let mut first = FixedBitSet::with_capacity(map.count() as usize);
-        for run in begin::first(&manifest, &map) {
-            first.insert_range(span(&run));
-        }
+        let first = begin::first(&manifest, &map);
         let mut plan = FetchPlan::new(map.clone(), rand::random());
         for run in runs::of(&here) {
             plan.landed(run);
