@@ -11,7 +11,7 @@
 //!
 //! *How much of whom.* A peer's rate is measured while something is asked of it. As many bytes are kept under way at it as it gives
 //! in two round trips and half a second: a long link stays full, and nothing waits long at a slow peer. A new peer gets two
-//! shards. A request is a third of that. Who is furthest below it is asked next.
+//! shards. A request is an eighth of that, and at least a shard. Who is furthest below it is asked next.
 //!
 //! *Trouble.* A peer without a verified byte for [`STALL`](crate::limits::STALL), or that gives next to nothing while others
 //! could give more, loses the requests that others can take, and sits out a pause that doubles each time. So does one whose
