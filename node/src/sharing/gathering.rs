@@ -3,11 +3,11 @@
 //! One lock, held for short sums only. Invariant: whoever has a seat is a member of `offers`, and nobody else is.
 
 use super::{
-    Fact, MEMBERS_MAX,
+    Fact,
     offers::{Offers, Show},
     outbox::{Batch, Outbox},
 };
-use crate::runs;
+use crate::{limits::MEMBERS_MAX, runs};
 use fixedbitset::FixedBitSet;
 use libp2p::PeerId;
 use protocol::{Hash, SHARD_LEN, ShardMap, SwarmTell, shard::shards_covering};

@@ -2,11 +2,12 @@
 
 use crate::runs;
 use fixedbitset::FixedBitSet;
-use protocol::{ShardRun, SwarmTell, limits::RUNS_MAX};
+use protocol::{
+    ShardRun, SwarmTell,
+    limits::{BITS_LEN_MAX, RUNS_MAX},
+};
 use std::ops::Range;
 
-/// Bytes of bits in one frame: half of what a frame holds.
-const BITS_LEN: usize = 512 * 1024;
 /// Bytes of bits that are read at once, so that their runs are few.
 const SLICE_LEN: usize = 1024;
 
@@ -27,7 +28,7 @@ pub(super) fn frames(shards: &FixedBitSet) -> Vec<SwarmTell> {
     }
     let words = shards.as_slice().iter().flat_map(|word| word.to_le_bytes());
     let bytes: Vec<u8> = words.take(shards.len().div_ceil(8)).collect();
-    let parts = (0u32..).step_by(8 * BITS_LEN).zip(bytes.chunks(BITS_LEN));
+    let parts = (0u32..).step_by(8 * BITS_LEN_MAX).zip(bytes.chunks(BITS_LEN_MAX));
     parts
         .filter(|(_, bits)| bits.iter().any(|byte| *byte != 0))
         .map(|(first, bits)| SwarmTell::Bits {

@@ -1,7 +1,9 @@
 //! Sessions between real nodes on loopback, and with peers that do not keep to the rules.
 
 use super::*;
-use crate::{Config, Node, progress::Progress, publish::PublishRequest, swarm::SwarmEvent};
+use crate::{
+    Config, Node, limits::MEMBERS_MAX, progress::Progress, publish::PublishRequest, swarm::SwarmEvent,
+};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{Stream, StreamProtocol};
 use protocol::{ShardRun, SwarmTell, wire};
