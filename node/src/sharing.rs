@@ -25,7 +25,7 @@ use crate::{
 };
 use fixedbitset::FixedBitSet;
 use gathering::Gathering;
-use libp2p::{Multiaddr, PeerId};
+use libp2p::PeerId;
 use protocol::{Hash, ShardMap, limits::FRAME_LEN_MAX};
 use std::{
     collections::HashMap,
@@ -120,9 +120,9 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// Opens a session with a peer in the background, unless there is one or enough. `addresses` are taken as they are.
-    pub(crate) fn meet(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
-        self.sharing.meet(&self.gathering, peer, addresses);
+    /// Opens a session with a peer in the background, unless there is one or enough.
+    pub(crate) fn meet(&self, peer: PeerId) {
+        self.sharing.meet(&self.gathering, peer);
     }
 
     /// We have these shards now; the members are told soon.

@@ -254,7 +254,7 @@ impl<'a> Run<'a> {
                     flushed.map_err(|_| StoreError::Closed)??;
                 }
                 Some(ask) = asked.recv() => self.asked(ask).await?,
-                Some(peer) = self.providers.next() => self.crowd.meet(peer, Vec::new()),
+                Some(peer) = self.providers.next() => self.crowd.meet(peer),
                 () = look::until(until) => {}
                 _ = look.tick() => self.look_around(view).await,
             }

@@ -49,7 +49,7 @@ impl Run<'_> {
             self.pause(true);
         }
         for peer in &want.known {
-            self.crowd.meet(*peer, Vec::new());
+            self.crowd.meet(*peer);
         }
         want.progress.phase(Phase::Fetching, total, missing.len() as u64);
         want.progress.add(total - left, 0);
