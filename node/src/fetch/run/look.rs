@@ -90,7 +90,6 @@ impl Run<'_> {
                 self.plan.rtt(peer.peer, rtt);
             }
         }
-        let unprovided = self.plan.unprovided();
         let idle = self.under.is_empty() && self.settling.is_empty() && !self.look.paused;
         if idle {
             let (manifest, missing) = (self.hash, self.plan.missing().bytes);
@@ -104,21 +103,17 @@ impl Run<'_> {
         } else if self.look.paused {
             self.look.fruitful = Instant::now();
         }
-        let note = match unprovided {
-            _ if self.look.paused => Some("paused".to_owned()),
-            0 => None,
-            some => Some(format!(
-                "{} of {} shards have no provider",
-                grouped(some.into()),
-                grouped(self.plan.wanted().shards.into())
-            )),
+        let mut seen = self.view();
+        let note = match self.look.paused {
+            true => Some("paused".to_owned()),
+            false => seen.without_provider(),
         };
         let busy = self.plan.busy();
         self.wants.show(|progress| {
             progress.note(note.clone());
             progress.peers(busy);
         });
-        let seen = self.view();
+        seen.snapshot = self.wants.snapshot();
         view.send_modify(|view| {
             let old = std::mem::take(view);
             *view = JobView {
@@ -129,6 +124,7 @@ impl Run<'_> {
         });
     }
 
+    /// What the user sees, but for how far those who wait are.
     fn view(&self) -> JobView {
         let missing = self.plan.missing().bytes;
         let state = match () {
@@ -152,7 +148,6 @@ impl Run<'_> {
         JobView {
             manifest: Some(self.hash),
             state,
-            snapshot: self.wants.snapshot(),
             seconds: self.look.begun.elapsed().as_secs_f64(),
             shards: self.plan.here().shards.into(),
             shards_total: self.plan.wanted().shards.into(),
@@ -162,29 +157,5 @@ impl Run<'_> {
             peers: peers.collect(),
             ..JobView::default()
         }
-    }
-}
-
-/// Writes a number with a comma at every third digit.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::grouped;
-
-    #[test]
-    fn thousands_are_set_apart() {
-        let all = [0, 11, 999, 4_096, 1_234_567].map(grouped);
-        assert_eq!(all, ["0", "11", "999", "4,096", "1,234,567"]);
     }
 }
