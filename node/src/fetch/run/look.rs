@@ -1,7 +1,10 @@
 //! What is looked at now and then while a job runs: who went away, who has waited long enough, and what the user sees.
 
 use super::{FetchError, Run};
-use crate::fetch::views::{JobState, JobView, PeerRate};
+use crate::{
+    fetch::views::{JobState, JobView, PeerRate},
+    meter::Meter,
+};
 use libp2p::PeerId;
 use std::{
     collections::HashMap,
@@ -14,18 +17,14 @@ use tokio::{
 
 /// How often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Share of the last look in the rate that is shown: evens out about four seconds.
-const LATEST: f64 = 0.12;
 
 /// What is remembered from one look to the next.
 pub(super) struct Look {
     /// Whether the user paused it.
     pub(super) paused: bool,
     begun: Instant,
-    last: Instant,
     fruitful: Instant,
-    new: u64,
-    rate: f64,
+    meter: Meter,
     peers: HashMap<PeerId, u64>,
 }
 
@@ -35,10 +34,8 @@ impl Look {
         Look {
             paused: false,
             begun: now,
-            last: now,
             fruitful: now,
-            new: 0,
-            rate: 0.0,
+            meter: Meter::new(),
             peers: HashMap::new(),
         }
     }
@@ -53,22 +50,8 @@ impl Look {
     /// Verified bytes came.
     pub(super) fn came(&mut self, peer: PeerId, bytes: u64) {
         self.fruitful = Instant::now();
-        self.new += bytes;
+        self.meter.add(bytes);
         *self.peers.entry(peer).or_default() += bytes;
-    }
-
-    fn look(&mut self) {
-        let now = Instant::now();
-        let seconds = (now - self.last).as_secs_f64();
-        if seconds > 0.0 {
-            let latest = std::mem::take(&mut self.new) as f64 / seconds;
-            // The first rate is taken as it is: evening it out from nothing would show too little for long.
-            self.rate = match self.rate {
-                0.0 => latest,
-                rate => rate + (latest - rate) * LATEST,
-            };
-            self.last = now;
-        }
     }
 }
 
@@ -83,7 +66,6 @@ pub(super) async fn until(time: Option<Instant>) {
 impl Run<'_> {
     /// Looks at what nobody tells.
     pub(super) async fn look_around(&mut self, view: &watch::Sender<JobView>) {
-        self.look.look();
         self.wants.forget_gone();
         for peer in self.node.swarm().peers().await {
             if let Some(rtt) = peer.rtt {
@@ -133,7 +115,7 @@ impl Run<'_> {
             () if missing == 0 => JobState::Storing,
             () => JobState::Waiting,
         };
-        let rate = self.look.rate;
+        let rate = self.look.meter.rate();
         let peers = self
             .plan
             .peers()
