@@ -12,6 +12,7 @@
 mod acts;
 mod architecture;
 mod command_line;
+mod daemon;
 mod data_folder;
 mod full_disk;
 mod hostile;

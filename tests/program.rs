@@ -1,5 +1,6 @@
 //! The real program in a test: `shoal` as a user starts it, on a data folder of its own, with no word to any other machine.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use testnet::fixture;
 use testnet::nodes::{self, Said, ShoalProcess, UpOptions};
 
 /// The program.
@@ -106,6 +108,23 @@ pub(crate) fn field<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name]
         .as_str()
         .unwrap_or_else(|| panic!("a text {name:?} in {value}"))
+}
+
+/// The fields of something printed.
+pub(crate) fn keys(value: &Value) -> BTreeSet<&str> {
+    value
+        .as_object()
+        .unwrap_or_else(|| panic!("an object: {value}"))
+        .keys()
+        .map(String::as_str)
+        .collect()
+}
+
+/// A new folder with a small model in its `toy-model`.
+pub(crate) fn toy() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fixture::toy_model(&folder.path().join("toy-model"), 1).unwrap();
+    folder
 }
 
 /// Whether a program of this machine can be called.

@@ -1,13 +1,15 @@
 //! Every half-finished download serves, and a fetch is one job that waits, pauses, resumes and keeps to its limits.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use node::StoreError;
 use node::fetch::{FetchError, FetchRequest, FetchWhat, JobState, JobView};
 use node::node::{Limits, Node};
 use node::progress::Progress;
+use node::publish::Published;
 use protocol::release::provider_key;
-use protocol::{Hash, RepoRef, SHARD_LEN};
+use protocol::{Hash, RepoId, RepoRef, SHARD_LEN, Ticket};
 use testnet::fixture;
 use testnet::nodes::{Testnet, within};
 use tokio::task::JoinHandle;
@@ -47,6 +49,39 @@ async fn until_job(net: &Testnet, node: usize, what: &str, wanted: impl Fn(&JobV
     net.until(what, job).await.unwrap()
 }
 
+/// A folder that A published.
+struct Model {
+    folder: PathBuf,
+    manifest: Hash,
+    repo: RepoId,
+    ticket: Ticket,
+}
+
+impl Model {
+    /// All of it, by its ticket.
+    fn by_ticket(&self) -> FetchRequest {
+        FetchRequest::new(FetchWhat::Ticket(self.ticket.clone()))
+    }
+
+    /// All of it, from whoever is found to have it.
+    fn by_hash(&self) -> FetchRequest {
+        FetchRequest::new(content(self.manifest))
+    }
+}
+
+/// Publishes these files at A.
+async fn model(net: &Testnet, files: &[(&str, u64)]) -> Model {
+    let folder = net.scratch().join("model");
+    fixture::folder(&folder, 1, files).unwrap();
+    let (Published { manifest, repo, .. }, ticket) = publish(net.node(A), &folder, "model").await;
+    Model {
+        folder,
+        manifest,
+        repo,
+        ticket,
+    }
+}
+
 fn up(bytes: u64) -> Limits {
     Limits {
         up: Some(bytes),
@@ -63,13 +98,10 @@ fn from(fetched: &node::fetch::Fetched, node: &Node) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_that_fetch_at_once_give_each_other_what_they_have() {
     let net = Testnet::start(4).await.unwrap();
-    let folder = net.scratch().join("model");
     let len = 24 << 20;
-    fixture::folder(&folder, 1, &[("model.safetensors", len), ("config.json", 500)]).unwrap();
-    let (published, ticket) = publish(net.node(A), &folder, "model").await;
+    let model = model(&net, &[("model.safetensors", len), ("config.json", 500)]).await;
     net.node(A).set_limits(up(4 << 20));
-    let request = || FetchRequest::new(FetchWhat::Ticket(ticket.clone()));
-    let (b, c) = (begin(net.node(B), request()), begin(net.node(C), request()));
+    let [b, c] = [B, C].map(|index| begin(net.node(index), model.by_ticket()));
     let (b, c) = (end(b).await, end(c).await);
     assert!(from(&b, net.node(C)) > 0, "{b:?}");
     assert!(from(&c, net.node(B)) > 0, "{c:?}");
@@ -79,27 +111,20 @@ async fn two_that_fetch_at_once_give_each_other_what_they_have() {
         "the source sent {sent} of {len} bytes for two"
     );
     for node in [B, C] {
-        assert_verifies(net.node(node).library(), &published.repo).await;
+        assert_verifies(net.node(node).library(), &model.repo).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn part_of_a_repo_is_served_and_the_rest_is_waited_for() {
     let mut net = Testnet::start(4).await.unwrap();
-    let folder = net.scratch().join("model");
-    fixture::folder(
-        &folder,
-        1,
-        &[("one.bin", 5 << 20), ("two.bin", 3 << 20), ("small", 9)],
-    )
-    .unwrap();
-    let (published, _) = publish(net.node(A), &folder, "model").await;
-    let mut some = FetchRequest::new(content(published.manifest));
+    let model = model(&net, &[("one.bin", 5 << 20), ("two.bin", 3 << 20), ("small", 9)]).await;
+    let mut some = model.by_hash();
     some.include = vec!["one.bin".into(), "small".into()];
     end(begin(net.node(B), some)).await;
     net.stop(A).await;
 
-    let fetching = begin(net.node(C), FetchRequest::new(content(published.manifest)));
+    let fetching = begin(net.node(C), model.by_hash());
     let waiting = |job: &JobView| job.state == JobState::Waiting && job.shards == 6;
     let job = until_job(&net, C, "the fetch to wait for the rest", waiting).await;
     assert_eq!((job.shards_total, job.unprovided), (9, 3));
@@ -111,22 +136,20 @@ async fn part_of_a_repo_is_served_and_the_rest_is_waited_for() {
     let fetched = end(fetching).await;
     assert!(from(&fetched, net.node(B)) >= 5 << 20, "{fetched:?}");
     let out = net.scratch().join("out");
-    let again = fetch(net.node(C), &RepoRef::Content(published.manifest), Some(&out)).await;
+    let again = fetch(net.node(C), &RepoRef::Content(model.manifest), Some(&out)).await;
     assert_eq!(again.fetched_bytes, 0);
-    fixture::assert_same(&folder, &out);
+    fixture::assert_same(&model.folder, &out);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fetch_that_will_not_wait_says_what_is_missing() {
     let mut net = Testnet::start(4).await.unwrap();
-    let folder = net.scratch().join("model");
-    fixture::folder(&folder, 1, &[("one.bin", 5 << 20), ("two.bin", 3 << 20)]).unwrap();
-    let (published, _) = publish(net.node(A), &folder, "model").await;
-    let mut some = FetchRequest::new(content(published.manifest));
+    let model = model(&net, &[("one.bin", 5 << 20), ("two.bin", 3 << 20)]).await;
+    let mut some = model.by_hash();
     some.include = vec!["one.bin".into()];
     end(begin(net.node(B), some)).await;
     net.stop(A).await;
-    let mut all = FetchRequest::new(content(published.manifest));
+    let mut all = model.by_hash();
     all.wait = Some(Duration::from_secs(3));
     let error = within(FETCH, "the end", begin(net.node(C), all))
         .await
@@ -142,14 +165,12 @@ async fn fetch_that_will_not_wait_says_what_is_missing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_fetches_of_one_manifest_are_one_job() {
     let net = Testnet::start(3).await.unwrap();
-    let folder = net.scratch().join("model");
     let len = 12 << 20;
-    fixture::folder(&folder, 1, &[("model.bin", len), ("config.json", 500)]).unwrap();
-    let (published, ticket) = publish(net.node(A), &folder, "model").await;
+    let model = model(&net, &[("model.bin", len), ("config.json", 500)]).await;
     net.node(A).set_limits(up(6 << 20));
-    let first = begin(net.node(B), FetchRequest::new(FetchWhat::Ticket(ticket)));
+    let first = begin(net.node(B), model.by_ticket());
     until_job(&net, B, "a first shard", |job| job.shards > 0).await;
-    let mut request = FetchRequest::new(content(published.manifest));
+    let mut request = model.by_hash();
     let (one, two) = (net.scratch().join("one"), net.scratch().join("two"));
     request.to = Some(one.clone());
     let second = begin(net.node(B), request.clone());
@@ -165,7 +186,7 @@ async fn two_fetches_of_one_manifest_are_one_job() {
     );
     end(first).await;
     end(second).await;
-    fixture::assert_same(&folder, &one);
+    fixture::assert_same(&model.folder, &one);
     let received = net.node(B).status().await.unwrap().down_bytes;
     assert!(received < len + len / 10, "{received} bytes came for {len}");
     assert!(net.node(B).jobs().is_empty());
@@ -174,11 +195,9 @@ async fn two_fetches_of_one_manifest_are_one_job() {
 #[tokio::test(flavor = "multi_thread")]
 async fn job_is_paused_resumed_and_cancelled() {
     let net = Testnet::start(3).await.unwrap();
-    let folder = net.scratch().join("model");
-    fixture::folder(&folder, 1, &[("model.bin", 16 << 20)]).unwrap();
-    let (published, ticket) = publish(net.node(A), &folder, "model").await;
+    let model = model(&net, &[("model.bin", 16 << 20)]).await;
     net.node(A).set_limits(up(4 << 20));
-    let fetching = begin(net.node(B), FetchRequest::new(FetchWhat::Ticket(ticket.clone())));
+    let fetching = begin(net.node(B), model.by_ticket());
     let job = until_job(&net, B, "a first shard", |job| job.shards > 0).await;
     net.node(B).pause(job.id).unwrap();
     let quiet =
@@ -187,12 +206,12 @@ async fn job_is_paused_resumed_and_cancelled() {
     assert!(paused.shards < paused.shards_total);
     net.node(B).resume(job.id).unwrap();
     end(fetching).await;
-    assert_verifies(net.node(B).library(), &published.repo).await;
+    assert_verifies(net.node(B).library(), &model.repo).await;
     net.node(B).pause(job.id).unwrap_err();
 
     let node = net.node(B);
-    node.forget(&RepoRef::Content(published.manifest)).await.unwrap();
-    let fetching = begin(node, FetchRequest::new(FetchWhat::Ticket(ticket)));
+    node.forget(&RepoRef::Content(model.manifest)).await.unwrap();
+    let fetching = begin(node, model.by_ticket());
     let job = until_job(&net, B, "a first shard", |job| job.shards > 0).await;
     net.node(B).cancel(job.id).unwrap();
     let ended = within(FETCH, "the end", fetching).await.unwrap().unwrap();
@@ -220,11 +239,9 @@ async fn job_that_looks_for_its_manifest_hears_what_is_asked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn fetch_that_joins_a_job_that_has_waited_for_long_waits_as_long_as_it_says() {
     let mut net = Testnet::start(3).await.unwrap();
-    let folder = net.scratch().join("model");
-    fixture::folder(&folder, 1, &[("model.bin", 16 << 20)]).unwrap();
-    let (_, ticket) = publish(net.node(A), &folder, "model").await;
+    let model = model(&net, &[("model.bin", 16 << 20)]).await;
     net.node(A).set_limits(up(4 << 20));
-    let mut request = FetchRequest::new(FetchWhat::Ticket(ticket));
+    let mut request = model.by_ticket();
     let patient = begin(net.node(B), request.clone());
     until_job(&net, B, "a first shard", |job| job.shards > 0).await;
     net.stop(A).await;
@@ -247,9 +264,7 @@ async fn fetch_that_joins_a_job_that_has_waited_for_long_waits_as_long_as_it_say
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_hold_and_change_while_running() {
     let net = Testnet::start(3).await.unwrap();
-    let folder = net.scratch().join("model");
-    fixture::folder(&folder, 1, &[("model.bin", 6 << 20)]).unwrap();
-    let (published, ticket) = publish(net.node(A), &folder, "model").await;
+    let model = model(&net, &[("model.bin", 6 << 20)]).await;
     let down = Limits {
         down: Some(2 << 20),
         ..Limits::default()
@@ -258,20 +273,20 @@ async fn limits_hold_and_change_while_running() {
         net.node(A).set_limits(sender);
         net.node(B).set_limits(receiver);
         let begun = Instant::now();
-        fetch(net.node(B), &ticket, None).await;
+        fetch(net.node(B), &model.ticket, None).await;
         let took = begun.elapsed();
         assert!(
             took > Duration::from_millis(2_300),
             "6 MiB at 2 MiB/s took {took:?}"
         );
         net.node(B)
-            .forget(&RepoRef::Content(published.manifest))
+            .forget(&RepoRef::Content(model.manifest))
             .await
             .unwrap();
     }
     // At a KiB a second this would take an hour and a half.
     net.node(A).set_limits(up(1 << 10));
-    let fetching = begin(net.node(B), FetchRequest::new(FetchWhat::Ticket(ticket)));
+    let fetching = begin(net.node(B), model.by_ticket());
     until_job(&net, B, "a request", |job| {
         job.peers.iter().any(|peer| peer.requests > 0)
     })
@@ -288,10 +303,8 @@ async fn quota_is_kept_before_a_byte_is_written() {
     })
     .await
     .unwrap();
-    let folder = net.scratch().join("model");
-    fixture::folder(&folder, 1, &[("model.bin", 8 << 20), ("config.json", 500)]).unwrap();
-    let (published, ticket) = publish(net.node(A), &folder, "model").await;
-    let error = try_fetch(net.node(B), &ticket, None).await.unwrap_err();
+    let model = model(&net, &[("model.bin", 8 << 20), ("config.json", 500)]).await;
+    let error = try_fetch(net.node(B), &model.ticket, None).await.unwrap_err();
     assert!(
         matches!(error, FetchError::Store(StoreError::OverQuota { quota, .. }) if quota == 3 << 20),
         "{error:?}"
@@ -299,7 +312,7 @@ async fn quota_is_kept_before_a_byte_is_written() {
     assert!(
         !net.data(B)
             .join("files")
-            .join(&published.manifest.to_string()[..2])
+            .join(&model.manifest.to_string()[..2])
             .exists()
             || {
                 let left = crate::acts::bytes_in(&net.data(B).join("files"));
@@ -307,7 +320,7 @@ async fn quota_is_kept_before_a_byte_is_written() {
             }
     );
     // What fits is fetched all the same.
-    let mut small = FetchRequest::new(content(published.manifest));
+    let mut small = model.by_hash();
     small.include = vec!["*.json".into()];
     end(begin(net.node(B), small)).await;
 }
@@ -315,13 +328,11 @@ async fn quota_is_kept_before_a_byte_is_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn node_that_starts_again_goes_on_with_what_it_was_fetching() {
     let mut net = Testnet::start(3).await.unwrap();
-    let folder = net.scratch().join("model");
     let len = 24 << 20;
-    fixture::folder(&folder, 1, &[("model.bin", len), ("config.json", 500)]).unwrap();
-    let (published, ticket) = publish(net.node(A), &folder, "model").await;
+    let model = model(&net, &[("model.bin", len), ("config.json", 500)]).await;
     net.node(A).set_limits(up(8 << 20));
     let out = net.scratch().join("out");
-    let mut request = FetchRequest::new(FetchWhat::Ticket(ticket));
+    let mut request = model.by_ticket();
     request.to = Some(out.clone());
     let fetching = begin(net.node(B), request);
     until_job(&net, B, "some shards", |job| job.shards >= 8).await;
@@ -333,11 +344,11 @@ async fn node_that_starts_again_goes_on_with_what_it_was_fetching() {
         let listed = net.node(B).library().list().unwrap();
         let complete = listed
             .iter()
-            .any(|view| view.complete && view.manifest == published.manifest);
+            .any(|view| view.complete && view.manifest == model.manifest);
         (complete && net.node(B).jobs().is_empty() && out.join("config.json").exists()).then_some(())
     };
     net.until("the fetch to end", complete).await.unwrap();
-    fixture::assert_same(&folder, &out);
+    fixture::assert_same(&model.folder, &out);
     let received = net.node(B).status().await.unwrap().down_bytes;
     assert!(received <= len - 7 * SHARD_LEN, "{received} bytes came again");
     let ended = async || (net.node(B).resume_jobs().await == 0).then_some(());
@@ -347,18 +358,16 @@ async fn node_that_starts_again_goes_on_with_what_it_was_fetching() {
 #[tokio::test(flavor = "multi_thread")]
 async fn node_announces_itself_with_its_first_shard() {
     let net = Testnet::start(4).await.unwrap();
-    let folder = net.scratch().join("model");
-    fixture::folder(&folder, 1, &[("model.bin", 24 << 20)]).unwrap();
-    let (published, ticket) = publish(net.node(A), &folder, "model").await;
+    let model = model(&net, &[("model.bin", 24 << 20)]).await;
     net.node(A).set_limits(up(2 << 20));
-    let fetching = begin(net.node(B), FetchRequest::new(FetchWhat::Ticket(ticket)));
+    let fetching = begin(net.node(B), model.by_ticket());
     until_job(&net, B, "a first shard", |job| job.shards > 0).await;
     let b = net.node(B).swarm().peer_id();
     let announced = async || {
         let found = net
             .node(C)
             .swarm()
-            .providers(provider_key(published.manifest), 8)
+            .providers(provider_key(model.manifest), 8)
             .await;
         let mut found = found.ok()?;
         while let Some(peer) = found.recv().await {
@@ -381,21 +390,19 @@ async fn node_announces_itself_with_its_first_shard() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_reader_waits_for_comes_first() {
     let net = Testnet::start(3).await.unwrap();
-    let folder = net.scratch().join("model");
-    fixture::folder(&folder, 1, &[("model.bin", 64 << 20), ("config.json", 500)]).unwrap();
-    let (published, ticket) = publish(net.node(A), &folder, "model").await;
+    let model = model(&net, &[("model.bin", 64 << 20), ("config.json", 500)]).await;
     net.node(A).set_limits(up(8 << 20));
-    let fetching = begin(net.node(B), FetchRequest::new(FetchWhat::Ticket(ticket)));
+    let fetching = begin(net.node(B), model.by_ticket());
     until_job(&net, B, "a first shard", |job| job.shards > 0).await;
-    let manifest = net.node(B).library().manifest(published.manifest).await.unwrap();
+    let manifest = net.node(B).library().manifest(model.manifest).await.unwrap();
     let file = manifest
         .files()
         .iter()
         .find(|file| file.path.as_str() == "model.bin")
         .unwrap()
         .clone();
-    let mut reader = net.node(B).open(published.manifest, file);
-    let wanted = std::fs::read(folder.join("model.bin")).unwrap();
+    let mut reader = net.node(B).open(model.manifest, file);
+    let wanted = std::fs::read(model.folder.join("model.bin")).unwrap();
     for start in [63 << 20, 5_000_000, 63 << 20] {
         let read = within(FETCH, "a read", reader.read(start..start + 700_000))
             .await
@@ -416,13 +423,10 @@ async fn what_a_reader_waits_for_comes_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn source_that_leaves_once_all_of_it_is_out_is_not_missed() {
     let mut net = Testnet::start(5).await.unwrap();
-    let folder = net.scratch().join("model");
     let len = 20 << 20;
-    fixture::folder(&folder, 1, &[("model.bin", len), ("config.json", 500)]).unwrap();
-    let (published, ticket) = publish(net.node(A), &folder, "model").await;
+    let model = model(&net, &[("model.bin", len), ("config.json", 500)]).await;
     net.node(A).set_limits(up(6 << 20));
-    let request = || FetchRequest::new(FetchWhat::Ticket(ticket.clone()));
-    let fetching: Vec<Fetching> = [B, C, 4].map(|index| begin(net.node(index), request())).into();
+    let fetching = [B, C, 4].map(|index| begin(net.node(index), model.by_ticket()));
     // When one of them has all of it, no shard is only at the source.
     let out = async || fetching.iter().any(JoinHandle::is_finished).then_some(());
     net.until("one of them to have all of it", out).await.unwrap();
@@ -431,29 +435,26 @@ async fn source_that_leaves_once_all_of_it_is_out_is_not_missed() {
         end(fetching).await;
     }
     for index in [B, C, 4] {
-        assert_verifies(net.node(index).library(), &published.repo).await;
+        assert_verifies(net.node(index).library(), &model.repo).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn receivers_that_come_and_go_do_not_keep_the_others_from_all_of_it() {
     let mut net = Testnet::start(5).await.unwrap();
-    let folder = net.scratch().join("model");
-    fixture::folder(&folder, 1, &[("model.bin", 24 << 20), ("config.json", 500)]).unwrap();
-    let (published, ticket) = publish(net.node(A), &folder, "model").await;
+    let model = model(&net, &[("model.bin", 24 << 20), ("config.json", 500)]).await;
     net.node(A).set_limits(up(6 << 20));
-    let request = || FetchRequest::new(FetchWhat::Ticket(ticket.clone()));
-    let staying = [B, C].map(|index| begin(net.node(index), request()));
-    let going = begin(net.node(4), request());
+    let staying = [B, C].map(|index| begin(net.node(index), model.by_ticket()));
+    let going = begin(net.node(4), model.by_ticket());
     until_job(&net, 4, "some shards at the one that goes", |job| job.shards > 2).await;
     going.abort();
     net.stop(4).await;
     let new = net.add().await.unwrap();
-    let coming = begin(net.node(new), request());
+    let coming = begin(net.node(new), model.by_ticket());
     for fetching in staying.into_iter().chain([coming]) {
         end(fetching).await;
     }
     for index in [B, C, new] {
-        assert_verifies(net.node(index).library(), &published.repo).await;
+        assert_verifies(net.node(index).library(), &model.repo).await;
     }
 }

@@ -1,12 +1,15 @@
-//! One small message on a stream: a length, then postcard, as `protocol::wire` has it. One ask and one tell a stream.
+//! Messages on a stream: a length, then postcard, as `protocol::wire` has it. Small ones go one ask and one tell a stream.
 
 use crate::limits::ANSWER_WAIT;
-use futures::{AsyncReadExt, AsyncWriteExt};
+use futures::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use libp2p::Stream;
-use protocol::{WireError, wire};
+use protocol::{WireError, limits::FRAME_LEN_MAX, wire};
 use serde::{Serialize, de::DeserializeOwned};
 use std::io;
 use tokio::time::timeout;
+
+/// Bytes of a body for which room is made at once: who announces a long one and sends nothing holds no more.
+const ROOM_LEN: usize = 16 * 1024;
 
 /// Why a small message did not come or go.
 #[derive(Debug, thiserror::Error)]
@@ -34,17 +37,34 @@ pub(crate) async fn write<T: Serialize>(stream: &mut Stream, message: &T) -> Res
         .map_err(|_| FrameError::Timeout)??)
 }
 
-/// Reads one message; its length is checked before anything is allocated.
+/// Reads one message.
 pub(crate) async fn read<T: DeserializeOwned>(stream: &mut Stream) -> Result<T, FrameError> {
     let body = async {
         let mut prefix = [0; wire::PREFIX_LEN];
         stream.read_exact(&mut prefix).await?;
-        let mut body = vec![0; wire::frame_len(prefix)?];
-        stream.read_exact(&mut body).await?;
-        Ok::<_, FrameError>(body)
+        read_body::<FrameError>(stream, prefix, FRAME_LEN_MAX).await
     };
     let body = timeout(ANSWER_WAIT, body)
         .await
         .map_err(|_| FrameError::Timeout)??;
     Ok(wire::decode_body(&body)?)
+}
+
+/// Reads the body that a prefix announces, at most `max` bytes; room for it is made as it comes.
+pub(crate) async fn read_body<E: From<io::Error> + From<WireError>>(
+    reader: &mut (impl AsyncRead + Unpin),
+    prefix: [u8; wire::PREFIX_LEN],
+    max: usize,
+) -> Result<Vec<u8>, E> {
+    let len = wire::frame_len(prefix)?;
+    if len > max {
+        return Err(WireError::TooLong { len, max }.into());
+    }
+    let mut body = Vec::new();
+    while body.len() < len {
+        let read = body.len();
+        body.resize(len.min(read + ROOM_LEN.max(read)), 0);
+        reader.read_exact(&mut body[read..]).await?;
+    }
+    Ok(body)
 }

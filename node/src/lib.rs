@@ -18,6 +18,7 @@ pub mod node;
 pub mod progress;
 pub mod publish;
 pub mod resolve;
+mod runs;
 mod serve;
 mod sharing;
 mod store;

@@ -42,11 +42,9 @@ pub const ROWS_LEN: u64 = 1024 * 1024;
 /// Bytes verified and written, or read and verified, in one go on the way between a stream and a file.
 pub const PIECE_LEN: usize = 1024 * 1024;
 
-/// Requests under way at one provider. Two keep its line busy while we turn around.
-pub const REQUESTS_PER_PEER: usize = 3;
-
-/// Providers used at once for one manifest.
-pub const PROVIDERS_MAX: usize = 32;
+/// Peers that one manifest is shared with at once, and asked for it: each costs a few bits a shard, and is told of each shard
+/// that lands.
+pub const MEMBERS_MAX: usize = 64;
 
 /// Providers asked of the DHT for one manifest.
 pub const PROVIDERS_ASKED: usize = 64;

@@ -103,3 +103,27 @@ impl Progress {
         }
     }
 }
+
+/// Writes a number with a comma at every third digit: `4,096`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        let all = [0, 11, 999, 4_096, 1_234_567].map(grouped);
+        assert_eq!(all, ["0", "11", "999", "4,096", "1,234,567"]);
+    }
+}

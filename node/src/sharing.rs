@@ -25,7 +25,7 @@ use crate::{
 };
 use fixedbitset::FixedBitSet;
 use gathering::Gathering;
-use libp2p::{Multiaddr, PeerId};
+use libp2p::PeerId;
 use protocol::{Hash, ShardMap, limits::FRAME_LEN_MAX};
 use std::{
     collections::HashMap,
@@ -43,8 +43,6 @@ use tokio::{
 };
 use tracing::debug;
 
-/// Members of one crowd: each costs a bit a shard, twice, and is told of each shard that lands.
-pub(crate) const MEMBERS_MAX: usize = 64;
 /// Streams of all crowds together: a full crowd for each of sixteen manifests.
 const STREAMS_MAX: usize = 1_024;
 /// Streams with one peer: each is about another manifest.
@@ -122,9 +120,9 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// Opens a session with a peer in the background, unless there is one or enough. `addresses` are taken as they are.
-    pub(crate) fn meet(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
-        self.sharing.meet(&self.gathering, peer, addresses);
+    /// Opens a session with a peer in the background, unless there is one or enough.
+    pub(crate) fn meet(&self, peer: PeerId) {
+        self.sharing.meet(&self.gathering, peer);
     }
 
     /// We have these shards now; the members are told soon.
@@ -270,22 +268,6 @@ impl Sharing {
         }
     }
 
-    /// A peer asks us for bytes of a blob. `true`: it is a member, we super-seed, and some of it is a first copy.
-    pub(crate) fn asked(&self, peer: PeerId, blob: Hash, bytes: Range<u64>) -> bool {
-        let mut first = false;
-        for gathering in self.crowds_of(&peer) {
-            first |= gathering.asked(peer, blob, &bytes);
-        }
-        first
-    }
-
-    /// A peer was sent bytes of a blob, to the last.
-    pub(crate) fn sent(&self, peer: PeerId, blob: Hash, bytes: Range<u64>) {
-        for gathering in self.crowds_of(&peer) {
-            gathering.sent(peer, blob, &bytes);
-        }
-    }
-
     /// How many members the crowd of a manifest has.
     #[cfg(test)]
     pub(crate) fn takes_part(&self, manifest: Hash) -> usize {
@@ -369,11 +351,17 @@ impl Sharing {
 
 impl Watcher for Sharing {
     fn asked(&self, peer: PeerId, blob: Hash, bytes: Range<u64>) -> bool {
-        Sharing::asked(self, peer, blob, bytes)
+        let mut first = false;
+        for gathering in self.crowds_of(&peer) {
+            first |= gathering.asked(peer, blob, &bytes);
+        }
+        first
     }
 
     fn sent(&self, peer: PeerId, blob: Hash, bytes: Range<u64>) {
-        Sharing::sent(self, peer, blob, bytes);
+        for gathering in self.crowds_of(&peer) {
+            gathering.sent(peer, blob, &bytes);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use node::fetch::{JobState, JobView, PeerRate};
 use node::http::messages::{JobAsk, JobPick, JobsAnswer};
+use node::progress::grouped;
 
 use crate::args::{Jobs, JobsVerb};
 use crate::context::Context;
@@ -73,7 +74,7 @@ fn row(job: &JobView) -> [String; 8] {
     let unknown = || "-".to_owned();
     let shards = match job.shards_total {
         0 => unknown(),
-        total => format!("{} of {}", output::number(job.shards), output::number(total)),
+        total => format!("{} of {}", grouped(job.shards), grouped(total)),
     };
     [
         job.id.to_string(),
@@ -82,7 +83,7 @@ fn row(job: &JobView) -> [String; 8] {
         shards,
         output::per_second(job.down_bytes_s).unwrap_or_else(unknown),
         job.eta_s.map_or_else(unknown, output::about),
-        output::number(job.peers.len() as u64),
+        grouped(job.peers.len() as u64),
         output::shortened(&output::printable(&job.what), WHAT_LEN),
     ]
 }
@@ -100,12 +101,8 @@ fn done(job: &JobView) -> Option<String> {
 
 /// Why nothing moves, or not all of it.
 fn note(job: &JobView) -> Option<String> {
-    let unprovided = || {
-        let (some, all) = (output::number(job.unprovided), output::number(job.shards_total));
-        (job.unprovided > 0).then(|| format!("{some} of {all} shards have no provider"))
-    };
     let said = job.snapshot.note.as_ref().map(|note| output::printable(note));
-    said.or_else(unprovided)
+    said.or_else(|| job.without_provider())
 }
 
 fn state(state: JobState) -> &'static str {
@@ -133,7 +130,7 @@ fn peer_table(jobs: &[JobView]) -> String {
             job.to_string(),
             output::per_second(peer.down_bytes_s).unwrap_or_else(|| "-".to_owned()),
             peer.requests.to_string(),
-            output::number(peer.shards),
+            grouped(peer.shards),
             output::size(peer.bytes),
             output::printable(&peer.peer),
         ]

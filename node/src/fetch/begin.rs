@@ -2,10 +2,11 @@
 
 use crate::{
     limits::{SMALL_LEN, WHOLE_LEN},
+    runs,
     store::{Fresh, Part, Store, StoreError},
 };
-use protocol::{Manifest, ShardMap};
-use std::{ops::Range, sync::Arc};
+use protocol::{Manifest, NumberedBlob, ShardMap};
+use std::{collections::HashSet, ops::Range, sync::Arc};
 
 /// What was found of a missing blob.
 pub(super) enum Found {
@@ -19,6 +20,20 @@ pub(super) enum Found {
     Some(Arc<Part>, Vec<Range<u32>>),
 }
 
+impl Found {
+    /// The shards of `blob` that are here by it, by their numbers in the map.
+    pub(super) fn shards(&self, blob: &NumberedBlob) -> Vec<Range<u32>> {
+        match self {
+            Found::Nothing => Vec::new(),
+            Found::Safe | Found::Left(_) => vec![blob.shards()],
+            Found::Some(_, runs) => {
+                let global = |run: &Range<u32>| blob.first + run.start..blob.first + run.end;
+                runs.iter().map(global).collect()
+            }
+        }
+    }
+}
+
 /// Looks at what there is of missing blobs, by their places in the map; makes no file. Blocking.
 pub(super) fn look(store: &Store, map: &ShardMap, missing: &[usize]) -> Result<Vec<Found>, StoreError> {
     let find = |at: &usize| {
@@ -28,7 +43,7 @@ pub(super) fn look(store: &Store, map: &ShardMap, missing: &[usize]) -> Result<V
         }
         if blob.len > WHOLE_LEN && store.is_begun(blob.hash) {
             let part = store.part(blob.hash, blob.len)?;
-            let shards = runs(part.shards().ones());
+            let shards = runs::of(&part.shards()).collect();
             return Ok(Found::Some(part, shards));
         }
         if (SMALL_LEN + 1..=WHOLE_LEN).contains(&blob.len)
@@ -41,27 +56,11 @@ pub(super) fn look(store: &Store, map: &ShardMap, missing: &[usize]) -> Result<V
     missing.iter().map(find).collect()
 }
 
-/// Joins numbers that follow each other.
-pub(super) fn runs(shards: impl Iterator<Item = usize>) -> Vec<Range<u32>> {
-    let mut runs: Vec<Range<u32>> = Vec::new();
-    for shard in shards.map(|shard| shard as u32) {
-        match runs.last_mut() {
-            Some(run) if run.end == shard => run.end += 1,
-            _ => runs.push(shard..shard + 1),
-        }
-    }
-    runs
-}
-
-/// Returns the shards that are worth having before the rest: small files, which say what a model is and how it is used, and
-/// the headers of weights.
-pub(super) fn first(manifest: &Manifest, map: &ShardMap) -> Vec<Range<u32>> {
+/// Returns the blobs whose first shards are worth having before the rest, by their places in the map: small files, which say
+/// what a model is and how it is used, and weights, which begin with a header.
+pub(super) fn first(manifest: &Manifest, map: &ShardMap) -> HashSet<usize> {
     let headed = |path: &str| path.ends_with(".safetensors") || path.ends_with(".gguf");
     let files = manifest.files().iter();
     let first = files.filter(|file| file.size <= WHOLE_LEN || headed(file.path.as_str()));
-    let first = first.filter_map(|file| map.find(file.blake3));
-    first
-        .map(|at| map.blobs()[at].first)
-        .map(|shard| shard..shard + 1)
-        .collect()
+    first.filter_map(|file| map.find(file.blake3)).collect()
 }

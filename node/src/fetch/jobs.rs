@@ -66,10 +66,11 @@ impl Jobs {
         progress: &Progress,
     ) -> Result<Brought, FetchError> {
         let manifest = sought.manifest;
+        let patterns = Arc::new(Patterns::new(request)?);
         for _ in 0..TRIES {
             let (done, brought) = oneshot::channel();
             let want = Want {
-                patterns: Patterns::new(request)?,
+                patterns: patterns.clone(),
                 wait: request.wait,
                 progress: progress.clone(),
                 known: sought.known.clone(),
@@ -133,40 +134,34 @@ impl Jobs {
 
     /// Pauses a job, or lets it go on; returns its manifest.
     pub(crate) fn pause(&self, id: u64, paused: bool) -> Result<Hash, NoSuchJob> {
-        self.tell(id, Ask::Pause(paused))
+        let job = |row: &Row| row.id == id;
+        self.ask(job, Ask::Pause(paused)).ok_or(NoSuchJob(id))
     }
 
     /// Gives a job up. What came is kept until it is collected.
     pub(crate) fn cancel(&self, id: u64) -> Result<(), NoSuchJob> {
-        self.tell(id, Ask::Cancel).map(drop)
+        let asked = self.ask(|row| row.id == id, Ask::Cancel);
+        asked.map(drop).ok_or(NoSuchJob(id))
     }
 
     /// Gives the job of a manifest up, if there is one.
     pub(crate) fn cancel_of(&self, manifest: Hash) {
-        let table = self.table();
-        if let Some(row) = table.rows.iter().find(|row| row.manifest == manifest) {
-            // A job that is too busy to hear it fetches what was let go.
-            let _ = row.asks.try_send(Ask::Cancel);
-        }
+        // A job that is too busy to hear it fetches what was let go.
+        self.ask(|row| row.manifest == manifest, Ask::Cancel);
     }
 
     /// Has a job fetch these bytes of a blob before the rest, and waits for them; `false` when there is no such job, or no more.
     pub(super) async fn read(&self, manifest: Hash, blob: Hash, bytes: Range<u64>) -> bool {
         let (done, here) = oneshot::channel();
-        let told = {
-            let table = self.table();
-            let row = table.rows.iter().find(|row| row.manifest == manifest);
-            let read = Ask::Read { blob, bytes, done };
-            row.is_some_and(|row| row.asks.try_send(read).is_ok())
-        };
-        told && here.await.is_ok()
+        let read = Ask::Read { blob, bytes, done };
+        self.ask(|row| row.manifest == manifest, read).is_some() && here.await.is_ok()
     }
 
-    fn tell(&self, id: u64, ask: Ask) -> Result<Hash, NoSuchJob> {
+    /// Asks a job something; returns its manifest. `None`: there is none, or it is too busy to hear it.
+    fn ask(&self, job: impl Fn(&Row) -> bool, ask: Ask) -> Option<Hash> {
         let table = self.table();
-        let row = table.rows.iter().find(|row| row.id == id);
-        let row = row.filter(|row| row.asks.try_send(ask).is_ok());
-        row.map(|row| row.manifest).ok_or(NoSuchJob(id))
+        let row = table.rows.iter().find(|row| job(row))?;
+        row.asks.try_send(ask).ok().map(|()| row.manifest)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

@@ -11,7 +11,7 @@
 //!
 //! *How much of whom.* A peer's rate is measured while something is asked of it. As many bytes are kept under way at it as it gives
 //! in two round trips and half a second: a long link stays full, and nothing waits long at a slow peer. A new peer gets two
-//! shards. A request is a third of that. Who is furthest below it is asked next.
+//! shards. A request is an eighth of that, and at least a shard. Who is furthest below it is asked next.
 //!
 //! *Trouble.* A peer without a verified byte for [`STALL`](crate::limits::STALL), or that gives next to nothing while others
 //! could give more, loses the requests that others can take, and sits out a pause that doubles each time. So does one whose
@@ -25,6 +25,7 @@
 //! The invariant: each wanted shard that is not here is either open, and then it is asked of the first peer that has
 //! it and has room, or part of a request, and each request ends in bounded time.
 
+use crate::limits::MEMBERS_MAX;
 use protocol::ShardMap;
 use rand::{SeedableRng, rngs::StdRng};
 use std::{
@@ -48,9 +49,6 @@ pub(crate) mod view;
 
 use peer::{Have, Peer, Penalty};
 use shards::Shards;
-
-/// Peers that are asked for one manifest, at most. A bitmap of the shards is kept for each.
-pub(crate) const PEERS_MAX: usize = 64;
 
 /// Liars that are remembered, at most: the oldest is forgotten for the next.
 const BANNED_MAX: usize = 1024;
@@ -217,9 +215,9 @@ impl<P: Copy + Ord + Debug> FetchPlan<P> {
         self.opened();
     }
 
-    /// A peer takes part; it has nothing until that is told. Beyond [`PEERS_MAX`] peers, and if it is banned, it is ignored.
+    /// A peer takes part; it has nothing until that is told. Beyond [`MEMBERS_MAX`] peers, and if it is banned, it is ignored.
     pub(crate) fn peer_joined(&mut self, peer: P, now: Instant) {
-        if self.peers.len() >= PEERS_MAX || self.peers.contains_key(&peer) || self.banned.contains(&peer) {
+        if self.peers.len() >= MEMBERS_MAX || self.peers.contains_key(&peer) || self.banned.contains(&peer) {
             return;
         }
         let past = self.past.iter().position(|(past, _)| *past == peer);

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     limits::WHOLE_LEN,
     node::Node,
+    runs::{self, span},
     sharing::{Crowd, Fact},
     store::{Fresh, Kept, Part, StoreError, blocking},
 };
@@ -24,7 +25,12 @@ use fixedbitset::FixedBitSet;
 use libp2p::PeerId;
 use look::Look;
 use protocol::{Hash, Manifest, ShardMap, shard::shards_covering};
-use std::{collections::HashMap, ops::Range, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    sync::Arc,
+    time::Instant,
+};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{AbortHandle, JoinSet},
@@ -59,7 +65,8 @@ pub(super) struct Run<'a> {
     manifest: Arc<Manifest>,
     hash: Hash,
     map: Arc<ShardMap>,
-    first: FixedBitSet,
+    /// Blobs whose first shards come before the rest.
+    first: HashSet<usize>,
     plan: FetchPlan<PeerId>,
     crowd: Crowd,
     facts: mpsc::Receiver<Fact>,
@@ -128,30 +135,19 @@ impl<'a> Run<'a> {
         here.insert_range(..);
         for at in &missing {
             blobs[*at] = Blob::Missing;
-            here.set_range(usize_range(&map.blobs()[*at].shards()), false);
+            here.set_range(span(&map.blobs()[*at].shards()), false);
         }
         let found = {
             let (store, map, missing) = (node.library().store().clone(), map.clone(), missing.clone());
             blocking(move || begin::look(&store, &map, &missing)).await?
         };
         for (at, found) in missing.iter().zip(&found) {
-            let first = map.blobs()[*at].first as usize;
-            match found {
-                Found::Nothing => {}
-                Found::Safe | Found::Left(_) => here.set_range(usize_range(&map.blobs()[*at].shards()), true),
-                Found::Some(_, runs) => {
-                    for run in runs {
-                        here.set_range(first + run.start as usize..first + run.end as usize, true);
-                    }
-                }
-            }
+            let shards = found.shards(&map.blobs()[*at]);
+            shards.iter().for_each(|run| here.insert_range(span(run)));
         }
-        let mut first = FixedBitSet::with_capacity(map.count() as usize);
-        for run in begin::first(&manifest, &map) {
-            first.insert_range(usize_range(&run));
-        }
+        let first = begin::first(&manifest, &map);
         let mut plan = FetchPlan::new(map.clone(), rand::random());
-        for run in begin::runs(here.ones()) {
+        for run in runs::of(&here) {
             plan.landed(run);
         }
         let (crowd, facts) = node.sharing().enter(hash, map.clone(), here.clone());
@@ -258,7 +254,7 @@ impl<'a> Run<'a> {
                     flushed.map_err(|_| StoreError::Closed)??;
                 }
                 Some(ask) = asked.recv() => self.asked(ask).await?,
-                Some(peer) = self.providers.next() => self.crowd.meet(peer, Vec::new()),
+                Some(peer) = self.providers.next() => self.crowd.meet(peer),
                 () = look::until(until) => {}
                 _ = look.tick() => self.look_around(view).await,
             }
@@ -342,7 +338,7 @@ impl<'a> Run<'a> {
 
     /// These shards are here: the plan and the swarm learn it, and blobs that are whole now are on their way to be safe.
     fn landed(&mut self, run: Range<u32>) {
-        let range = usize_range(&run);
+        let range = span(&run);
         if self.here.contains_all_in_range(range.clone()) {
             return;
         }
@@ -357,7 +353,7 @@ impl<'a> Run<'a> {
             if shards.start >= run.end {
                 break;
             }
-            if self.here.contains_all_in_range(usize_range(&shards)) {
+            if self.here.contains_all_in_range(span(&shards)) {
                 self.whole(at);
             }
         }
@@ -366,7 +362,7 @@ impl<'a> Run<'a> {
     /// Tells those whose bytes are here.
     fn tell_readers(&mut self) {
         let here = &self.here;
-        let read = |(run, _): &mut (Range<u32>, _)| here.contains_all_in_range(usize_range(run));
+        let read = |(run, _): &mut (Range<u32>, _)| here.contains_all_in_range(span(run));
         for (_, done) in self.reads.extract_if(.., read) {
             // A reader that has gone does not need to know.
             let _ = done.send(());
@@ -458,8 +454,4 @@ impl<'a> Run<'a> {
         self.look.paused = paused;
         self.plan.set_paused(paused);
     }
-}
-
-fn usize_range(run: &Range<u32>) -> Range<usize> {
-    run.start as usize..run.end as usize
 }

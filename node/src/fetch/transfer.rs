@@ -4,6 +4,7 @@ use super::plan::Fault;
 use crate::{
     limits::{MANY_LEN, PIECE_LEN, ROWS_LEN, SMALL_LEN},
     node::Node,
+    runs,
     store::{Fresh, Kept, Part, Store, StoreError, blocking, walk},
     swarm::{OpenError, Swarm},
     throttle::Throttle,
@@ -354,10 +355,7 @@ impl Rows {
     fn add(&mut self, at: u32, bytes: Bytes) {
         self.len += bytes.len() as u64;
         self.bytes.push(bytes);
-        match self.landed.last_mut() {
-            Some(run) if run.end == at => run.end += 1,
-            _ => self.landed.push(at..at + 1),
-        }
+        runs::push(&mut self.landed, at..at + 1);
     }
 
     async fn put(&mut self, link: &Link, teller: &Teller) -> Result<(), TransferError> {

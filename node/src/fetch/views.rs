@@ -1,6 +1,6 @@
 //! What a fetch looks like from outside.
 
-use crate::progress::Snapshot;
+use crate::progress::{Snapshot, grouped};
 use protocol::Hash;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,14 @@ pub struct JobView {
     pub eta_s: Option<f64>,
     /// The peers that take part.
     pub peers: Vec<PeerRate>,
+}
+
+impl JobView {
+    /// Says how many of its shards have no provider; nothing when none is without.
+    pub fn without_provider(&self) -> Option<String> {
+        let (some, all) = (grouped(self.unprovided), grouped(self.shards_total));
+        (self.unprovided > 0).then(|| format!("{some} of {all} shards have no provider"))
+    }
 }
 
 /// What a fetch is about.

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 /// One fetch of some files of a manifest.
 pub(crate) struct Want {
     /// Which files.
-    pub(super) patterns: Patterns,
+    pub(super) patterns: Arc<Patterns>,
     /// How long to wait while nobody has what is missing; `None`: until somebody has.
     pub(super) wait: Option<Duration>,
     /// Where it is shown how far it is.

@@ -3,11 +3,11 @@
 //! One lock, held for short sums only. Invariant: whoever has a seat is a member of `offers`, and nobody else is.
 
 use super::{
-    Fact, MEMBERS_MAX,
+    Fact,
     offers::{Offers, Show},
     outbox::{Batch, Outbox},
-    shards::{fresh, runs, span},
 };
+use crate::{limits::MEMBERS_MAX, runs};
 use fixedbitset::FixedBitSet;
 use libp2p::PeerId;
 use protocol::{Hash, SHARD_LEN, ShardMap, SwarmTell, shard::shards_covering};
@@ -125,7 +125,7 @@ impl Gathering {
             }
         }
         state.fetch = Some((entry, facts));
-        runs(have).for_each(|run| state.got(&run));
+        runs::of(have).for_each(|run| state.got(&run));
         state.look();
         Some(heard)
     }
@@ -342,15 +342,15 @@ impl State {
     fn known(&self, peer: &PeerId) -> impl Iterator<Item = Fact> {
         let has = match self.offers.held(peer) {
             Some(_) if self.offers.is_complete(peer) => Some(Fact::HasAll(*peer)),
-            Some(held) if !held.is_clear() => Some(Fact::Has(*peer, runs(held).collect())),
+            Some(held) if !held.is_clear() => Some(Fact::Has(*peer, runs::of(held).collect())),
             Some(_) | None => None,
         };
         [Fact::Joined(*peer)].into_iter().chain(has)
     }
 
     fn got(&mut self, run: &Range<u32>) {
-        for new in fresh(&self.have, run.clone()) {
-            self.have.insert_range(span(&new));
+        for new in runs::outside(&self.have, run.clone()) {
+            self.have.insert_range(runs::span(&new));
             for seat in self.seats.values_mut() {
                 seat.outbox.add(&new);
                 seat.wake.notify_one();

@@ -1,7 +1,7 @@
 //! Peer exchange: members tell each other who else is there. What is told is hearsay, and checked as such: it only ever leads
 //! to dials, few of them, to places of which whoever told us could know.
 
-use crate::swarm::Swarm;
+use crate::{limits::MEMBERS_MAX, swarm::Swarm};
 use libp2p::{Multiaddr, PeerId};
 use protocol::{
     PeerHint,
@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// Looks in vain for addresses before we wait for the next newcomer.
 const LOOKS_MAX: u32 = 6;
 /// Hinted peers that are considered, of one member in one session: as many as a crowd has.
-const CONSIDERED_MAX: usize = super::MEMBERS_MAX;
+const CONSIDERED_MAX: usize = MEMBERS_MAX;
 
 /// Which of the others a member was told of.
 pub(super) struct Telling {

@@ -1,7 +1,10 @@
 //! Crowds without a fetch: those of manifests that are here, whole or in part, made when the first peer asks.
 
-use super::{CROWDS_MAX, CROWDS_WEIGHT_MAX, Sharing, gathering::Gathering, shards::span};
-use crate::store::{StoreError, blocking};
+use super::{CROWDS_MAX, CROWDS_WEIGHT_MAX, Sharing, gathering::Gathering};
+use crate::{
+    runs::span,
+    store::{StoreError, blocking},
+};
 use fixedbitset::FixedBitSet;
 use protocol::{Hash, ShardMap};
 use std::{collections::HashSet, sync::Arc};

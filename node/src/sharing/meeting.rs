@@ -7,7 +7,7 @@ use super::{
 };
 use crate::swarm::OpenError;
 use futures::AsyncWriteExt;
-use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
+use libp2p::{PeerId, Stream, StreamProtocol};
 use protocol::{Hash, SwarmTell, wire};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -37,21 +37,20 @@ impl Sharing {
         });
     }
 
-    /// Meets a peer that a fetch named, at these addresses or wherever it is known to be.
-    pub(super) fn meet(&self, gathering: &Arc<Gathering>, peer: PeerId, addresses: Vec<Multiaddr>) {
-        self.go(gathering, peer, addresses, |sharing| &sharing.0.meets);
+    /// Meets a peer that a fetch named, wherever it is known to be.
+    pub(super) fn meet(&self, gathering: &Arc<Gathering>, peer: PeerId) {
+        self.go(gathering, peer, |sharing| &sharing.0.meets);
     }
 
     /// Meets a peer that another member named, where that is plausible.
     pub(super) fn meet_hinted(&self, gathering: &Arc<Gathering>, peer: PeerId) {
-        self.go(gathering, peer, Vec::new(), |sharing| &sharing.0.hinted);
+        self.go(gathering, peer, |sharing| &sharing.0.hinted);
     }
 
     fn go(
         &self,
         gathering: &Arc<Gathering>,
         peer: PeerId,
-        addresses: Vec<Multiaddr>,
         turn: impl FnOnce(&Sharing) -> &Semaphore + Send + 'static,
     ) {
         if !gathering.meet(peer) {
@@ -67,7 +66,7 @@ impl Sharing {
                 debug!(%peer, "too many sessions, or the fetch is over; a peer is not met");
                 return;
             };
-            let met = sharing.approach(&gathering, peer, addresses).await;
+            let met = sharing.approach(&gathering, peer).await;
             drop(turn);
             let ended = match met {
                 Ok((stream, first)) => {
@@ -86,17 +85,7 @@ impl Sharing {
     }
 
     /// Opens a stream, joins, and reads what the peer says first.
-    async fn approach(
-        &self,
-        gathering: &Gathering,
-        peer: PeerId,
-        addresses: Vec<Multiaddr>,
-    ) -> Result<(Stream, SwarmTell), Ended> {
-        if !addresses.is_empty()
-            && let Err(error) = self.swarm().connect(peer, addresses).await
-        {
-            debug!(%peer, %error, "a peer was not reached where it was said to be");
-        }
+    async fn approach(&self, gathering: &Gathering, peer: PeerId) -> Result<(Stream, SwarmTell), Ended> {
         let count = gathering.map.count();
         let mut stream = self.open(peer).await?;
         let first = self

@@ -10,6 +10,7 @@
 
 mod ledger;
 
+use crate::runs;
 use fixedbitset::FixedBitSet;
 use ledger::{Ledger, NOBODY, Step};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -18,8 +19,6 @@ use std::{
     ops::Range,
     time::{Duration, Instant},
 };
-
-use super::shards::{fresh, runs, span};
 
 /// First copies that a member is shown or asked for and was not sent, at least: one on its way, and one to be asked for.
 const WINDOW: usize = 2;
@@ -186,8 +185,8 @@ impl<P: Copy + Ord> Offers<P> {
             return Vec::new();
         };
         let run = run.start..run.end.min(self.count);
-        let found = fresh(&member.has, run.clone());
-        member.has.insert_range(span(&run));
+        let found = runs::outside(&member.has, run.clone());
+        member.has.insert_range(runs::span(&run));
         member.held += found.iter().map(Range::len).sum::<usize>();
         let Some(ledger) = &mut self.ledger else {
             return found;
@@ -212,7 +211,7 @@ impl<P: Copy + Ord> Offers<P> {
             return false;
         }
         let (mut first, mut claims) = (false, 0);
-        for shard in span(&(run.start..run.end.min(self.count))) {
+        for shard in runs::span(&(run.start..run.end.min(self.count))) {
             match ledger.place(shard) {
                 (Step::Asked, slot) => first |= slot == own,
                 (step @ (Step::Unseen | Step::Offered), slot) if !ledger.is_held(shard) && room > 0 => {
@@ -242,7 +241,7 @@ impl<P: Copy + Ord> Offers<P> {
             return;
         };
         let mut taken = 0;
-        for shard in span(&(run.start..run.end.min(self.count))) {
+        for shard in runs::span(&(run.start..run.end.min(self.count))) {
             let (step, slot) = ledger.place(shard);
             if step != Step::Sent && !ledger.is_held(shard) {
                 ledger.put(shard, Step::Sent, own);
@@ -307,7 +306,7 @@ impl<P: Copy + Ord> Offers<P> {
         let member = self.members.get(peer)?;
         Some(match member.all {
             true => Show::Everything,
-            false => Show::Shards(runs(&member.shown).collect()),
+            false => Show::Shards(runs::of(&member.shown).collect()),
         })
     }
 
@@ -363,10 +362,7 @@ impl<P: Copy + Ord> Offers<P> {
                 member.waiting += 1;
                 if !member.shown.put(shard) {
                     let shard = shard as u32;
-                    match offered.last_mut() {
-                        Some(run) if run.end == shard => run.end += 1,
-                        _ => offered.push(shard..shard + 1),
-                    }
+                    runs::push(&mut offered, shard..shard + 1);
                 }
             }
         }
@@ -394,7 +390,7 @@ impl<P: Copy + Ord> Offers<P> {
             new.difference_with(&member.has);
             if !new.is_clear() {
                 member.shown.union_with(&new);
-                shows.push((*peer, Show::Shards(runs(&new).collect())));
+                shows.push((*peer, Show::Shards(runs::of(&new).collect())));
             }
         }
     }

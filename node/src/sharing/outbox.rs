@@ -1,10 +1,8 @@
 //! What one member is still to be told. Not a queue: whatever comes before the writer looks is told at once, so that a member
 //! that does not read costs one bit a shard.
 
-use super::{
-    offers::Show,
-    shards::{frames, span},
-};
+use super::{offers::Show, shards::frames};
+use crate::runs::span;
 use fixedbitset::FixedBitSet;
 use protocol::SwarmTell;
 use std::ops::Range;

@@ -9,6 +9,7 @@ use super::{
     hints::{Budget, Telling},
 };
 use crate::{
+    frame,
     limits::{ANSWER_WAIT, SEND_STALL},
     swarm::OpenError,
 };
@@ -25,8 +26,6 @@ use tracing::debug;
 
 /// Longest body of a frame that is not bits, in bytes: 32 hints with 8 addresses of 256 bytes each.
 const SMALL_FRAME_LEN: usize = 72 * 1024;
-/// Bytes of a frame for which room is made at once: who announces a long one and sends nothing holds no more.
-const ROOM_LEN: usize = 16 * 1024;
 /// Longest join, in bytes: a tag and a hash.
 pub(super) const JOIN_LEN: usize = 64;
 /// Frames that one member may send in a second, on average; a long one counts as several.
@@ -212,17 +211,7 @@ pub(super) async fn read_body(
     }
     let body = async {
         reader.read_exact(&mut prefix[1..]).await?;
-        let len = wire::frame_len(prefix)?;
-        if len > max {
-            return Err(Ended::Wire(WireError::TooLong { len, max }));
-        }
-        let mut body = Vec::new();
-        while body.len() < len {
-            let read = body.len();
-            body.resize(len.min(read + ROOM_LEN.max(read)), 0);
-            reader.read_exact(&mut body[read..]).await?;
-        }
-        Ok(body)
+        frame::read_body(reader, prefix, max).await
     };
     timeout(SEND_STALL, body)
         .await

@@ -1,63 +1,19 @@
 //! Sets of shards, and the frames that tell of them.
 
+use crate::runs;
 use fixedbitset::FixedBitSet;
-use protocol::{ShardRun, SwarmTell, limits::RUNS_MAX};
+use protocol::{
+    ShardRun, SwarmTell,
+    limits::{BITS_LEN_MAX, RUNS_MAX},
+};
 use std::ops::Range;
 
-/// Bytes of bits in one frame: half of what a frame holds.
-const BITS_LEN: usize = 512 * 1024;
 /// Bytes of bits that are read at once, so that their runs are few.
 const SLICE_LEN: usize = 1024;
-const WORD: u32 = usize::BITS;
-
-/// A run of shards as places in a bit set.
-pub(super) fn span(run: &Range<u32>) -> Range<usize> {
-    run.start as usize..(run.end as usize).max(run.start as usize)
-}
-
-/// The runs of a set, in order.
-pub(super) fn runs(shards: &FixedBitSet) -> impl Iterator<Item = Range<u32>> {
-    let mut ones = shards.ones().map(|shard| shard as u32).peekable();
-    std::iter::from_fn(move || {
-        let first = ones.next()?;
-        let mut end = first + 1;
-        while ones.next_if_eq(&end).is_some() {
-            end += 1;
-        }
-        Some(first..end)
-    })
-}
-
-/// The part of a run, which lies within the set, that is not in it.
-pub(super) fn fresh(known: &FixedBitSet, run: Range<u32>) -> Vec<Range<u32>> {
-    let mut found: Vec<Range<u32>> = Vec::new();
-    let mut shard = run.start;
-    while shard < run.end {
-        let word = known
-            .as_slice()
-            .get((shard / WORD) as usize)
-            .copied()
-            .unwrap_or_default();
-        let end = (shard - shard % WORD).saturating_add(WORD).min(run.end);
-        // Whole words at once where nothing or everything is known.
-        let step = match word {
-            0 | usize::MAX => end - shard,
-            _ => 1,
-        };
-        if word & 1 << (shard % WORD) == 0 {
-            match found.last_mut() {
-                Some(last) if last.end == shard => last.end += step,
-                _ => found.push(shard..shard + step),
-            }
-        }
-        shard += step;
-    }
-    found
-}
 
 /// The frames that tell of a set: runs where they are few, bits where they are many.
 pub(super) fn frames(shards: &FixedBitSet) -> Vec<SwarmTell> {
-    let few: Vec<ShardRun> = runs(shards)
+    let few: Vec<ShardRun> = runs::of(shards)
         .take(RUNS_MAX + 1)
         .map(|run| ShardRun {
             first: run.start,
@@ -72,7 +28,7 @@ pub(super) fn frames(shards: &FixedBitSet) -> Vec<SwarmTell> {
     }
     let words = shards.as_slice().iter().flat_map(|word| word.to_le_bytes());
     let bytes: Vec<u8> = words.take(shards.len().div_ceil(8)).collect();
-    let parts = (0u32..).step_by(8 * BITS_LEN).zip(bytes.chunks(BITS_LEN));
+    let parts = (0u32..).step_by(8 * BITS_LEN_MAX).zip(bytes.chunks(BITS_LEN_MAX));
     parts
         .filter(|(_, bits)| bits.iter().any(|byte| *byte != 0))
         .map(|(first, bits)| SwarmTell::Bits {
@@ -122,26 +78,10 @@ mod tests {
                 protocol::wire::encode_frame(&frame).unwrap();
                 for runs in told(&frame) {
                     assert!(runs.len() <= RUNS_MAX);
-                    runs.iter().for_each(|run| heard.insert_range(span(run)));
+                    runs.iter().for_each(|run| heard.insert_range(runs::span(run)));
                 }
             }
             assert!(heard == set, "{count} shards");
-        }
-    }
-
-    #[test]
-    fn fresh_is_what_is_not_known() {
-        let mut random = StdRng::seed_from_u64(4);
-        for _ in 0..500 {
-            let mut known = FixedBitSet::with_capacity(300);
-            let (a, b) = (random.random_range(0..300), random.random_range(0..300));
-            known.insert_range(a.min(b)..a.max(b));
-            (0..random.random_range(0..20)).for_each(|_| known.toggle(random.random_range(0..300)));
-            let (a, b) = (random.random_range(0..=300), random.random_range(0..=300));
-            let run = a.min(b)..a.max(b);
-            let found: Vec<u32> = fresh(&known, run.clone()).into_iter().flatten().collect();
-            let wanted: Vec<u32> = run.filter(|shard| !known.contains(*shard as usize)).collect();
-            assert_eq!(found, wanted);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Sessions between real nodes on loopback, and with peers that do not keep to the rules.
 
 use super::*;
-use crate::{Config, Node, progress::Progress, publish::PublishRequest, swarm::SwarmEvent};
+use crate::{
+    Config, Node, limits::MEMBERS_MAX, progress::Progress, publish::PublishRequest, swarm::SwarmEvent,
+};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{Stream, StreamProtocol};
 use protocol::{ShardRun, SwarmTell, wire};
@@ -58,7 +60,8 @@ async fn source(shards: u32) -> Source {
 
 fn set(count: u32, runs: &[Range<u32>]) -> FixedBitSet {
     let mut set = FixedBitSet::with_capacity(count as usize);
-    runs.iter().for_each(|run| set.insert_range(shards::span(run)));
+    runs.iter()
+        .for_each(|run| set.insert_range(crate::runs::span(run)));
     set
 }
 
@@ -69,8 +72,11 @@ impl Source {
     }
 }
 
-fn meet(crowd: &Crowd, node: &Node) {
-    crowd.meet(node.swarm().peer_id(), node.listeners());
+async fn meet(crowd: &Crowd, swarm: &Swarm) {
+    let peer = swarm.peer_id();
+    let connected = crowd.sharing.swarm().connect(peer, swarm.listeners());
+    within("a connection", connected).await.unwrap();
+    crowd.meet(peer);
 }
 
 async fn hear(facts: &mut mpsc::Receiver<Fact>, wanted: Fact) {
@@ -116,7 +122,7 @@ async fn a_lone_fetch_hears_that_the_source_has_everything() {
     let source = source(9).await;
     let (fetcher, _data) = node().await;
     let (crowd, mut facts) = source.enter(&fetcher, &[]);
-    meet(&crowd, &source.node);
+    meet(&crowd, source.node.swarm()).await;
     let peer = source.node.swarm().peer_id();
     hear(&mut facts, Fact::Joined(peer)).await;
     hear(&mut facts, Fact::HasAll(peer)).await;
@@ -163,7 +169,7 @@ async fn shards_are_told_as_they_land_and_everything_in_the_end() {
     let ((a, _a), (b, _b)) = (node().await, node().await);
     let (at_a, mut facts_a) = source.enter(&a, &[0..3]);
     let (at_b, mut facts_b) = source.enter(&b, &[10..11]);
-    meet(&at_b, &a);
+    meet(&at_b, a.swarm()).await;
     hear(&mut facts_b, Fact::Has(a.swarm().peer_id(), vec![0..3])).await;
     hear(&mut facts_a, Fact::Has(b.swarm().peer_id(), vec![10..11])).await;
     at_a.got(5..7);
@@ -193,8 +199,8 @@ async fn two_that_meet_each_other_at_once_keep_one_session() {
     for _ in 0..5 {
         let (at_a, mut facts_a) = source.enter(&a, &[0..1]);
         let (at_b, mut facts_b) = source.enter(&b, &[3..4]);
-        meet(&at_a, &b);
-        meet(&at_b, &a);
+        at_a.meet(b.swarm().peer_id());
+        at_b.meet(a.swarm().peer_id());
         hear(&mut facts_a, Fact::Has(b.swarm().peer_id(), vec![3..4])).await;
         hear(&mut facts_b, Fact::Has(a.swarm().peer_id(), vec![0..1])).await;
         until("one stream", || {
@@ -223,10 +229,10 @@ async fn two_that_know_only_the_source_find_each_other() {
     let source = source(30).await;
     let ((a, _a), (b, _b)) = (node().await, node().await);
     let (at_a, mut facts_a) = source.enter(&a, &[]);
-    meet(&at_a, &source.node);
+    meet(&at_a, source.node.swarm()).await;
     hear(&mut facts_a, Fact::Joined(source.node.swarm().peer_id())).await;
     let (at_b, mut facts_b) = source.enter(&b, &[]);
-    meet(&at_b, &source.node);
+    meet(&at_b, source.node.swarm()).await;
     hear(&mut facts_b, Fact::Joined(a.swarm().peer_id())).await;
     hear(&mut facts_a, Fact::Joined(b.swarm().peer_id())).await;
     assert_eq!(at_b.members().len(), 2);
@@ -239,11 +245,11 @@ async fn a_lone_source_shows_two_fetches_different_shards() {
     let peer = source.node.swarm().peer_id();
     let ((a, _a), (b, _b)) = (node().await, node().await);
     let (at_a, mut facts_a) = source.enter(&a, &[]);
-    meet(&at_a, &source.node);
+    meet(&at_a, source.node.swarm()).await;
     // The first is alone: it sees everything. A third then shares the rest with the second.
     hear(&mut facts_a, Fact::HasAll(peer)).await;
     let (at_b, mut facts_b) = source.enter(&b, &[]);
-    meet(&at_b, &source.node);
+    meet(&at_b, source.node.swarm()).await;
     let mut shown = BTreeSet::new();
     let hearing = async {
         while shown.len() < 4 {
@@ -312,7 +318,7 @@ async fn what_is_whole_of_a_manifest_that_was_begun_is_shared() {
         .await
         .unwrap();
     store.begin_job(source.manifest).await.unwrap();
-    meet(&crowd, &begun);
+    meet(&crowd, begun.swarm()).await;
     add_up(&mut facts, peer, &numbers.into()).await;
 }
 

@@ -1,5 +1,6 @@
 //! Which 16 KiB groups of a blob are here. Pure, and small: a bit for each shard, and one word for each that is partly here.
 
+use crate::runs;
 use fixedbitset::FixedBitSet;
 use protocol::{GROUP_LEN, SHARD_LEN, shard};
 use std::{collections::BTreeMap, ops::Range};
@@ -49,10 +50,7 @@ impl Groups {
             self.begun.remove(&index);
             self.whole.insert(index as usize);
             self.count += 1;
-            match new.last_mut() {
-                Some(run) if run.end == index => run.end += 1,
-                _ => new.push(index..index + 1),
-            }
+            runs::push(&mut new, index..index + 1);
         }
         new
     }
@@ -61,11 +59,8 @@ impl Groups {
     pub(super) fn missing(&self, run: Range<u32>) -> Vec<Range<u64>> {
         let mut missing: Vec<Range<u64>> = Vec::new();
         let mut add = |groups: Range<u64>| {
-            let (start, end) = (groups.start * GROUP_LEN, (groups.end * GROUP_LEN).min(self.len));
-            match missing.last_mut() {
-                Some(last) if last.end == start => last.end = end,
-                _ => missing.push(start..end),
-            }
+            let bytes = groups.start * GROUP_LEN..(groups.end * GROUP_LEN).min(self.len);
+            runs::push(&mut missing, bytes);
         };
         for index in run.start..run.end.min(self.whole.len() as u32) {
             if self.whole.contains(index as usize) {

@@ -3,6 +3,7 @@
 //! what had not been written.
 
 use super::{StoreError, groups::Groups, tree, walk::FileBlob, walk::Placed};
+use crate::runs;
 use bao_tree::{ChunkNum, io::sync::valid_ranges};
 use fixedbitset::FixedBitSet;
 use protocol::{Hash, SHARD_LEN, shard};
@@ -162,11 +163,8 @@ fn find_in_run(blob: &FileBlob, run: Range<u32>, here: &Mutex<Groups>) -> io::Re
     let mut right: Vec<Range<u64>> = Vec::new();
     for valid in valid_ranges(blob.tree(), &blob.data, &ranges) {
         let valid: Range<ChunkNum> = valid?;
-        let (start, end) = (valid.start.to_bytes(), valid.end.to_bytes().min(blob.len));
-        match right.last_mut() {
-            Some(last) if last.end == start => last.end = end,
-            _ => right.push(start..end),
-        }
+        let bytes = valid.start.to_bytes()..valid.end.to_bytes().min(blob.len);
+        runs::push(&mut right, bytes);
     }
     let mut here = here.lock().expect("nothing panics while it holds this");
     for bytes in right {

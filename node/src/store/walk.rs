@@ -5,7 +5,7 @@
 //! encoding and tells which bytes are right. Neither knows of streams; both work a piece (1 MiB) at a time.
 
 use super::{StoreError, tree::PAIR_LEN};
-use crate::limits::PIECE_LEN;
+use crate::{limits::PIECE_LEN, runs};
 use bao_tree::{
     BaoTree, ChunkNum, ChunkRanges, ChunkRangesRef,
     io::{outboard::PreOrderOutboard, sync::truncate_ranges},
@@ -248,10 +248,7 @@ impl Placed {
         if let Some((start, spans)) = self.data.last_mut()
             && *start + spans.iter().map(|span| span.len() as u64).sum::<u64>() == offset
         {
-            match spans.last_mut() {
-                Some(last) if last.end == span.start => last.end = span.end,
-                _ => spans.push(span),
-            }
+            runs::push(spans, span);
         } else {
             self.data.push((offset, vec![span]));
         }

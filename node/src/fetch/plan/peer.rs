@@ -190,8 +190,6 @@ pub(super) struct Peer {
     pub(super) requests: u32,
     /// Bytes asked for that have not come.
     pub(super) flying: u64,
-    /// Verified bytes that came.
-    pub(super) brought: u64,
     /// The number of the request that was asked of it last.
     pub(super) asked: u64,
     /// When its last byte came, or it was first asked for something since it had nothing to do.
@@ -217,7 +215,6 @@ impl Peer {
             penalty,
             requests: 0,
             flying: 0,
-            brought: 0,
             asked: 0,
             heard: now,
             slow_since: now,
@@ -251,7 +248,6 @@ impl Peer {
     /// Verified bytes came, `due` of them for the first time.
     pub(super) fn bring(&mut self, bytes: u64, due: u64, now: Instant) {
         self.heard = now;
-        self.brought += bytes;
         self.slow_bytes += bytes;
         self.flying -= due;
         self.rate.add(bytes, now);

@@ -3,6 +3,7 @@
 //! Every count is kept as it changes, so that asking for one costs nothing; what has to be searched is searched a word at a time.
 
 use super::view::Amount;
+use crate::runs;
 use fixedbitset::FixedBitSet;
 use protocol::{SHARD_LEN, ShardMap};
 use std::{ops::Range, sync::Arc};
@@ -46,7 +47,7 @@ impl Shards {
         let count = map.count() as usize;
         let mut unbegun = FixedBitSet::with_capacity(count);
         for blob in map.blobs().iter().filter(|blob| blob.len > SHARD_LEN) {
-            unbegun.insert_range(blob.first as usize..blob.shards().end as usize);
+            unbegun.insert_range(runs::span(&blob.shards()));
         }
         let bits = || FixedBitSet::with_capacity(count);
         Shards {
@@ -183,7 +184,7 @@ impl Shards {
             for shard in piece {
                 if !self.here.put(shard as usize) {
                     self.arrived(blob, shard);
-                    append(&mut new, shard);
+                    runs::push(&mut new, shard..shard + 1);
                 }
             }
         }
@@ -198,7 +199,7 @@ impl Shards {
                 if self.is_here(shard) {
                     self.here.remove(shard as usize);
                     self.vanished(blob, shard);
-                    append(&mut new, shard);
+                    runs::push(&mut new, shard..shard + 1);
                 }
             }
         }
@@ -316,17 +317,8 @@ impl Shards {
             && let Some(blob) = self.map.blob_of(shard)
         {
             let shards = self.map.blobs()[blob].shards();
-            self.unbegun
-                .remove_range(shards.start as usize..shards.end as usize);
+            self.unbegun.remove_range(runs::span(&shards));
             self.begun += 1;
         }
-    }
-}
-
-/// Appends a shard to runs that end before it.
-fn append(runs: &mut Vec<Range<u32>>, shard: u32) {
-    match runs.last_mut() {
-        Some(run) if run.end == shard => run.end += 1,
-        _ => runs.push(shard..shard + 1),
     }
 }

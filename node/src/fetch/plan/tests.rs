@@ -248,11 +248,11 @@ fn fast_peer_is_asked_more_than_a_slow_one() {
 #[test]
 fn peers_are_bounded_and_banned_ones_take_no_place() {
     let mut bench = Bench::new(&[1000 * SHARD_LEN], &[]);
-    for peer in 0..PEERS_MAX as u8 {
+    for peer in 0..MEMBERS_MAX as u8 {
         bench.join(peer);
     }
     bench.join(200);
-    assert_eq!(bench.plan.peers().count(), PEERS_MAX);
+    assert_eq!(bench.plan.peers().count(), MEMBERS_MAX);
     bench.decide();
     let request = bench.request_of(0).unwrap();
     bench.fail(request, Fault::Lied);

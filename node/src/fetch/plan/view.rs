@@ -1,7 +1,7 @@
 //! What a plan shows of itself.
 
 use super::FetchPlan;
-use std::{fmt::Debug, time::Duration};
+use std::fmt::Debug;
 
 /// Shards, and the bytes they have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,10 +33,6 @@ pub(crate) struct PeerView<P> {
     pub(crate) peer: P,
     /// What it gives, in bytes a second while something is asked of it; 0 as long as that was not measured.
     pub(crate) rate: f64,
-    /// The round trip to it, if it is known.
-    pub(crate) rtt: Option<Duration>,
-    /// Verified bytes that it brought.
-    pub(crate) bytes: u64,
     /// Requests under way.
     pub(crate) requests: u32,
     /// Shards it says it has.
@@ -77,8 +73,6 @@ impl<P: Copy + Ord + Debug> FetchPlan<P> {
         let here = self.peers.iter().map(move |(peer, state)| PeerView {
             peer: *peer,
             rate: state.rate.value().unwrap_or(0.0),
-            rtt: state.rtt,
-            bytes: state.brought,
             requests: state.requests,
             shards_have: state.have.count(count),
             banned: false,
@@ -86,8 +80,6 @@ impl<P: Copy + Ord + Debug> FetchPlan<P> {
         let banned = self.banned.iter().map(|peer| PeerView {
             peer: *peer,
             rate: 0.0,
-            rtt: None,
-            bytes: 0,
             requests: 0,
             shards_have: 0,
             banned: true,

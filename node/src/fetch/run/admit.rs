@@ -1,12 +1,10 @@
 //! One more fetch of the manifest: what of its files is missing is wanted from now on.
 
-use super::{Blob, FetchError, Run, usize_range};
+use super::{Blob, FetchError, Run};
 use crate::{
-    fetch::{
-        begin::{self, Found},
-        wants::Want,
-    },
+    fetch::{begin, wants::Want},
     progress::Phase,
+    runs::{self, span},
     store::blocking,
 };
 use protocol::FileEntry;
@@ -35,15 +33,15 @@ impl Run<'_> {
             .into_iter()
             .filter(|at| self.blobs[*at] != Blob::Safe)
             .collect();
-        let (mut total, mut here) = (0, 0);
+        let (mut total, mut left) = (0, 0);
         for at in &missing {
-            let shards = self.map.blobs()[*at].shards();
-            total += self.map.blobs()[*at].len;
-            let ones = shards.clone().filter(|shard| self.here.contains(*shard as usize));
-            here += ones.map(|shard| self.map.len_of(shard..shard + 1)).sum::<u64>();
+            let blob = self.map.blobs()[*at];
+            total += blob.len;
+            let absent = runs::outside(&self.here, blob.shards()).into_iter();
+            left += absent.map(|run| self.map.len_of(run)).sum::<u64>();
         }
         // Room is looked for before anything is made: a manifest may claim any size.
-        if let Err(error) = self.node.library().store().check_room(total - here).await {
+        if let Err(error) = self.node.library().store().check_room(left).await {
             let _ = want.done.send(Err(error.into()));
             return Ok(());
         }
@@ -51,15 +49,16 @@ impl Run<'_> {
             self.pause(true);
         }
         for peer in &want.known {
-            self.crowd.meet(*peer, Vec::new());
+            self.crowd.meet(*peer);
         }
         want.progress.phase(Phase::Fetching, total, missing.len() as u64);
-        want.progress.add(here, 0);
+        want.progress.add(total - left, 0);
         for at in &missing {
-            for shard in self.map.blobs()[*at].shards() {
-                self.plan
-                    .want(shard..shard + 1, self.first.contains(shard as usize));
+            let shards = self.map.blobs()[*at].shards();
+            if self.first.contains(at) {
+                self.plan.want(shards.start..shards.start + 1, true);
             }
+            self.plan.want(shards, false);
         }
         let blobs = &self.blobs;
         self.wants
@@ -82,20 +81,11 @@ impl Run<'_> {
         for (at, found) in damaged.into_iter().zip(found) {
             let blob = self.map.blobs()[at];
             self.blobs[at] = Blob::Missing;
-            self.here.set_range(usize_range(&blob.shards()), false);
+            self.here.set_range(span(&blob.shards()), false);
             self.plan.lost(blob.shards());
-            let runs = match &found {
-                Found::Nothing => Vec::new(),
-                Found::Safe | Found::Left(_) => vec![blob.shards()],
-                Found::Some(_, runs) => {
-                    let global = runs
-                        .iter()
-                        .map(|run| blob.first + run.start..blob.first + run.end);
-                    global.collect()
-                }
-            };
+            let shards = found.shards(&blob);
             self.found(at, found);
-            runs.into_iter().for_each(|run| self.landed(run));
+            shards.into_iter().for_each(|run| self.landed(run));
         }
         Ok(())
     }

@@ -1,7 +1,10 @@
 //! What is looked at now and then while a job runs: who went away, who has waited long enough, and what the user sees.
 
 use super::{FetchError, Run};
-use crate::fetch::views::{JobState, JobView, PeerRate};
+use crate::{
+    fetch::views::{JobState, JobView, PeerRate},
+    meter::Meter,
+};
 use libp2p::PeerId;
 use std::{
     collections::HashMap,
@@ -14,18 +17,14 @@ use tokio::{
 
 /// How often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Share of the last look in the rate that is shown: evens out about four seconds.
-const LATEST: f64 = 0.12;
 
 /// What is remembered from one look to the next.
 pub(super) struct Look {
     /// Whether the user paused it.
     pub(super) paused: bool,
     begun: Instant,
-    last: Instant,
     fruitful: Instant,
-    new: u64,
-    rate: f64,
+    meter: Meter,
     peers: HashMap<PeerId, u64>,
 }
 
@@ -35,10 +34,8 @@ impl Look {
         Look {
             paused: false,
             begun: now,
-            last: now,
             fruitful: now,
-            new: 0,
-            rate: 0.0,
+            meter: Meter::new(),
             peers: HashMap::new(),
         }
     }
@@ -53,22 +50,8 @@ impl Look {
     /// Verified bytes came.
     pub(super) fn came(&mut self, peer: PeerId, bytes: u64) {
         self.fruitful = Instant::now();
-        self.new += bytes;
+        self.meter.add(bytes);
         *self.peers.entry(peer).or_default() += bytes;
-    }
-
-    fn look(&mut self) {
-        let now = Instant::now();
-        let seconds = (now - self.last).as_secs_f64();
-        if seconds > 0.0 {
-            let latest = std::mem::take(&mut self.new) as f64 / seconds;
-            // The first rate is taken as it is: evening it out from nothing would show too little for long.
-            self.rate = match self.rate {
-                0.0 => latest,
-                rate => rate + (latest - rate) * LATEST,
-            };
-            self.last = now;
-        }
     }
 }
 
@@ -83,14 +66,12 @@ pub(super) async fn until(time: Option<Instant>) {
 impl Run<'_> {
     /// Looks at what nobody tells.
     pub(super) async fn look_around(&mut self, view: &watch::Sender<JobView>) {
-        self.look.look();
         self.wants.forget_gone();
         for peer in self.node.swarm().peers().await {
             if let Some(rtt) = peer.rtt {
                 self.plan.rtt(peer.peer, rtt);
             }
         }
-        let unprovided = self.plan.unprovided();
         let idle = self.under.is_empty() && self.settling.is_empty() && !self.look.paused;
         if idle {
             let (manifest, missing) = (self.hash, self.plan.missing().bytes);
@@ -104,21 +85,17 @@ impl Run<'_> {
         } else if self.look.paused {
             self.look.fruitful = Instant::now();
         }
-        let note = match unprovided {
-            _ if self.look.paused => Some("paused".to_owned()),
-            0 => None,
-            some => Some(format!(
-                "{} of {} shards have no provider",
-                grouped(some.into()),
-                grouped(self.plan.wanted().shards.into())
-            )),
+        let mut seen = self.view();
+        let note = match self.look.paused {
+            true => Some("paused".to_owned()),
+            false => seen.without_provider(),
         };
         let busy = self.plan.busy();
         self.wants.show(|progress| {
             progress.note(note.clone());
             progress.peers(busy);
         });
-        let seen = self.view();
+        seen.snapshot = self.wants.snapshot();
         view.send_modify(|view| {
             let old = std::mem::take(view);
             *view = JobView {
@@ -129,6 +106,7 @@ impl Run<'_> {
         });
     }
 
+    /// What the user sees, but for how far those who wait are.
     fn view(&self) -> JobView {
         let missing = self.plan.missing().bytes;
         let state = match () {
@@ -137,7 +115,7 @@ impl Run<'_> {
             () if missing == 0 => JobState::Storing,
             () => JobState::Waiting,
         };
-        let rate = self.look.rate;
+        let rate = self.look.meter.rate();
         let peers = self
             .plan
             .peers()
@@ -152,7 +130,6 @@ impl Run<'_> {
         JobView {
             manifest: Some(self.hash),
             state,
-            snapshot: self.wants.snapshot(),
             seconds: self.look.begun.elapsed().as_secs_f64(),
             shards: self.plan.here().shards.into(),
             shards_total: self.plan.wanted().shards.into(),
@@ -162,29 +139,5 @@ impl Run<'_> {
             peers: peers.collect(),
             ..JobView::default()
         }
-    }
-}
-
-/// Writes a number with a comma at every third digit.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::grouped;
-
-    #[test]
-    fn thousands_are_set_apart() {
-        let all = [0, 11, 999, 4_096, 1_234_567].map(grouped);
-        assert_eq!(all, ["0", "11", "999", "4,096", "1,234,567"]);
     }
 }

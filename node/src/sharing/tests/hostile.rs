@@ -56,7 +56,7 @@ async fn who_breaks_the_format_is_banned_and_nobody_else_is() {
     ];
     let (honest, _data) = node().await;
     let (crowd, mut facts) = source.enter(&honest, &[]);
-    meet(&crowd, &source.node);
+    meet(&crowd, source.node.swarm()).await;
     hear(&mut facts, Fact::Joined(source.node.swarm().peer_id())).await;
     for (what, words) in cases {
         let (liar, _data) = node().await;
@@ -91,7 +91,7 @@ async fn a_false_answer_to_our_join_bans_who_gave_it() {
     let (liar, mut inbound) = Swarm::start(config).await.unwrap();
     let mut events = fetcher.swarm().subscribe();
     let (crowd, _facts) = source.enter(&fetcher, &[]);
-    crowd.meet(liar.peer_id(), liar.listeners());
+    meet(&crowd, &liar).await;
     let mut asked = within("a stream", inbound[0].1.recv()).await.unwrap();
     let manifest = source.manifest;
     assert_eq!(read(&mut asked.stream).await, SwarmTell::Join { manifest });
@@ -131,7 +131,7 @@ async fn a_member_that_never_reads_costs_nobody_anything() {
     let _unread = say(&silent, &a, &frames(&[SwarmTell::Join { manifest }])).await;
     until("the silent member", || a.sharing().takes_part(manifest) == 1).await;
     let (at_b, mut facts_b) = source.enter(&b, &[]);
-    meet(&at_b, &a);
+    meet(&at_b, a.swarm()).await;
     hear(&mut facts_b, Fact::Joined(a.swarm().peer_id())).await;
     let every = (0..COUNT - 1).step_by(2);
     every.clone().for_each(|shard| at_a.got(shard..shard + 1));
