@@ -300,7 +300,7 @@ impl Gathering {
     /// Looks at the clock.
     pub(super) fn tick(&self, now: Instant) {
         let mut state = self.state();
-        if state.offers.is_seeding() {
+        if state.offers.is_holding_back() {
             state.step(now);
         }
     }

@@ -27,6 +27,9 @@ const WINDOW: usize = 2;
 const WINDOW_ALL: usize = 16;
 /// Most shards of one offer: what a member asks for in one request.
 const BLOCK_MAX: usize = 16;
+/// How long who comes first is shown no more than others would be: in a flash crowd these are there a moment later, and what
+/// was shown cannot be taken back.
+const ALONE: Duration = Duration::from_millis(200);
 /// How long a member may ask for nothing of what it is offered. It may want only some files, or be gone.
 const SILENCE: Duration = Duration::from_secs(3);
 /// How long a member may take nothing of what it asked for before its first copies are somebody else's.
@@ -61,6 +64,7 @@ pub(super) struct Offers<P> {
 
 struct Member {
     slot: u8,
+    joined: Instant,
     has: FixedBitSet,
     held: usize,
     /// It was shown everything.
@@ -149,6 +153,7 @@ impl<P: Copy + Ord> Offers<P> {
         let none = || FixedBitSet::with_capacity(self.count as usize);
         let member = Member {
             slot,
+            joined: now,
             has: none(),
             held: 0,
             all: false,
@@ -202,7 +207,7 @@ impl<P: Copy + Ord> Offers<P> {
     /// A member asks us for these shards. Returns whether one of them is a first copy: one that nobody has and that was sent to
     /// nobody.
     pub(super) fn asked(&mut self, peer: P, run: Range<u32>, now: Instant) -> bool {
-        let seeding = self.is_seeding();
+        let seeding = self.is_seeding(now);
         let (Some(member), Some(ledger)) = (self.members.get(&peer), &mut self.ledger) else {
             return false;
         };
@@ -256,13 +261,13 @@ impl<P: Copy + Ord> Offers<P> {
     }
 
     /// Returns what members are to be shown now. To be called after each change, and a few times a second while
-    /// [`Offers::is_seeding`].
+    /// [`Offers::is_holding_back`].
     pub(super) fn step(&mut self, now: Instant) -> Vec<(P, Show)> {
         if self.ledger.is_none() {
             return Vec::new();
         }
         let mut shows = Vec::new();
-        if !self.is_seeding() {
+        if !self.is_seeding(now) {
             let peers: Vec<P> = self.members.keys().copied().collect();
             peers.into_iter().for_each(|peer| self.show_all(peer, &mut shows));
             return shows;
@@ -282,11 +287,22 @@ impl<P: Copy + Ord> Offers<P> {
     }
 
     /// Whether we hold anything back from anybody.
-    pub(super) fn is_seeding(&self) -> bool {
+    pub(super) fn is_holding_back(&self) -> bool {
+        self.ledger.is_some() && self.members.values().any(|member| !member.all)
+    }
+
+    /// Whether there is a crowd to hold anything back from, or who came first may be the first of one.
+    fn is_seeding(&self, now: Instant) -> bool {
         let Some(ledger) = &self.ledger else { return false };
         let all = self.count as usize;
-        let incomplete = self.members.values().filter(|member| member.held < all).count();
-        incomplete >= 2 && incomplete == self.members.len() && ledger.wanting() > 0
+        let crowd = match self.members.values().next() {
+            Some(first) if self.members.len() == 1 => {
+                self.count as usize > WINDOW_ALL && now < first.joined + ALONE
+            }
+            Some(_) => true,
+            None => false,
+        };
+        crowd && ledger.wanting() > 0 && self.members.values().all(|member| member.held < all)
     }
 
     /// The shards that a member says it has; `None` for strangers.

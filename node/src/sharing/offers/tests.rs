@@ -137,7 +137,7 @@ fn when_a_first_copy_of_each_is_out_everything_is_shown_and_stays_shown() {
     assert_eq!(out.len(), 64);
     assert_eq!(world.all, (0..4).collect());
     world.pass(Duration::from_secs(5));
-    assert!(!world.offers.is_seeding());
+    assert!(!world.offers.is_seeding(world.now));
 }
 
 #[test]
@@ -258,14 +258,14 @@ fn a_slow_member_keeps_what_it_asked_for_while_it_takes_it() {
         for _ in 0..80 {
             world.now += 250 * MS;
             let other = world.take(1);
-            if let Some(other) = other.filter(|_| world.offers.is_seeding()) {
+            if let Some(other) = other.filter(|_| world.offers.is_seeding(world.now)) {
                 world.ask(1, other);
                 world.send(1, other);
             }
             world.step();
         }
         world.send(0, shard);
-        if !world.offers.is_seeding() {
+        if !world.offers.is_seeding(world.now) {
             return;
         }
         assert!(!world.all.contains(&0));
@@ -308,6 +308,12 @@ fn one_member_cannot_claim_everything() {
 #[test]
 fn a_lone_member_is_shown_everything_and_a_second_only_what_neither_has() {
     let mut world = World::new(100, 1);
+    assert_eq!(
+        world.shown[&0].len(),
+        WINDOW_ALL,
+        "a crowd may be on its way behind it"
+    );
+    world.pass(250 * MS);
     assert!(world.all.contains(&0));
     assert!(!world.ask(0, 3), "nobody else waits");
     world.send(0, 3);
@@ -320,6 +326,21 @@ fn a_lone_member_is_shown_everything_and_a_second_only_what_neither_has() {
             .all(|shard| *shard != 3 && !(10..60).contains(shard))
     );
     assert!(world.ask(0, 99));
+}
+
+#[test]
+fn who_comes_first_in_a_flash_crowd_is_shown_no_more_than_the_others() {
+    let mut world = World::new(100, 1);
+    world.now += 50 * MS;
+    world.join(1);
+    world.pass(Duration::from_secs(1));
+    assert!(world.all.is_empty());
+    let (a, b) = (&world.shown[&0], &world.shown[&1]);
+    assert!(!b.is_empty() && b.iter().all(|shard| !a.contains(shard)));
+    // Nothing is held back of what is small.
+    let mut world = World::new(WINDOW_ALL as u32, 1);
+    world.step();
+    assert!(world.all.contains(&0));
 }
 
 #[test]
