@@ -69,6 +69,27 @@ impl TransferError {
     }
 }
 
+/// Room to tell a job one thing.
+struct Room {
+    first: u32,
+    permit: Option<mpsc::OwnedPermit<Came>>,
+}
+
+impl Room {
+    /// Tells what is filled in of `came`. Shards count from `first`.
+    fn came(self, bytes: u64, landed: impl IntoIterator<Item = Range<u32>>, came: Came) {
+        let global = |run: Range<u32>| self.first + run.start..self.first + run.end;
+        let landed = landed.into_iter().map(global).collect();
+        if let Some(permit) = self.permit {
+            permit.send(Came {
+                bytes,
+                landed,
+                ..came
+            });
+        }
+    }
+}
+
 /// The way to a peer: its streams, and how fast bytes may come over them.
 pub(crate) struct Link {
     swarm: Swarm,
@@ -135,17 +156,16 @@ impl Teller {
 
     /// Tells what is filled in of `came`. Shards count from `first`.
     async fn came(&self, bytes: u64, landed: impl IntoIterator<Item = Range<u32>>, came: Came) {
-        let global = |run: Range<u32>| self.first + run.start..self.first + run.end;
-        let landed = landed.into_iter().map(global).collect();
-        // A job that has ended does not need to know.
-        let _ = self
-            .tell
-            .send(Came {
-                bytes,
-                landed,
-                ..came
-            })
-            .await;
+        self.room().await.came(bytes, landed, came);
+    }
+
+    /// Waits for room to tell something: what is kept in the meantime is told although the request is stopped.
+    async fn room(&self) -> Room {
+        Room {
+            first: self.first,
+            // A job that has ended does not need to know.
+            permit: self.tell.clone().reserve_owned().await.ok(),
+        }
     }
 
     fn nothing(&self) -> Came {
@@ -262,7 +282,8 @@ async fn keep(
     teller: &Teller,
 ) -> Result<(walk::Verifier, Vec<u8>), TransferError> {
     let (hash, part) = (part.blob.hash, part.clone());
-    let (verifier, buffer, bytes, landed, right) = blocking(move || {
+    let (room, came) = (teller.room().await, teller.nothing());
+    let (verifier, buffer, right) = blocking(move || {
         let (placed, right) = verifier.verify(&piece, &buffer);
         part.write(&buffer, &placed)?;
         let (mut bytes, mut landed) = (0, Vec::new());
@@ -271,10 +292,10 @@ async fn keep(
             landed.extend(part.landed(*start..start + len));
             bytes += len;
         }
-        Ok((verifier, buffer, bytes, landed, right))
+        room.came(bytes, landed, came);
+        Ok((verifier, buffer, right))
     })
     .await?;
-    teller.came(bytes, landed, teller.nothing()).await;
     right.map_err(|wrong| TransferError::Wrong {
         blob: hash,
         offset: wrong.offset,

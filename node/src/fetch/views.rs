@@ -75,7 +75,7 @@ pub struct PeerRate {
     pub shards: u64,
 }
 
-/// There is no fetch of that number.
+/// There is no fetch of that number, or it is too busy to hear anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no job {0}")]
+#[error("no job {0} answers: there is none of that number, or it is too busy")]
 pub struct NoSuchJob(pub u64);
