@@ -164,10 +164,12 @@ impl Library {
         progress.phase(Phase::Reading, total, found.len() as u64);
 
         let _writing = self.store().writing().await;
-        if request.copy {
-            self.store().check_room(self.to_copy(&found)?).await?;
-        }
+        let room = match request.copy {
+            true => Some(self.store().room(self.to_copy(&found)?).await?),
+            false => None,
+        };
         let taken = self.take(found, request.copy, progress).await?;
+        drop(room);
         let manifest = Manifest::new(taken.entries).map_err(|source| PublishError::Manifest {
             path: request.path.clone(),
             source,

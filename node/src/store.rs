@@ -24,6 +24,7 @@ pub(crate) use blob::{Blob, Lies};
 pub use error::StoreError;
 pub(crate) use import::{How, Import};
 pub(crate) use part::Part;
+pub(crate) use room::Room;
 pub(crate) use source::{Source, SourceFile};
 pub(crate) use tree::{Outboard, shard_values};
 
@@ -60,6 +61,8 @@ struct Inner {
     gate: tokio::sync::RwLock<()>,
     settling: Mutex<()>,
     quota: AtomicU64,
+    /// Bytes of the disk that fetches and publishes under way will take.
+    set_aside: Mutex<u64>,
     collector: tokio::sync::mpsc::Sender<collect::Ask>,
 }
 
@@ -95,6 +98,7 @@ impl Store {
             gate: tokio::sync::RwLock::new(()),
             settling: Mutex::new(()),
             quota: AtomicU64::new(u64::MAX),
+            set_aside: Mutex::default(),
             collector,
         })))
     }

@@ -6,6 +6,7 @@
 mod host;
 mod ip;
 
+use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -58,7 +59,7 @@ pub enum NetError {
 }
 
 /// What a net looks like.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct NetOptions {
     /// How many hosts; at most 1,000.
     pub hosts: usize,
@@ -70,9 +71,17 @@ pub struct NetOptions {
     /// Whether hosts hand over runs of a flow's packets at once, as they do to network cards: the emulator then spends far less on
     /// a byte. A run passes the links as a whole, and counts as one packet of as many bytes as its packets have.
     pub offload: bool,
+    /// How the hosts' TCP finds its rate, by the kernel's name for it. Not the machine's default: machines differ in that.
+    pub congestion: String,
     /// Decides which packets are lost, and the jitter of each.
     pub seed: u64,
 }
+
+/// What most kernels use.
+pub const CONGESTION: &str = "cubic";
+
+/// Where a namespace keeps what its TCP uses.
+const CONGESTION_PATH: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 
 impl Default for NetOptions {
     fn default() -> Self {
@@ -81,6 +90,7 @@ impl Default for NetOptions {
             first: Ipv4Addr::new(10, 88, 0, 1),
             mtu: 1500,
             offload: false,
+            congestion: CONGESTION.to_owned(),
             seed: 1,
         }
     }
@@ -141,6 +151,8 @@ impl Net {
                     options.mtu
                 ),
             )?;
+            host.enter(|| fs::write(CONGESTION_PATH, &options.congestion))
+                .map_err(io_error(format!("{CONGESTION_PATH}: {}", options.congestion)))?;
         }
         let wire = Arc::new(Mutex::new(Wire::new(options.hosts, options.seed)));
         let pump = Pump::start(

@@ -19,7 +19,7 @@ use crate::{
     node::Node,
     runs::{self, span},
     sharing::{Crowd, Fact},
-    store::{Fresh, Kept, Part, StoreError, blocking},
+    store::{Fresh, Kept, Part, Room, StoreError, blocking},
 };
 use fixedbitset::FixedBitSet;
 use libp2p::PeerId;
@@ -82,6 +82,9 @@ pub(super) struct Run<'a> {
     settling: JoinSet<Result<Vec<usize>, StoreError>>,
     flushing: JoinSet<Result<(), StoreError>>,
     unflushed: u64,
+    /// Room for what is to come of the blobs in `spoken_for`.
+    room: Option<Room>,
+    spoken_for: HashSet<usize>,
     wants: Wants,
     reads: Vec<(Range<u32>, oneshot::Sender<()>)>,
     announced: bool,
@@ -172,6 +175,8 @@ impl<'a> Run<'a> {
             settling: JoinSet::new(),
             flushing: JoinSet::new(),
             unflushed: 0,
+            room: None,
+            spoken_for: HashSet::new(),
             wants: Wants::default(),
             reads: Vec::new(),
             announced: false,
@@ -318,6 +323,9 @@ impl<'a> Run<'a> {
             self.wants.came(blob, peer, came.bytes);
             self.look.came(peer, came.bytes);
             self.unflushed += came.bytes;
+            if let Some(room) = &mut self.room {
+                room.taken(came.bytes);
+            }
             self.node.received(came.bytes);
         }
         if let Some(part) = came.part

@@ -2,7 +2,12 @@
 
 use super::{Store, StoreError, blocking};
 use crate::{durable, limits::FREE_FLOOR};
-use std::{io, os::unix::fs::MetadataExt, path::Path, sync::atomic::Ordering};
+use std::{
+    io,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::{MutexGuard, atomic::Ordering},
+};
 use walkdir::WalkDir;
 
 /// Folders below ours that hold blobs, and how deep their files lie at most.
@@ -25,16 +30,21 @@ impl Store {
         Ok(used)
     }
 
-    /// Refuses to begin to keep `bytes` more, before one of them is asked for or written.
+    /// Sets room aside for `bytes` more, before one of them is asked for or written.
     ///
     /// - [`StoreError::NoRoom`]: the disk has not that much, with the outboards and what is kept free.
-    /// - [`StoreError::OverQuota`]: the quota does not allow it. What others begin at the same time is not counted.
-    pub(crate) async fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
+    /// - [`StoreError::OverQuota`]: the quota does not allow it.
+    ///
+    /// What others set aside counts as used in both.
+    pub(crate) async fn room(&self, bytes: u64) -> Result<Room, StoreError> {
         let need = bytes.saturating_add(bytes / 256);
         let store = self.clone();
         blocking(move || {
             let folder = &store.0.folder;
+            // Two that look at once must not both take the last room.
+            let mut set_aside = store.set_aside();
             let free = durable::free_space(folder).map_err(StoreError::io(folder))?;
+            let free = free.saturating_sub(*set_aside);
             if free < need.saturating_add(FREE_FLOOR) {
                 return Err(StoreError::NoRoom {
                     folder: folder.clone(),
@@ -43,16 +53,50 @@ impl Store {
                 });
             }
             let quota = store.0.quota.load(Ordering::Relaxed);
-            if quota == u64::MAX {
-                return Ok(());
+            if quota != u64::MAX {
+                let used = store.used()?.saturating_add(*set_aside);
+                if used.saturating_add(need) > quota {
+                    return Err(StoreError::OverQuota { quota, used, need });
+                }
             }
-            let used = store.used()?;
-            if used.saturating_add(need) > quota {
-                return Err(StoreError::OverQuota { quota, used, need });
-            }
-            Ok(())
+            *set_aside += need;
+            drop(set_aside);
+            Ok(Room { store, bytes: need })
         })
         .await
+    }
+
+    fn set_aside(&self) -> MutexGuard<'_, u64> {
+        self.0
+            .set_aside
+            .lock()
+            .expect("nothing panics while it holds this")
+    }
+}
+
+/// Room on the disk that nobody else gets, until it is taken or this is dropped.
+pub(crate) struct Room {
+    store: Store,
+    bytes: u64,
+}
+
+impl Room {
+    /// So many of the bytes are on the disk now.
+    pub(crate) fn taken(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        *self.store.set_aside() -= bytes;
+    }
+
+    /// Adds room that was set aside later.
+    pub(crate) fn add(&mut self, mut more: Room) {
+        self.bytes += std::mem::take(&mut more.bytes);
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.taken(self.bytes);
     }
 }
 

@@ -232,8 +232,8 @@ async fn rows_are_durable_once_they_were_synced() {
 #[tokio::test]
 async fn quota_and_disk_are_asked_before_anything_is_kept() {
     let (store, _data) = store().await;
-    store.check_room(SHARD_LEN).await.unwrap();
-    let error = store.check_room(u64::MAX / 2).await.unwrap_err();
+    store.room(SHARD_LEN).await.unwrap();
+    let error = store.room(u64::MAX / 2).await.err().unwrap();
     assert!(
         matches!(error, StoreError::NoRoom { need, .. } if need > FREE_FLOOR),
         "{error}"
@@ -247,16 +247,25 @@ async fn quota_and_disk_are_asked_before_anything_is_kept() {
     let used = store.used().unwrap();
     assert!(used >= before + 3 * SHARD_LEN && used < before + 4 * SHARD_LEN);
     store.set_quota(Some(used + 2 * SHARD_LEN));
-    store.check_room(SHARD_LEN).await.unwrap();
-    match store.check_room(2 * SHARD_LEN).await.unwrap_err() {
+    store.room(SHARD_LEN).await.unwrap();
+    match store.room(2 * SHARD_LEN).await.err().unwrap() {
         StoreError::OverQuota { quota, need, .. } => {
             assert_eq!(quota, used + 2 * SHARD_LEN);
             assert_eq!(need, 2 * SHARD_LEN + 2 * SHARD_LEN / 256);
         }
         other => panic!("{other}"),
     }
+    // What one set aside another does not get, until it is taken or given back.
+    let mut room = store.room(SHARD_LEN).await.unwrap();
+    assert!(store.room(SHARD_LEN).await.is_err());
+    room.taken(SHARD_LEN / 2);
+    let more = store.room(SHARD_LEN / 2).await.unwrap();
+    room.add(more);
+    assert!(store.room(SHARD_LEN).await.is_err());
+    drop(room);
+    store.room(SHARD_LEN).await.unwrap();
     store.set_quota(None);
-    store.check_room(2 * SHARD_LEN).await.unwrap();
+    store.room(2 * SHARD_LEN).await.unwrap();
     store.close().await;
 }
 

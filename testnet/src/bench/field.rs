@@ -50,6 +50,7 @@ impl Field {
             hosts: lines.len(),
             mtu: common.mtu,
             offload: common.offload,
+            congestion: common.congestion.clone(),
             ..NetOptions::default()
         })?;
         net.links().set_default(Link {
@@ -236,9 +237,12 @@ impl Peer {
 
 /// Tells what a field is, for the title of a table.
 pub(super) fn describe(common: &Common, rtt: Duration) -> String {
+    let transport = match common.transport {
+        Transport::Tcp => format!("TCP ({})", common.congestion),
+        Transport::Quic => common.transport.name().to_owned(),
+    };
     format!(
-        "{}, RTT {} ms, MTU {}{}",
-        common.transport.name(),
+        "{transport}, RTT {} ms, MTU {}{}",
         rtt.as_secs_f64() * 1000.0,
         common.mtu,
         if common.offload { " in runs" } else { "" }

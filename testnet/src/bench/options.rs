@@ -4,6 +4,7 @@ use super::Transport;
 use clap::Args;
 use node::config::parse_size;
 use std::{path::PathBuf, time::Duration};
+use testnet::netns::CONGESTION;
 
 /// Shortest queue before a rate, in bytes: a few dozen packets, whatever the rate.
 const QUEUE_MIN: u64 = 64 * 1024;
@@ -31,6 +32,9 @@ pub(crate) struct Common {
     /// Let hosts hand over runs of packets at once, as to a network card: the emulator then takes far less of the machine.
     #[arg(long)]
     pub(super) offload: bool,
+    /// How TCP finds its rate, by the kernel's name for it, such as bbr.
+    #[arg(long, value_name = "NAME", default_value = CONGESTION)]
+    pub(super) congestion: String,
     /// Where the files are made, and removed again; by default where the system keeps such.
     #[arg(long, value_name = "FOLDER")]
     pub(super) dir: Option<PathBuf>,

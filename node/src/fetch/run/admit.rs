@@ -33,18 +33,29 @@ impl Run<'_> {
             .into_iter()
             .filter(|at| self.blobs[*at] != Blob::Safe)
             .collect();
-        let (mut total, mut left) = (0, 0);
+        let (mut total, mut left, mut new) = (0, 0, 0);
         for at in &missing {
             let blob = self.map.blobs()[*at];
             total += blob.len;
             let absent = runs::outside(&self.here, blob.shards()).into_iter();
-            left += absent.map(|run| self.map.len_of(run)).sum::<u64>();
+            let absent = absent.map(|run| self.map.len_of(run)).sum::<u64>();
+            left += absent;
+            if !self.spoken_for.contains(at) {
+                new += absent;
+            }
         }
-        // Room is looked for before anything is made: a manifest may claim any size.
-        if let Err(error) = self.node.library().store().check_room(left).await {
-            let _ = want.done.send(Err(error.into()));
-            return Ok(());
+        // Room is set aside before anything is made: a manifest may claim any size.
+        match self.node.library().store().room(new).await {
+            Ok(room) => match &mut self.room {
+                Some(rooms) => rooms.add(room),
+                None => self.room = Some(room),
+            },
+            Err(error) => {
+                let _ = want.done.send(Err(error.into()));
+                return Ok(());
+            }
         }
+        self.spoken_for.extend(&missing);
         if want.paused {
             self.pause(true);
         }
