@@ -350,7 +350,7 @@ fn programs_run_on_their_host_and_end_with_their_guard() {
         .read_exact(&mut back)
         .unwrap();
     assert_eq!(
-        std::fs::read_to_string(process.join("comm")).unwrap().trim(),
+        fs::read_to_string(process.join("comm")).unwrap().trim(),
         "cat"
     );
     running.stop();
@@ -382,7 +382,7 @@ fn runtime_of_a_host_is_on_the_host() {
 
 /// The kernel's name of the network namespace that the caller is in.
 fn namespace_of_this_thread() -> std::path::PathBuf {
-    std::fs::read_link("/proc/thread-self/ns/net").unwrap()
+    fs::read_link("/proc/thread-self/ns/net").unwrap()
 }
 
 #[test]
