@@ -16,6 +16,7 @@ mod daemon;
 mod data_folder;
 mod full_disk;
 mod hostile;
+mod memory;
 mod moving_files;
 mod names;
 mod power;

@@ -97,6 +97,9 @@ pub struct HostileOptions {
     /// The shards that it has and says so, numbered as [`protocol::ShardMap`] has them; all when there are none given. It ends the stream of
     /// a request for others.
     pub holds: Option<Range<u32>>,
+    /// A manifest that it claims to have instead of the folder, of which it has no more than the manifest. It takes each request for
+    /// the rest and never sends a byte.
+    pub claims: Option<Manifest>,
     /// What it tells of names: any release, old or forked, one a repo.
     pub releases: Vec<SignedRelease>,
 }
@@ -113,6 +116,7 @@ impl HostileOptions {
             peers: Vec::new(),
             manifest_too: false,
             holds: None,
+            claims: None,
             releases: Vec::new(),
         }
     }
@@ -167,8 +171,12 @@ impl Hostile {
 
     /// The same with everything to choose.
     pub async fn start_with(options: HostileOptions) -> Result<Hostile> {
-        let folder = options.folder.clone();
-        let holdings = tokio::task::spawn_blocking(move || answer::Holdings::read(&folder)).await?;
+        let (folder, claims) = (options.folder.clone(), options.claims);
+        let holdings = tokio::task::spawn_blocking(move || match claims {
+            Some(manifest) => answer::Holdings::claim(manifest),
+            None => answer::Holdings::read(&folder),
+        })
+        .await?;
         let holdings = holdings.with_context(|| format!("reading {}", options.folder.display()))?;
         let mut config = SwarmConfig::new(Keypair::generate_ed25519());
         config.listen = options.listen;

@@ -27,6 +27,8 @@ const CHUNKS: u64 = SHARD_LEN / 1024;
 pub(super) struct Holdings {
     pub(super) manifest: Manifest,
     pub(super) map: ShardMap,
+    /// Whether all but the manifest is only claimed.
+    pub(super) claimed: bool,
     blobs: HashMap<Hash, Held>,
 }
 
@@ -53,7 +55,24 @@ impl Holdings {
             blobs.insert(file.blake3, Held::new(fs::read(folder.join(file.path.as_str()))?));
         }
         let map = ShardMap::new(&manifest)?;
-        Ok(Holdings { manifest, map, blobs })
+        Ok(Holdings {
+            manifest,
+            map,
+            claimed: false,
+            blobs,
+        })
+    }
+
+    /// Holds nothing but a manifest.
+    pub(super) fn claim(manifest: Manifest) -> Result<Holdings> {
+        let blobs = HashMap::from([(manifest.hash(), Held::new(manifest.encode()))]);
+        let map = ShardMap::new(&manifest)?;
+        Ok(Holdings {
+            manifest,
+            map,
+            claimed: true,
+            blobs,
+        })
     }
 
     /// Answers a request as it was sent: its kind, then what it wants.

@@ -69,7 +69,13 @@ async fn blobs(state: &State, mut stream: Stream) -> Result<()> {
         .take(REQUEST_LEN_MAX)
         .read_to_end(&mut request)
         .await?;
-    let answer = state.holdings.answer(&request)?;
+    let answer = match state.holdings.answer(&request) {
+        Err(_) if state.holdings.claimed => {
+            state.asked.send_modify(|asked| asked.blobs += 1);
+            return pending().await;
+        }
+        answer => answer?,
+    };
     let behaviour = match answer.manifest && !state.manifest_too {
         true => Behaviour::Honest,
         false => state.mood().behaviour,

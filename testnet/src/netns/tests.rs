@@ -349,10 +349,7 @@ fn programs_run_on_their_host_and_end_with_their_guard() {
         .unwrap()
         .read_exact(&mut back)
         .unwrap();
-    assert_eq!(
-        fs::read_to_string(process.join("comm")).unwrap().trim(),
-        "cat"
-    );
+    assert_eq!(fs::read_to_string(process.join("comm")).unwrap().trim(), "cat");
     running.stop();
     assert!(!process.exists());
 }
