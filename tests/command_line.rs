@@ -181,6 +181,10 @@ fn json_has_the_shapes_that_scripts_rely_on() {
         &["path", "size", "blake3", "sha256", "sha1", "place"],
     );
     has(&shoal.json(&["id"]), &["peer_id", "publisher"]);
+    has(
+        &shoal.json(&["id", "--token"]),
+        &["peer_id", "publisher", "token"],
+    );
     has(&shoal.json(&["ticket", repo]), &["ticket"]);
     has(
         &shoal.json(&["status"]),

@@ -11,11 +11,18 @@
 
 mod acts;
 mod architecture;
+mod clients;
 mod command_line;
 mod daemon;
 mod data_folder;
+mod doctor;
 mod full_disk;
+mod gateway;
+mod gateway_api;
+mod gateway_guard;
+mod gateway_upload;
 mod hostile;
+mod import;
 mod memory;
 mod moving_files;
 mod names;

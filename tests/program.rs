@@ -51,6 +51,13 @@ impl Shoal {
         &self.data
     }
 
+    /// A new folder beside the data folder, removed with it.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.data.with_file_name("beside").join(name);
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
     /// The command, to be started in another way than [`Shoal::run`]'s.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(path());

@@ -75,6 +75,16 @@ pub(crate) enum Command {
         after_help = examples::PUBLISH
     )]
     Publish(Publish),
+    /// Publish what the Hub's tools have already fetched
+    ///
+    /// PATH is their cache, such as ~/.cache/huggingface/hub, or the folder of one repo in it. Each repo's main revision is
+    /// published as a copy of its upstream, and served from where it lies. Bytes that are not what the cache says they are
+    /// keep their revision from being published. A revision of which only some files are here is published as just those.
+    /// Exit code 3: something is damaged; 1: something could not be taken.
+    #[command(
+        after_help = examples::IMPORT
+    )]
+    Import(Import),
     /// Fetch a repo, a revision or what a ticket names, from every node that has it
     ///
     /// Every byte is verified before it counts. What was fetched is kept, pinned and served to others. A fetch that was
@@ -127,13 +137,18 @@ pub(crate) enum Command {
     Following,
     /// Print this node's peer id and publisher id; they are made at the first use
     #[command(after_help = examples::ID)]
-    Id,
+    Id(Id),
     /// List the nodes that the running node is connected to
     #[command(after_help = examples::PEERS)]
     Peers,
     /// Show how the running node is
     #[command(after_help = examples::STATUS)]
     Status,
+    /// Tell how to point each tool at the node, and find what keeps them from it
+    ///
+    /// Exit code 1: there is a problem.
+    #[command(after_help = examples::DOCTOR)]
+    Doctor,
     /// List what the running node is fetching; pause, resume or cancel it
     #[command(after_help = examples::JOBS)]
     Jobs(Jobs),
@@ -207,6 +222,27 @@ pub(crate) struct Publish {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct Import {
+    /// The cache, or the folder of one repo in it
+    pub(crate) path: PathBuf,
+    /// The repo's name, if there is only one [default: the upstream's, with its owner where two would have the same]
+    #[arg(long, value_name = "NAME", conflicts_with = "store")]
+    pub(crate) name: Option<RepoName>,
+    /// Every revision that is there, not only main
+    #[arg(long)]
+    pub(crate) all_revisions: bool,
+    /// Keep the revisions without publishing them under a name of ours
+    #[arg(long)]
+    pub(crate) store: bool,
+    /// Copy the files into the data folder instead of serving them from where they lie
+    #[arg(long)]
+    pub(crate) copy: bool,
+    /// Only say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct Fetch {
     /// PUBLISHER/NAME, ALIAS/NAME, blake3/HASH, a manifest's hash, or a ticket
     #[arg(value_name = "REPO|TICKET|HASH")]
@@ -214,6 +250,9 @@ pub(crate) struct Fetch {
     /// Hand the files out to this folder, by reflink or hard link where the disk can
     #[arg(long, value_name = "DIR")]
     pub(crate) to: Option<PathBuf>,
+    /// Hand the files out to the cache of the Hub's tools [default DIR: what HF_HUB_CACHE or HF_HOME says, or ~/.cache/huggingface/hub]
+    #[arg(long, value_name = "DIR", num_args = 0..=1)]
+    pub(crate) hf_cache: Option<Option<PathBuf>>,
     /// Only files that match; may come several times
     #[arg(long, value_name = "GLOB")]
     pub(crate) include: Vec<String>,
@@ -232,6 +271,13 @@ pub(crate) struct Fetch {
     /// Receive no more than so many bytes a second
     #[arg(long, value_name = "RATE")]
     pub(crate) down: Option<AtMost>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Id {
+    /// Print the token for uploads over the Hub's API, which clients look for in HF_TOKEN: whoever has it may publish as you
+    #[arg(long)]
+    pub(crate) token: bool,
 }
 
 #[derive(Debug, clap::Args)]

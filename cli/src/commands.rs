@@ -3,8 +3,10 @@
 mod catalog;
 mod completions;
 mod demo;
+mod doctor;
 mod fetch;
 mod follow;
+mod import;
 mod jobs;
 mod limit;
 mod publish;
@@ -24,6 +26,8 @@ pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<E
     match command {
         Command::Up(up) => up::run(up, context).await?,
         Command::Publish(publish) => publish::run(publish, context).await?,
+        // What is damaged, or could not be taken, is told with the rest.
+        Command::Import(import) => return import::run(import, context).await,
         Command::Fetch(fetch) => fetch::run(fetch, context).await?,
         // Finding something wrong is no failure of the command, and yet not 0.
         Command::Verify(verify) => return verify::run(verify, context).await,
@@ -37,9 +41,11 @@ pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Follow(follow) => follow::follow(follow, context).await?,
         Command::Unfollow(unfollow) => follow::unfollow(unfollow, context).await?,
         Command::Following => follow::list(context).await?,
-        Command::Id => running::id(context).await?,
+        Command::Id(id) => running::id(id, context).await?,
         Command::Peers => running::peers(context)?,
         Command::Status => running::status(context)?,
+        // What it found is what was asked for, and yet not 0.
+        Command::Doctor => return doctor::run(context),
         Command::Jobs(jobs) => jobs::run(&jobs, context)?,
         Command::Limit(limit) => limit::run(&limit, context)?,
         Command::Catalog(Catalog::Rebuild) => catalog::rebuild(context).await?,

@@ -1,5 +1,6 @@
 //! What a command works with: the streams, the data folder, and how much it says.
 
+use std::collections::BTreeMap;
 use std::fmt::{Arguments, Display};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ pub struct Io {
     pub is_terminal: bool,
     /// The data folder if none is named; `None`: the platform has no place for one.
     pub data: Option<PathBuf>,
+    /// The variables of the environment, as far as they are text: for what concerns other programs.
+    pub env: BTreeMap<String, String>,
     /// Where folders for a while are made.
     pub temp: PathBuf,
     /// What to log, as a filter of the `tracing` kind; it overrides `-v` and `-q`.

@@ -11,6 +11,9 @@ fn main() -> ExitCode {
         stderr: Box::new(stderr()),
         is_terminal: stderr().is_terminal(),
         data: directories::ProjectDirs::from("", "", "shoal").map(|folders| folders.data_dir().to_owned()),
+        env: std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
         temp: std::env::temp_dir(),
         log: std::env::var("SHOAL_LOG").ok(),
     };

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use node::fetch::{FetchRequest, Fetched};
+use node::fetch::{FetchRequest, FetchWhat, Fetched, HubCache};
 use node::http::messages::{
-    FetchAsk, FollowAnswer, FollowAsk, Nothing, PublishAnswer, PublishAsk, RepoAsk, TicketAnswer,
+    FetchAsk, FollowAnswer, FollowAsk, ImportAsk, Nothing, PublishAnswer, PublishAsk, RepoAsk, TicketAnswer,
     UnfollowAnswer, UnfollowAsk,
 };
+use node::import::Imported;
 use node::library::{Collected, Forgotten, Library, Rebuilt, RepoView, Shown};
 use node::limits::RELEASE_DAYS;
 use node::node::{Node, Status};
@@ -81,6 +82,21 @@ impl Session {
         let published = Meter::new(context).watch(snapshots, work, context).await?;
         let ticket = Ticket::new(published.manifest, Vec::new(), Some(published.repo.clone()))?;
         Ok(PublishAnswer { published, ticket })
+    }
+
+    /// Imports a cache.
+    pub(crate) async fn import(
+        &self,
+        ask: ImportAsk,
+        context: &mut Context<'_>,
+    ) -> Result<Imported, Failure> {
+        let library = match self {
+            Session::Daemon(client) => return watched(client, "import", &ask, context),
+            Session::Alone(library) => library,
+        };
+        let (progress, snapshots) = Progress::channel();
+        let work = library.import(ask.into(), &progress);
+        Ok(Meter::new(context).watch(snapshots, work, context).await?)
     }
 
     pub(crate) async fn verify(&self, repo: RepoRef, context: &mut Context<'_>) -> Result<Report, Failure> {
@@ -226,14 +242,17 @@ pub(crate) async fn fetch_with(
         include,
         exclude,
         wait_s,
+        hf_cache,
         ..
     } = ask;
+    let what = FetchWhat::from(what);
     let request = FetchRequest {
         to,
         include,
         exclude,
         wait: wait_s.map(Duration::from_secs),
-        ..FetchRequest::new(what.into())
+        hf_cache: hf_cache.map(|folder| HubCache::new(folder, &what)),
+        ..FetchRequest::new(what)
     };
     let (progress, snapshots) = Progress::channel();
     let work = node.fetch(request, &progress);

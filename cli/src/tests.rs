@@ -1,5 +1,6 @@
 //! The whole program, run against streams in memory. Nothing here opens a data folder or a socket.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +38,7 @@ fn shoal(folder: &Path, line: &[&str]) -> (ExitCode, String, String) {
         stderr: Box::new(stderr.clone()),
         is_terminal: false,
         data: Some(folder.join("data")),
+        env: BTreeMap::new(),
         temp: folder.to_owned(),
         log: None,
     };

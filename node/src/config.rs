@@ -29,12 +29,29 @@ pub struct Config {
     pub dht: DhtRole,
     /// Where the doors for local tools are, always on loopback.
     pub http: Option<SocketAddr>,
+    /// What is fetched because a tool asks for it at the doors.
+    pub on_demand: OnDemand,
+    /// Pages of these origins, such as `http://localhost:3000`, may read at the doors.
+    pub origins: Vec<String>,
     /// How fast bytes of blobs may go.
     pub limits: Limits,
     /// How many answers are sent at once, 1 to 64; chosen by what they bring when `None`.
     pub upload_slots: Option<usize>,
     /// Most bytes that blobs may take on the disk.
     pub quota: Option<u64>,
+}
+
+/// What a node fetches because a local tool asks for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDemand {
+    /// Repos of publishers that the user follows, and what is named by its hash.
+    #[default]
+    Followed,
+    /// Everything that is asked for.
+    Any,
+    /// Nothing: only what is here is given out.
+    Never,
 }
 
 /// Why `config.toml` is not used.
@@ -74,6 +91,8 @@ struct Written {
     upnp: Option<bool>,
     dht: Option<Role>,
     http: Option<SocketAddr>,
+    on_demand: Option<OnDemand>,
+    origins: Option<Vec<String>>,
     up: Option<Rate>,
     down: Option<Rate>,
     peer_up: Option<Rate>,
@@ -164,6 +183,8 @@ impl Config {
             upnp: true,
             dht: DhtRole::Auto,
             http: None,
+            on_demand: OnDemand::default(),
+            origins: Vec::new(),
             limits: Limits::default(),
             upload_slots: None,
             quota: None,
@@ -209,6 +230,8 @@ impl Config {
         config.mdns = written.mdns.unwrap_or(config.mdns);
         config.upnp = written.upnp.unwrap_or(config.upnp);
         config.http = written.http.or(config.http);
+        config.on_demand = written.on_demand.unwrap_or_default();
+        config.origins = written.origins.unwrap_or_default();
         let rate = |written: Option<Rate>| written.map(|rate| rate.0);
         config.limits = Limits {
             up: rate(written.up),

@@ -4,6 +4,7 @@
 
 mod begin;
 mod handout;
+mod hubcache;
 mod jobs;
 mod plan;
 mod providers;
@@ -15,6 +16,7 @@ mod views;
 mod wants;
 
 pub use handout::{HandOutError, HandedOut};
+pub use hubcache::HubCache;
 pub(crate) use jobs::Jobs;
 pub use read::Reader;
 pub(crate) use unfinished::Unfinished;
@@ -76,6 +78,8 @@ pub struct FetchRequest {
     pub exclude: Vec<String>,
     /// How long to wait for a provider while nothing comes. `None`: 30 s for the manifest, and then for ever.
     pub wait: Option<Duration>,
+    /// A cache of the Hub's clients to hand the files out to.
+    pub hf_cache: Option<HubCache>,
 }
 
 impl FetchRequest {
@@ -87,6 +91,7 @@ impl FetchRequest {
             include: Vec::new(),
             exclude: Vec::new(),
             wait: None,
+            hf_cache: None,
         }
     }
 }
@@ -128,6 +133,9 @@ pub struct Fetched {
     pub to: Option<PathBuf>,
     /// How.
     pub handed_out: HandedOut,
+    /// The snapshot's folder in the cache of the Hub's clients to which they were handed out.
+    #[serde(default)]
+    pub hf_cache: Option<PathBuf>,
     /// Who gave how much.
     pub peers: Vec<PeerShare>,
 }
@@ -274,19 +282,15 @@ impl Node {
         let begun = Instant::now();
         let mut shares = BTreeMap::new();
         let mut rotten = HashSet::new();
-        let (files, handed_out) = loop {
+        let (files, hf_cache, handed_out) = loop {
             let brought = self.fetches().bring(self, &sought, &request, progress).await?;
             progress.phase(Phase::Storing, 0, 0);
             for (peer, bytes) in &brought.shares {
                 *shares.entry(*peer).or_default() += bytes;
             }
             self.keep(&brought, sought.repo.clone()).await?;
-            let Some(to) = &request.to else {
-                break (brought.files, HandedOut::default());
-            };
-            let (library, files) = (self.library(), brought.files.clone());
-            match handout::hand_out(library, files, to, brought.blobs, progress).await {
-                Ok(handed_out) => break (brought.files, handed_out),
+            match self.hand_out(&sought, &request, &brought, progress).await {
+                Ok((snapshot, handed_out)) => break (brought.files, snapshot, handed_out),
                 // What lay here turned out to be rotten: it was reported, so it is fetched again, and once is enough.
                 Err(HandOutError::Store(
                     StoreError::Damaged { blob, .. } | StoreError::Changed { blob, .. },
@@ -311,6 +315,7 @@ impl Node {
             seconds: begun.elapsed().as_secs_f64(),
             to: request.to,
             handed_out,
+            hf_cache,
             peers: shares.into_iter().map(share).collect(),
         })
     }
@@ -379,6 +384,16 @@ impl Node {
             Err(error) => debug!(manifest = %hash.short(), %error, "a stored manifest is fetched again"),
         }
         Ok(None)
+    }
+
+    /// Brings a manifest here, without its files and without keeping it from collection.
+    pub(crate) async fn bring_manifest(&self, hash: Hash, wait: Duration) -> Result<Manifest, FetchError> {
+        let mut providers = Providers::start(self.clone(), hash, Vec::new());
+        let manifest = self.fetch_manifest(hash, &mut providers, wait).await?;
+        if !self.jobs().iter().any(|job| job.manifest == Some(hash)) {
+            self.library().store().end_job(hash).await?;
+        }
+        Ok(manifest)
     }
 
     /// Returns the manifest from the first of several providers asked at once that has it right.

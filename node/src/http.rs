@@ -1,12 +1,13 @@
 //! The doors on loopback: what a program of the same user may ask of a running node. Whoever knocks is judged first (`guard`),
 //! and no page in a browser gets in.
 //!
-//! [`control`] is the control API under `/api/shoal/v1/`; [`messages`] is what it says; [`contact`] is how it is found.
+//! `hub` is the Hub's API, for every tool that knows the Hub; [`control`] is the control API under `/api/shoal/v1/`; [`messages`] is what it says; [`contact`] is how it is found.
 
 pub mod contact;
 pub mod control;
 mod guard;
 mod hint;
+mod hub;
 mod jobs;
 mod listen;
 pub mod messages;
@@ -17,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use hint::hint;
+pub use hub::token::{TokenError, UploadToken};
 
 /// Largest body of a request, in bytes. The longest one lists globs and addresses.
 pub const BODY_LEN_MAX: usize = 1024 * 1024;

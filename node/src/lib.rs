@@ -5,10 +5,12 @@
 
 pub mod catalog;
 pub mod config;
+pub mod doctor;
 pub mod durable;
 pub mod fetch;
 mod frame;
 pub mod http;
+pub mod import;
 pub mod keys;
 pub mod library;
 pub mod limits;

@@ -21,7 +21,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     fs::File,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::SystemTime,
 };
 use tracing::{info, warn};
@@ -40,6 +40,8 @@ struct Inner {
     publisher_key: SigningKey,
     reserve: Mutex<Reserve>,
     lock: Mutex<Option<RwLockWriteGuard<'static, File>>>,
+    signing: Mutex<()>,
+    revising: tokio::sync::Mutex<()>,
 }
 
 /// Why a data folder could not be opened.
@@ -123,6 +125,8 @@ impl Library {
             publisher_key: opened.publisher_key,
             reserve: Mutex::new(opened.reserve),
             lock: Mutex::new(Some(opened.lock)),
+            signing: Mutex::default(),
+            revising: tokio::sync::Mutex::default(),
         }));
         if opened.state != OpenState::Good {
             let rebuilt = library.fill_catalog().await?;
@@ -169,6 +173,16 @@ impl Library {
 
     pub(crate) fn publisher_key(&self) -> &SigningKey {
         &self.0.publisher_key
+    }
+
+    /// The turn of whoever signs the next release of a name.
+    pub(crate) fn signing(&self) -> MutexGuard<'_, ()> {
+        self.0.signing.lock().expect("nothing panics while it holds this")
+    }
+
+    /// The turn of whoever makes a new revision of an old one.
+    pub(crate) async fn revising(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.revising.lock().await
     }
 
     pub(crate) fn store(&self) -> &Store {

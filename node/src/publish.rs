@@ -1,9 +1,11 @@
 //! Publishing: a folder or a file becomes a manifest, and the manifest a signed release. Each file is read once, on all
 //! cores; a file that has not changed since it was last read is not read again.
 
+mod revise;
 mod walk;
 
-pub(crate) use walk::is_dropping;
+pub(crate) use revise::{Change, NO_COMMIT, Revise, ReviseError};
+pub(crate) use walk::{Found, fit, found, is_dropping};
 
 use crate::{
     catalog::{Digest, PlaceKind, RepoRow, Stamp},
@@ -21,10 +23,10 @@ use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashSet,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
 };
-use walk::{Found, find, name_of};
+use walk::{find, name_of};
 
 /// Files hashed before their small ones go to the database: bounds the memory they take.
 const BATCH: usize = 1_024;
@@ -140,6 +142,12 @@ pub enum PublishError {
     /// The bytes cannot be kept.
     #[error("the store")]
     Store(#[from] StoreError),
+    /// Somebody else published under the name between our looking and our signing.
+    #[error("{repo} was published anew meanwhile")]
+    Overtaken {
+        /// Which repo.
+        repo: RepoId,
+    },
     /// Something of ours fails.
     #[error(transparent)]
     Library(#[from] LibraryError),
@@ -164,14 +172,61 @@ impl Library {
         progress.phase(Phase::Reading, total, found.len() as u64);
 
         let _writing = self.store().writing().await;
-        let room = match request.copy {
+        let taken = self.take_in(found, request.copy, progress).await?;
+        let settled = self.settle(&request.path, taken, progress).await?;
+        let saying = Saying {
+            name,
+            kind: request.kind,
+            manifest: settled.manifest.hash(),
+            upstream: request.upstream.clone(),
+            valid_days: request.valid_days,
+        };
+        let release = self.release(saying, After::Any).await?;
+        let Settled {
+            manifest,
+            digests,
+            read,
+        } = settled;
+        self.record_published(&manifest, Some(&release), true, digests)
+            .await?;
+        Ok(Published {
+            repo: release.release().repo(),
+            kind: request.kind,
+            manifest: manifest.hash(),
+            seq: release.release().seq,
+            files: manifest.files().len() as u64,
+            bytes: manifest.total_len(),
+            read_bytes: read,
+            seconds: begun.elapsed().as_secs_f64(),
+            left_out,
+        })
+    }
+
+    /// Reads what has to be read of these files. Nothing is kept yet.
+    pub(crate) async fn take_in(
+        &self,
+        found: Vec<Found>,
+        copy: bool,
+        progress: &Progress,
+    ) -> Result<Took, PublishError> {
+        let _room = match copy {
             true => Some(self.store().room(self.to_copy(&found)?).await?),
             false => None,
         };
-        let taken = self.take(found, request.copy, progress).await?;
-        drop(room);
+        self.take(found, copy, progress).await
+    }
+
+    /// Keeps what was taken in, and pins its manifest: all of it is durable when this returns.
+    ///
+    /// - `root`: the folder, for errors.
+    pub(crate) async fn settle(
+        &self,
+        root: &Path,
+        taken: Took,
+        progress: &Progress,
+    ) -> Result<Settled, PublishError> {
         let manifest = Manifest::new(taken.entries).map_err(|source| PublishError::Manifest {
-            path: request.path.clone(),
+            path: root.to_owned(),
             source,
         })?;
         progress.phase(Phase::Storing, 0, 0);
@@ -180,18 +235,10 @@ impl Library {
         let _manifest = self.store().put_manifest(&manifest).await?;
         self.store().record(hash, taken.references).await?;
         self.store().pin(hash).await?;
-        let release = self.release(name, &request, hash).await?;
-        self.record_published(&manifest, &release, taken.digests).await?;
-        Ok(Published {
-            repo: release.release().repo(),
-            kind: request.kind,
-            manifest: hash,
-            seq: release.release().seq,
-            files: manifest.files().len() as u64,
-            bytes: manifest.total_len(),
-            read_bytes: taken.read,
-            seconds: begun.elapsed().as_secs_f64(),
-            left_out,
+        Ok(Settled {
+            manifest,
+            digests: taken.digests,
+            read: taken.read,
         })
     }
 
@@ -366,26 +413,35 @@ impl Library {
     }
 
     /// Signs the next release of the name, or finds that the last one says the same.
-    async fn release(
-        &self,
-        name: RepoName,
-        request: &PublishRequest,
-        manifest: Hash,
-    ) -> Result<SignedRelease, PublishError> {
-        let (library, request) = (self.clone(), request.clone());
+    pub(crate) async fn release(&self, saying: Saying, after: After) -> Result<SignedRelease, PublishError> {
+        let library = self.clone();
         run(move || {
+            let Saying {
+                name,
+                kind,
+                manifest,
+                upstream,
+                valid_days,
+            } = saying;
             let repo = RepoId {
                 publisher: library.publisher(),
                 name: name.clone(),
             };
+            // Two that sign the same number would be a fork.
+            let _one_at_a_time = library.signing();
             let last = library.names().get(&repo)?;
+            if let After::Exactly(manifest) = after
+                && last.as_ref().map(|last| last.release().manifest) != manifest
+            {
+                return Err(PublishError::Overtaken { repo });
+            }
             let now = now();
             if let Some(last) = &last {
                 let release = last.release();
                 let half_life = release.issued + (release.expires - release.issued) / 2;
                 if release.manifest == manifest
-                    && release.kind == request.kind
-                    && release.upstream == request.upstream
+                    && release.kind == kind
+                    && release.upstream == upstream
                     && now < half_life
                 {
                     return Ok(last.clone());
@@ -394,13 +450,13 @@ impl Library {
             let release = Release {
                 publisher: repo.publisher,
                 name,
-                kind: request.kind,
+                kind,
                 manifest,
                 seq: last.as_ref().map_or(0, |last| last.release().seq) + 1,
                 prev: last.as_ref().map(|last| last.release().manifest),
                 issued: now,
-                expires: now + u64::from(request.valid_days) * 24 * 60 * 60,
-                upstream: request.upstream,
+                expires: now + u64::from(valid_days) * 24 * 60 * 60,
+                upstream,
                 card: None,
             };
             let signed = SignedRelease::sign(release, library.publisher_key())?;
@@ -411,14 +467,16 @@ impl Library {
         .await
     }
 
-    async fn record_published(
+    /// Lists what was settled: under its name, where a release gives it one.
+    pub(crate) async fn record_published(
         &self,
         manifest: &Manifest,
-        release: &SignedRelease,
+        release: Option<&SignedRelease>,
+        complete: bool,
         digests: Vec<(PathBuf, Digest)>,
     ) -> Result<(), PublishError> {
         let library = self.clone();
-        let (release, manifest) = (release.clone(), manifest.clone());
+        let (release, manifest) = (release.cloned(), manifest.clone());
         run(move || {
             let catalog = library.catalog();
             let noted = catalog.write_soon(|batch| {
@@ -427,16 +485,36 @@ impl Library {
                     .try_for_each(|(path, digest)| batch.put_digest(path, digest))
             });
             noted.map_err(LibraryError::from)?;
-            let repo = release.release().repo();
             let listed = catalog.write(|batch| {
-                enlist(batch, &manifest, Some(&repo), true)?;
-                batch.put_repo(&repo, &RepoRow::of(&release, true));
+                let Some(release) = &release else {
+                    return enlist(batch, &manifest, None, complete);
+                };
+                let repo = release.release().repo();
+                enlist(batch, &manifest, Some(&repo), complete)?;
+                batch.put_repo(&repo, &RepoRow::of(release, true));
                 Ok(())
             });
             Ok(listed.map_err(LibraryError::from)?)
         })
         .await
     }
+}
+
+/// What the next release of a name says.
+pub(crate) struct Saying {
+    pub(crate) name: RepoName,
+    pub(crate) kind: Kind,
+    pub(crate) manifest: Hash,
+    pub(crate) upstream: Option<Upstream>,
+    pub(crate) valid_days: u32,
+}
+
+/// Which release the next one may follow.
+pub(crate) enum After {
+    /// Whichever is the last.
+    Any,
+    /// The one of this manifest; `None`: there is none yet.
+    Exactly(Option<Hash>),
 }
 
 /// A file on its way into the manifest.
@@ -450,13 +528,24 @@ struct Taking {
 
 /// All that a publish took in.
 #[derive(Default)]
-struct Took {
-    entries: Vec<FileEntry>,
+pub(crate) struct Took {
+    /// The files, in the order in which they were found.
+    pub(crate) entries: Vec<FileEntry>,
     import: Import,
     kept: Vec<Kept>,
     references: Vec<SourceFile>,
     digests: Vec<(PathBuf, Digest)>,
     read: u64,
+}
+
+/// What was taken in, kept and pinned.
+pub(crate) struct Settled {
+    /// Its manifest.
+    pub(crate) manifest: Manifest,
+    /// What its files hash to, for the next time.
+    pub(crate) digests: Vec<(PathBuf, Digest)>,
+    /// Bytes that had to be read.
+    pub(crate) read: u64,
 }
 
 /// Tells whether a time stamp is old enough to prove that a file did not change since.

@@ -16,6 +16,7 @@ mod import;
 mod part;
 mod room;
 mod source;
+mod stage;
 mod tags;
 mod tree;
 pub(crate) mod walk;
@@ -26,6 +27,7 @@ pub(crate) use import::{How, Import};
 pub(crate) use part::Part;
 pub(crate) use room::Room;
 pub(crate) use source::{Source, SourceFile};
+pub(crate) use stage::{StageError, Staged};
 pub(crate) use tree::{Outboard, shard_values};
 
 use crate::{
@@ -266,7 +268,7 @@ impl Store {
     }
 
     /// The same, blocking. One at a time: whoever finds a name in its place may rely on its being durable.
-    fn settle_now(&self, fresh: &[Fresh]) -> Result<(), StoreError> {
+    fn settle_now<'a>(&self, fresh: impl IntoIterator<Item = &'a Fresh>) -> Result<(), StoreError> {
         let _turn = self
             .0
             .settling
@@ -410,11 +412,11 @@ fn make_parent(path: &Path) -> Result<(), StoreError> {
 }
 
 /// The order matters: a name must never be durable before what it names.
-fn settle(folder: &Path, fresh: &[Fresh]) -> Result<(), StoreError> {
+fn settle<'a>(folder: &Path, fresh: impl IntoIterator<Item = &'a Fresh>) -> Result<(), StoreError> {
     // A blob may have come twice, and another fetch may have brought and named it meanwhile: one move for each place.
     let mut places = HashSet::new();
     let moves: Vec<&(PathBuf, PathBuf)> = fresh
-        .iter()
+        .into_iter()
         .flat_map(|fresh| &fresh.moves)
         .filter(|(from, to)| from == to || from.exists() || !to.exists())
         .filter(|(_, to)| places.insert(to))

@@ -17,10 +17,16 @@ pub(super) const PUBLISH: &str = "Examples:
   shoal publish ./my-model --name my-model --copy
   shoal publish ./texts --kind dataset";
 
+pub(super) const IMPORT: &str = "Examples:
+  shoal import ~/.cache/huggingface/hub --dry-run
+  shoal import ~/.cache/huggingface/hub
+  shoal import ~/.cache/huggingface/hub/models--meta--llama --name llama --all-revisions";
+
 pub(super) const FETCH: &str = "Examples:
   shoal fetch meta/llama --to ./llama
   shoal fetch shoal:aeb... --to ./model
   shoal fetch meta/llama --include '*.safetensors' --include '*.json'
+  shoal fetch meta/llama --hf-cache
   shoal fetch blake3/3fa9... --peer /ip4/192.0.2.7/udp/4001/quic-v1
   shoal fetch meta/llama --down 2M --wait 10m";
 
@@ -62,13 +68,18 @@ pub(super) const FOLLOWING: &str = "Example:
 
 pub(super) const ID: &str = "Examples:
   shoal id
-  shoal id --json";
+  shoal id --json
+  export HF_TOKEN=$(shoal id --token)";
 
 pub(super) const PEERS: &str = "Example:
   shoal peers";
 
 pub(super) const STATUS: &str = "Example:
   shoal status --json";
+
+pub(super) const DOCTOR: &str = "Examples:
+  shoal doctor
+  shoal doctor --json";
 
 pub(super) const JOBS: &str = "Examples:
   shoal jobs

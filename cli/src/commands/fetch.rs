@@ -1,5 +1,6 @@
 //! `shoal fetch REPO|TICKET|HASH`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ struct Printed<'a> {
     fetched_bytes: u64,
     seconds: f64,
     to: Option<&'a PathBuf>,
+    /// The snapshot's folder, where it was handed out to a cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hf_cache: Option<&'a PathBuf>,
 }
 
 pub(crate) async fn run(fetch: Fetch, context: &mut Context<'_>) -> Result<(), Failure> {
@@ -41,8 +45,15 @@ pub(crate) async fn run(fetch: Fetch, context: &mut Context<'_>) -> Result<(), F
         wait,
         up,
         down,
+        hf_cache,
     } = fetch;
     let to = to.map(session::absolute).transpose()?;
+    let hf_cache = match hf_cache {
+        None => None,
+        Some(Some(folder)) => Some(folder),
+        Some(None) => Some(hub_cache(&context.io.env)?),
+    };
+    let hf_cache = hf_cache.map(session::absolute).transpose()?;
     let ask = FetchAsk {
         what,
         to,
@@ -50,6 +61,7 @@ pub(crate) async fn run(fetch: Fetch, context: &mut Context<'_>) -> Result<(), F
         exclude,
         peers,
         wait_s: wait.map(|wait| wait.as_secs()),
+        hf_cache,
     };
     let fetched = match Client::find(&context.data) {
         Some(_) if up.or(down).is_some() => return Err(limited(context)),
@@ -62,6 +74,32 @@ pub(crate) async fn run(fetch: Fetch, context: &mut Context<'_>) -> Result<(), F
         }
     };
     print(&fetched, context)
+}
+
+/// Where the Hub's tools have their cache, by the variables that they read, in their order.
+fn hub_cache(env: &BTreeMap<String, String>) -> Result<PathBuf, Failure> {
+    let given = |name: &str| env.get(name).filter(|value| !value.is_empty());
+    let home = given("HOME").map(PathBuf::from);
+    let expanded = |value: &String| match (value.strip_prefix("~/"), &home) {
+        (Some(below), Some(home)) => home.join(below),
+        _ => PathBuf::from(value),
+    };
+    let cache = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]
+        .into_iter()
+        .find_map(given);
+    if let Some(cache) = cache {
+        return Ok(expanded(cache));
+    }
+    if let Some(above) = given("HF_HOME") {
+        return Ok(expanded(above).join("hub"));
+    }
+    let caches = given("XDG_CACHE_HOME").map(expanded);
+    let caches = caches.or(home.as_ref().map(|home| home.join(".cache")));
+    let unknown = || {
+        Failure::new("where the cache of the Hub's tools is cannot be told: HOME is not set")
+            .hint("name it: --hf-cache DIR")
+    };
+    Ok(caches.ok_or_else(unknown)?.join("huggingface/hub"))
 }
 
 /// Limits are the whole node's: one fetch does not change them for all.
@@ -127,8 +165,9 @@ fn print(fetched: &Fetched, context: &mut Context<'_>) -> Result<(), Failure> {
     for share in &fetched.peers {
         pairs.push(("from", format!("{}, {}", share.peer, output::size(share.bytes))));
     }
-    if let Some(to) = &fetched.to {
-        pairs.push(("handed out", format!("{} ({})", to.display(), ways(fetched))));
+    let places = [&fetched.to, &fetched.hf_cache];
+    for place in places.into_iter().flatten() {
+        pairs.push(("handed out", format!("{} ({})", place.display(), ways(fetched))));
     }
     let text = output::pairs(&pairs);
     Ok(write!(context.io.stdout, "{text}")?)
@@ -159,6 +198,7 @@ fn printed(fetched: &Fetched) -> Printed<'_> {
         fetched_bytes: fetched.fetched_bytes,
         seconds: fetched.seconds,
         to: fetched.to.as_ref(),
+        hf_cache: fetched.hf_cache.as_ref(),
     }
 }
 
@@ -177,11 +217,45 @@ mod tests {
             fetched_bytes: 2,
             seconds: 0.5,
             to: None,
+            hf_cache: None,
         };
         let manifest = Hash::of(b"").to_string();
         let wanted = json!({"repo": null, "manifest": manifest, "bytes": 3, "fetched_bytes": 2, "seconds": 0.5, "to": null});
         assert_eq!(serde_json::to_value(&printed).unwrap(), wanted);
         printed.to = Some(&to);
+        printed.hf_cache = Some(&to);
+        assert_eq!(serde_json::to_value(&printed).unwrap()["hf_cache"], json!("/x"));
         assert_eq!(serde_json::to_value(&printed).unwrap()["to"], json!("/x"));
+    }
+
+    #[test]
+    fn cache_is_where_the_clients_look_for_it() {
+        let table: [(&[(&str, &str)], &str); 7] = [
+            (&[("HOME", "/h")], "/h/.cache/huggingface/hub"),
+            (&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")], "/x/huggingface/hub"),
+            (&[("HF_HOME", "/f"), ("XDG_CACHE_HOME", "/x")], "/f/hub"),
+            (&[("HF_HOME", "/f"), ("HUGGINGFACE_HUB_CACHE", "/o")], "/o"),
+            (
+                &[
+                    ("HF_HOME", "/f"),
+                    ("HF_HUB_CACHE", "/c"),
+                    ("HUGGINGFACE_HUB_CACHE", "/o"),
+                ],
+                "/c",
+            ),
+            (&[("HOME", "/h"), ("HF_HUB_CACHE", "~/c")], "/h/c"),
+            (
+                &[("HOME", "/h"), ("HF_HUB_CACHE", "")],
+                "/h/.cache/huggingface/hub",
+            ),
+        ];
+        for (env, wanted) in table {
+            let env = env
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect();
+            assert_eq!(hub_cache(&env).unwrap(), PathBuf::from(wanted), "{env:?}");
+        }
+        assert!(hub_cache(&BTreeMap::new()).unwrap_err().hint.is_some());
     }
 }

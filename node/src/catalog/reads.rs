@@ -18,6 +18,12 @@ use super::{Catalog, CatalogError, Inner, decode, lock, read_lock};
 pub const PAGE_ROWS_MAX: usize = 10_000;
 
 impl Catalog {
+    /// What changes with every write: while it is the same, so is everything that was read. It means something only while the catalog is open.
+    pub fn version(&self) -> (u64, u64) {
+        let progress = lock(&self.0.progress);
+        (progress.epoch, progress.applied)
+    }
+
     /// The row of a repo.
     ///
     /// # Errors

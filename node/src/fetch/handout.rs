@@ -29,6 +29,27 @@ pub struct HandedOut {
     pub kept: u64,
 }
 
+impl HandedOut {
+    pub(super) fn count(&mut self, way: Way) {
+        match way {
+            Way::Reflink => self.reflink += 1,
+            Way::HardLink => self.hard_link += 1,
+            Way::Copy => self.copy += 1,
+            Way::Kept => self.kept += 1,
+        }
+    }
+
+    /// Both together.
+    pub(super) fn and(self, other: HandedOut) -> HandedOut {
+        HandedOut {
+            reflink: self.reflink + other.reflink,
+            hard_link: self.hard_link + other.hard_link,
+            copy: self.copy + other.copy,
+            kept: self.kept + other.kept,
+        }
+    }
+}
+
 /// Why files could not be handed out.
 #[derive(Debug, thiserror::Error)]
 pub enum HandOutError {
@@ -46,12 +67,19 @@ pub enum HandOutError {
         /// What.
         path: PathBuf,
     },
+    /// A file does not have the digest that its publisher names it by.
+    #[error("{path} has another digest than its publisher says")]
+    Claim {
+        /// The file's path in the repo.
+        path: String,
+    },
     /// The store cannot give the bytes.
     #[error("the store")]
     Store(#[from] StoreError),
 }
 
-enum Way {
+/// How one file was handed out.
+pub(super) enum Way {
     Reflink,
     HardLink,
     Copy,
@@ -95,19 +123,18 @@ pub(crate) async fn hand_out(
             let blob = library.store().blob(file.blake3).await?;
             blocking(move || Ok(put(library.store(), &place, &file, &blob, sure))).await??
         };
-        match way {
-            Way::Reflink => handed.reflink += 1,
-            Way::HardLink => handed.hard_link += 1,
-            Way::Copy => handed.copy += 1,
-            Way::Kept => handed.kept += 1,
-        }
+        handed.count(way);
         progress.add(0, 1);
     }
     Ok(handed)
 }
 
 /// Makes the folders above a file, refusing anything that is a link or no folder.
-fn make_folders(root: &Path, place: &Path, made: &mut BTreeSet<PathBuf>) -> Result<(), HandOutError> {
+pub(super) fn make_folders(
+    root: &Path,
+    place: &Path,
+    made: &mut BTreeSet<PathBuf>,
+) -> Result<(), HandOutError> {
     let parent = place.parent().expect("a file lies in a folder");
     if made.contains(parent) {
         return Ok(());
@@ -153,7 +180,7 @@ fn replace(place: &Path, make: impl FnOnce(&Path) -> io::Result<Way>) -> Result<
     Ok(way)
 }
 
-fn put_small(place: &Path, hash: Hash, bytes: &[u8]) -> Result<Way, HandOutError> {
+pub(super) fn put_small(place: &Path, hash: Hash, bytes: &[u8]) -> Result<Way, HandOutError> {
     if fs::symlink_metadata(place)
         .is_ok_and(|metadata| metadata.is_file() && metadata.len() == bytes.len() as u64)
         && fs::read(place).is_ok_and(|there| Hash::of(&there) == hash)
@@ -172,7 +199,13 @@ fn put_small(place: &Path, hash: Hash, bytes: &[u8]) -> Result<Way, HandOutError
     replace(place, |made| fs::write(made, bytes).map(|()| Way::Copy))
 }
 
-fn put(store: &Store, place: &Path, file: &FileEntry, blob: &Blob, sure: bool) -> Result<Way, HandOutError> {
+pub(super) fn put(
+    store: &Store,
+    place: &Path,
+    file: &FileEntry,
+    blob: &Blob,
+    sure: bool,
+) -> Result<Way, HandOutError> {
     let hash = file.blake3;
     let there = fs::symlink_metadata(place)
         .ok()

@@ -8,7 +8,7 @@ use crate::{
     store::{Blob, StoreError, blocking},
 };
 use bytes::Bytes;
-use protocol::{FileEntry, Hash, RepoRef};
+use protocol::{FileEntry, Hash, RepoId, RepoRef};
 use std::{ops::Range, time::Duration};
 use tokio::{task::JoinHandle, time::timeout};
 
@@ -33,6 +33,30 @@ impl Node {
             file,
             fetch: None,
         }
+    }
+
+    /// Fetches one file of a manifest, whoever else wants it. It is written down meanwhile, for a node that starts again.
+    ///
+    /// - `repo`: the name it was asked for by, if it was by a name.
+    /// - `wait`: how long to wait for a provider while nothing comes.
+    pub(crate) async fn fetch_file(
+        &self,
+        manifest: Hash,
+        repo: Option<RepoId>,
+        file: &FileEntry,
+        wait: Duration,
+    ) -> Result<(), FetchError> {
+        let what = repo.clone().map_or(RepoRef::Content(manifest), RepoRef::Id);
+        let mut request = FetchRequest::new(FetchWhat::Repo(what));
+        request.include = vec![globset::escape(file.path.as_str())];
+        request.wait = Some(wait);
+        // The revision is known, and may be an older one than the name means now.
+        let sought = Sought {
+            repo,
+            ..Sought::content(manifest)
+        };
+        let fetched = self.fetch_sought(sought, request, &Progress::default()).await;
+        fetched.map(drop)
     }
 }
 
@@ -65,20 +89,28 @@ impl Reader {
             Err(StoreError::Missing(_) | StoreError::Damaged { .. } | StoreError::Changed { .. }) => {}
             here => return Ok(here?),
         }
+        self.bring(start..end).await?;
+        Ok(self.here(start..end).await?)
+    }
+
+    /// Waits until a range that is not here, or not right, has been fetched. Reads nothing.
+    ///
+    /// # Errors
+    /// Those of the fetch that is begun for it.
+    pub(crate) async fn bring(&mut self, range: Range<u64>) -> Result<(), FetchError> {
         loop {
             if self
                 .node
                 .fetches()
-                .read(self.manifest, self.file.blake3, start..end)
+                .read(self.manifest, self.file.blake3, range.clone())
                 .await
             {
-                return Ok(self.here(start..end).await?);
+                return Ok(());
             }
             // There is no job: it is over, or has not begun. The fetch knows which.
             if let Ok(fetched) = timeout(ASK_AGAIN, self.fetch()).await {
                 self.fetch = None;
-                fetched.map_err(|_| StoreError::Closed)??;
-                return Ok(self.here(start..end).await?);
+                return fetched.map_err(|_| StoreError::Closed)?;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Fetches that have not ended, one small file each in `DATA/unfinished/`: a node that starts again goes on with them.
 
-use super::{FetchRequest, FetchWhat, Sought};
+use super::{FetchRequest, FetchWhat, HubCache, Sought};
 use crate::{durable, node::Node, progress::Progress, store::StoreError};
 use protocol::{Hash, RepoId, RepoRef};
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,12 @@ pub(crate) struct Unfinished {
     pub(crate) exclude: Vec<String>,
     /// Whether the user paused it.
     pub(crate) paused: bool,
+    /// A cache of the Hub's clients to hand the files out to.
+    #[serde(default)]
+    pub(crate) hf_cache: Option<PathBuf>,
+    /// What the repo is called there.
+    #[serde(default)]
+    pub(crate) hf_name: Option<String>,
 }
 
 impl Node {
@@ -78,6 +84,11 @@ impl Unfinished {
             include: request.include.clone(),
             exclude: request.exclude.clone(),
             paused: sought.paused,
+            hf_cache: request.hf_cache.as_ref().map(|cache| cache.folder.clone()),
+            hf_name: request
+                .hf_cache
+                .as_ref()
+                .and_then(|cache| Some(cache.name.as_ref()?.to_string())),
         }
     }
 
@@ -91,6 +102,10 @@ impl Unfinished {
             to: self.to.clone(),
             include: self.include.clone(),
             exclude: self.exclude.clone(),
+            hf_cache: self.hf_cache.clone().map(|folder| HubCache {
+                folder,
+                name: self.hf_name.as_ref().and_then(|name| name.parse().ok()),
+            }),
             ..FetchRequest::new(FetchWhat::Repo(what))
         }
     }
@@ -184,12 +199,16 @@ mod tests {
             include: vec!["*.json".into()],
             exclude: Vec::new(),
             paused: false,
+            hf_cache: Some("/cache".into()),
+            hf_name: Some("meta/llama".into()),
         };
         let kept = one.keep(data.path()).unwrap();
         Unfinished::pause(data.path(), one.manifest, true).unwrap();
         one.paused = true;
         assert_eq!(Unfinished::all(data.path()).unwrap(), [one.clone()]);
         assert_eq!(one.request().include, one.include);
+        let cache = one.request().hf_cache.unwrap();
+        assert_eq!(cache.name.unwrap().to_string(), "meta/llama");
         fs::write(folder(data.path()).join("x.json"), "{}").unwrap();
         assert_eq!(Unfinished::all(data.path()).unwrap().len(), 1);
         kept.end().unwrap();

@@ -2,9 +2,9 @@
 //!
 //! | route under `/api/shoal/v1` | says |
 //! |---|---|
-//! | GET `status` `peers` `jobs` `limits` `repos` `following` | how the node is, what it has |
+//! | GET `status` `doctor` `peers` `jobs` `limits` `repos` `following` | how the node is, what it has |
 //! | GET `show?repo=` `ticket?repo=` | one repo |
-//! | POST `publish` `fetch` `verify` | lines of progress, then the end |
+//! | POST `publish` `import` `fetch` `verify` | lines of progress, then the end |
 //! | POST `proof` | the bytes of a proof file |
 //! | POST `jobs/pause` `jobs/resume` `jobs/cancel` | the numbers of the fetches that do |
 //! | POST `limits` | the limits as they are from now on |
@@ -30,13 +30,16 @@ use tracing::warn;
 
 use super::contact::Contact;
 use super::guard::{self, Guard};
+use super::hub::{self, Hub};
 use super::jobs::Jobs;
 use super::messages::{
-    ErrorAnswer, FollowAnswer, FollowAsk, Nothing, PeerAnswer, PublishAnswer, PublishAsk, ROOT, RepoAsk,
-    TicketAnswer, UnfollowAnswer, UnfollowAsk,
+    ErrorAnswer, FollowAnswer, FollowAsk, ImportAsk, Nothing, PeerAnswer, PublishAnswer, PublishAsk, ROOT,
+    RepoAsk, TicketAnswer, UnfollowAnswer, UnfollowAsk,
 };
 use super::request::{Asked, Refused, Told, absolute};
 use super::{BODY_LEN_MAX, HttpError, listen};
+use crate::doctor::Running;
+use crate::import::ImportRequest;
 use crate::library::{Collected, Forgotten, Rebuilt, RepoView, Shown};
 use crate::limits::RELEASE_DAYS;
 use crate::node::{Node, Status};
@@ -90,7 +93,9 @@ pub async fn serve(node: Node, listen: SocketAddr) -> Result<Door, HttpError> {
         jobs: Jobs::new(stopping.clone()),
         shutdown: shutdown.clone(),
     };
-    let router = router(desk, Guard::new(address, &contact.token));
+    let guard = Guard::new(address, &contact.token, desk.node.config().origins.clone());
+    let hub = Hub::new(desk.node.clone(), guard.clone());
+    let router = router(desk, hub, guard);
     let listening = tokio::spawn(listen::run(listener, router, stopping));
     Ok(Door {
         contact,
@@ -140,9 +145,10 @@ async fn introduce(address: SocketAddr, data: &Path) -> std::io::Result<Contact>
     Ok(contact)
 }
 
-fn router(desk: Desk, guard: Guard) -> Router {
+fn router(desk: Desk, hub: Hub, guard: Guard) -> Router {
     let routes = Router::new()
         .route("/status", get(status))
+        .route("/doctor", get(doctor))
         .route("/peers", get(peers))
         .route("/jobs", get(fetching::jobs))
         .route("/jobs/pause", post(fetching::pause))
@@ -154,6 +160,7 @@ fn router(desk: Desk, guard: Guard) -> Router {
         .route("/show", get(show))
         .route("/ticket", get(ticket))
         .route("/publish", post(publish))
+        .route("/import", post(import))
         .route("/fetch", post(fetching::fetch))
         .route("/verify", post(verify))
         .route("/proof", post(proof))
@@ -165,16 +172,23 @@ fn router(desk: Desk, guard: Guard) -> Router {
         .route("/catalog/rebuild", post(rebuild_catalog))
         .route("/shutdown", post(shutdown))
         .with_state(desk);
-    Router::new()
-        .nest(ROOT, routes)
+    let routes = routes
         .fallback(async || Refused::nothing_here())
         .method_not_allowed_fallback(async || Refused::other_method())
         .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
-        .layer(middleware::from_fn_with_state(guard, guard::stand))
+        .layer(middleware::from_fn_with_state(guard, guard::stand));
+    Router::new()
+        .nest(ROOT, routes)
+        .fallback(hub::answer)
+        .with_state(hub)
 }
 
 async fn status(State(desk): State<Desk>) -> Result<Json<Status>, Refused> {
     Ok(Json(desk.node.status().await?))
+}
+
+async fn doctor(State(desk): State<Desk>) -> Result<Json<Running>, Refused> {
+    Ok(Json(desk.node.examined().await?))
 }
 
 async fn peers(State(desk): State<Desk>) -> Json<Vec<PeerAnswer>> {
@@ -221,6 +235,16 @@ async fn publish(State(desk): State<Desk>, Told(ask): Told<PublishAsk>) -> Resul
         let published = desk.node.publish(request, &progress).await;
         let (published, ticket) = published.map_err(|error| ErrorAnswer::of(&error))?;
         Ok(PublishAnswer { published, ticket })
+    })
+}
+
+async fn import(State(desk): State<Desk>, Told(ask): Told<ImportAsk>) -> Result<Response, Refused> {
+    let mut request = ImportRequest::from(ask);
+    request.path = absolute(request.path)?;
+    let (progress, snapshots) = Progress::channel();
+    desk.jobs.run(snapshots, async move {
+        let imported = desk.node.import(request, &progress).await;
+        imported.map_err(|error| ErrorAnswer::of(&error))
     })
 }
 

@@ -3,6 +3,9 @@
 //! Three walls, each enough against one attack: `Host` must name loopback and our port (a foreign name that resolves to us is not
 //! ours: DNS rebinding); a request that a page of another origin made is refused, whatever it carries; and without the token,
 //! which only who can read the data folder has, nothing is answered. A body must be JSON, which a page cannot send unasked.
+//!
+//! The Hub's API stands behind the first two: it answers reads without a token, as the Hub does, and pages of the origins that
+//! the user listed may read there. What it changes, it changes only for who has a token of its own.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +25,8 @@ pub(super) struct Guard {
     /// What `Host` may be, in lower case.
     hosts: Arc<[String]>,
     token: blake3::Hash,
+    /// Whose pages may read the Hub's API.
+    origins: Arc<[String]>,
 }
 
 /// Why somebody stays outside.
@@ -54,7 +59,7 @@ pub(super) async fn stand(State(guard): State<Guard>, request: Request, next: Ne
 }
 
 impl Guard {
-    pub(super) fn new(address: SocketAddr, token: &str) -> Guard {
+    pub(super) fn new(address: SocketAddr, token: &str, origins: Vec<String>) -> Guard {
         let port = address.port();
         let mut hosts = vec![address.to_string()];
         for name in ["127.0.0.1", "[::1]", "localhost"] {
@@ -66,6 +71,21 @@ impl Guard {
         Guard {
             hosts: hosts.into(),
             token: blake3::hash(token.as_bytes()),
+            origins: origins.into(),
+        }
+    }
+
+    /// Judges a request of the Hub's API by its head; returns the origin that is to be told that it may read, if there is one.
+    pub(super) fn admit(&self, head: &Parts) -> Result<Option<HeaderValue>, Refusal> {
+        self.is_for_us(head)?;
+        let Err(refusal) = self.is_ours(&head.headers) else {
+            return Ok(None);
+        };
+        let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&head.method);
+        let origin = only(&head.headers, &header::ORIGIN).map_err(|Many| Refusal::Foreign)?;
+        match origin.filter(|origin| reads && self.origins.iter().any(|listed| listed == origin)) {
+            Some(origin) => Ok(HeaderValue::from_str(origin).ok()),
+            None => Err(refusal),
         }
     }
 

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::catalog::CatalogError;
 use crate::fetch::{FetchError, HandOutError, NoSuchJob};
+use crate::import::ImportError;
 use crate::library::{LibraryError, OpenError};
 use crate::names::{FollowingError, NamesError};
 use crate::node::StartError;
@@ -44,6 +45,20 @@ fn known(error: &(dyn Error + 'static)) -> Option<String> {
     match error.downcast_ref() {
         Some(PublishError::Library(error)) => return of_library(error),
         Some(PublishError::Name { .. }) => return say("name it: shoal publish DIR --name NAME"),
+        _ => {}
+    }
+    match error.downcast_ref() {
+        Some(ImportError::Library(error)) => return of_library(error),
+        Some(ImportError::NoCache { .. }) => {
+            return say(
+                "name a folder with models--OWNER--NAME in it, such as ~/.cache/huggingface/hub; shoal publish DIR takes any other folder",
+            );
+        }
+        Some(ImportError::OneName { .. }) => {
+            return say(
+                "leave --name out, or import one of its folders: shoal import PATH/models--OWNER--NAME --name NAME",
+            );
+        }
         _ => {}
     }
     if let Some(VerifyError::Library(error)) = error.downcast_ref() {

@@ -14,8 +14,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-/// Connections at once; more wait in the system's queue. Each costs a file descriptor and two buffers.
-const CONNECTIONS_MAX: usize = 128;
+/// Connections at once; more wait in the system's queue. Sixteen clients that read eight files each are ordinary, and must not
+/// keep the user's commands out. Each costs three file descriptors and, while it sends a file, 3 MiB.
+const CONNECTIONS_MAX: usize = 160;
 
 /// Largest head of a request, and the read buffer of a connection, in bytes.
 const HEAD_LEN_MAX: usize = 16 * 1024;
@@ -79,6 +80,9 @@ async fn converse(
     mut stop: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 ) {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "small answers may be late");
+    }
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

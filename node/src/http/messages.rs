@@ -17,6 +17,7 @@ use protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::fetch::FetchWhat;
+use crate::import::ImportRequest;
 use crate::names::Follow;
 use crate::progress::Snapshot;
 use crate::publish::Published;
@@ -127,6 +128,50 @@ pub struct PublishAnswer {
     pub ticket: Ticket,
 }
 
+/// The body of `import`; its answer is an [`Imported`](crate::import::Imported).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportAsk {
+    /// A cache or a repo of one; absolute, since the daemon stands elsewhere.
+    pub path: PathBuf,
+    /// The repo's name, if there is only one.
+    #[serde(default)]
+    pub name: Option<RepoName>,
+    /// Every revision that is there.
+    #[serde(default)]
+    pub all_revisions: bool,
+    /// Without releases.
+    #[serde(default)]
+    pub store: bool,
+    /// Copy the bytes instead of serving them from where they lie.
+    #[serde(default)]
+    pub copy: bool,
+    /// Only say what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+impl From<ImportAsk> for ImportRequest {
+    fn from(ask: ImportAsk) -> ImportRequest {
+        let ImportAsk {
+            path,
+            name,
+            all_revisions,
+            store,
+            copy,
+            dry_run,
+        } = ask;
+        ImportRequest {
+            path,
+            name,
+            all_revisions,
+            store,
+            copy,
+            dry_run,
+        }
+    }
+}
+
 /// The body of `fetch`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -149,6 +194,9 @@ pub struct FetchAsk {
     /// Give up when nobody has what is missing for so many seconds. `None`: never, once the fetch has begun.
     #[serde(default)]
     pub wait_s: Option<u64>,
+    /// A cache of the Hub's clients to hand the files out to; absolute.
+    #[serde(default)]
+    pub hf_cache: Option<PathBuf>,
 }
 
 /// The body of `follow`.

@@ -7,6 +7,7 @@ use crate::{
 };
 use protocol::{Alias, Hash, Kind, RepoId, RepoRef, SignedRelease, Upstream};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 
 /// Rows read from the catalog at a time.
 const PAGE: usize = 1_000;
@@ -113,13 +114,14 @@ impl Library {
                 views.push(self.view(Some((repo, row)), None, manifest));
             }
         }
+        let named: HashSet<Hash> = views.iter().map(|view| view.manifest).collect();
         let mut after = None;
         loop {
             let page = self.0.catalog.manifests(after, PAGE)?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
             for (hash, row) in page {
-                if !views.iter().any(|view| view.manifest == hash) {
+                if !named.contains(&hash) {
                     views.push(self.view(None, Some(hash), Some(row)));
                 }
             }

@@ -6,13 +6,13 @@ use protocol::{RepoName, RepoPath};
 use std::path::{Path, PathBuf};
 
 /// A file to publish.
-pub(super) struct Found {
+pub(crate) struct Found {
     /// Where it lies, absolute.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Its path in the repo.
-    pub(super) name: RepoPath,
+    pub(crate) name: RepoPath,
     /// What it looks like.
-    pub(super) stamp: Stamp,
+    pub(crate) stamp: Stamp,
 }
 
 /// Makes a repo name of a path's last part: what does not fit becomes a dash.
@@ -28,8 +28,13 @@ pub(super) fn name_of(path: &Path) -> Result<RepoName, PublishError> {
         .file_name()
         .and_then(|name| name.to_str())
         .ok_or_else(unfit)?;
+    fit(last).ok_or_else(unfit)
+}
+
+/// Makes a repo name of a text: what does not fit becomes a dash. `None`: nothing is left of it.
+pub(crate) fn fit(text: &str) -> Option<RepoName> {
     let mut name = String::new();
-    for c in last.chars() {
+    for c in text.chars() {
         let c = if c.is_ascii_alphanumeric() || matches!(c, '.' | '_') {
             c
         } else {
@@ -41,7 +46,7 @@ pub(super) fn name_of(path: &Path) -> Result<RepoName, PublishError> {
     }
     name.truncate(protocol::limits::REPO_NAME_LEN_MAX);
     let name = name.trim_matches(['-', '.']);
-    RepoName::new(name.strip_suffix(".git").unwrap_or(name)).map_err(|_| unfit())
+    RepoName::new(name.strip_suffix(".git").unwrap_or(name)).ok()
 }
 
 /// Lists the files of a folder, or the one file, with what is left out.
@@ -111,7 +116,8 @@ pub(super) fn find(root: &Path) -> Result<(Vec<Found>, Vec<String>), PublishErro
     Ok((files, left_out))
 }
 
-fn found(path: &Path, name: &Path, stamp: Stamp) -> Result<Found, PublishError> {
+/// A file to publish, its name checked.
+pub(crate) fn found(path: &Path, name: &Path, stamp: Stamp) -> Result<Found, PublishError> {
     let mut text = String::new();
     for part in name.components() {
         let part = part.as_os_str().to_str().ok_or_else(|| PublishError::NotUtf8 {

@@ -76,6 +76,36 @@ pub(crate) fn of_bytes(bytes: &[u8], git: bool) -> Digests {
     }
 }
 
+/// Computes the git blob id of `len` bytes. Blocking.
+///
+/// An error of the kind `UnexpectedEof`: there are fewer.
+pub(crate) fn git_id(file: &mut impl Read, len: u64) -> io::Result<GitId> {
+    let mut hasher = sha1::Sha1::new_with_prefix(format!("blob {len}\0"));
+    pieces(file, len, |piece| hasher.update(piece))?;
+    Ok(GitId::from_bytes(hasher.finalize().into()))
+}
+
+/// Computes the SHA-256 of `len` bytes. Blocking.
+///
+/// An error of the kind `UnexpectedEof`: there are fewer.
+pub(crate) fn sha256(file: &mut impl Read, len: u64) -> io::Result<Sha256> {
+    let mut hasher = sha2::Sha256::new();
+    pieces(file, len, |piece| hasher.update(piece))?;
+    Ok(Sha256::from_bytes(hasher.finalize().into()))
+}
+
+fn pieces(file: &mut impl Read, len: u64, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut piece = vec![0; PIECE_LEN.min(usize::try_from(len).unwrap_or(PIECE_LEN))];
+    let mut left = len;
+    while left > 0 {
+        let next = usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len()));
+        file.read_exact(&mut piece[..next])?;
+        take(&piece[..next]);
+        left -= next as u64;
+    }
+    Ok(())
+}
+
 /// Reads `file` once from its start, expecting `len` bytes, more than one shard, and writes its outboard.
 ///
 /// - `git`: whether the git id is wanted.
@@ -84,7 +114,7 @@ pub(crate) fn of_bytes(bytes: &[u8], git: bool) -> Digests {
 ///
 /// Blocking. A file that is shorter or longer than `len` gives digests whose `len` tells so.
 pub(crate) fn of_file(
-    file: &mut File,
+    file: &mut impl Read,
     len: u64,
     git: bool,
     outboard: &File,
@@ -121,7 +151,7 @@ pub(crate) fn of_file(
 
 /// Reads shard by shard, hashes each and hands it on to the linear digests.
 fn hash_tree(
-    file: &mut File,
+    file: &mut impl Read,
     len: u64,
     outboard: &File,
     copy: Option<&File>,

@@ -129,13 +129,13 @@ impl Import {
 
 impl Store {
     /// Makes a file that is removed when its path is dropped, or at the next start.
-    pub(super) fn unfinished(&self) -> Result<(File, TempPath), StoreError> {
+    pub(crate) fn unfinished(&self) -> Result<(File, TempPath), StoreError> {
         let folder = self.0.folder.join("files");
         let made = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&folder);
         Ok(made.map_err(StoreError::io(&folder))?.into_parts())
     }
 
-    fn fresh_bytes(&self, hash: Hash, bytes: &[u8]) -> Result<Fresh, StoreError> {
+    pub(super) fn fresh_bytes(&self, hash: Hash, bytes: &[u8]) -> Result<Fresh, StoreError> {
         let (mut file, path) = self.unfinished()?;
         file.write_all(bytes).map_err(StoreError::io(&path))?;
         let place = self.file_path(hash);

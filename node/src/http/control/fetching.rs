@@ -10,7 +10,7 @@ use futures::stream::FuturesUnordered;
 use tracing::debug;
 
 use super::Desk;
-use crate::fetch::{FetchRequest, JobView, NoSuchJob};
+use crate::fetch::{FetchRequest, FetchWhat, HubCache, JobView, NoSuchJob};
 use crate::http::messages::{ErrorAnswer, FetchAsk, JobAsk, JobPick, JobsAnswer, LimitsAsk};
 use crate::http::request::{Refused, Told, absolute};
 use crate::node::{Limits, Node};
@@ -18,12 +18,15 @@ use crate::progress::Progress;
 
 pub(super) async fn fetch(State(desk): State<Desk>, Told(ask): Told<FetchAsk>) -> Result<Response, Refused> {
     let to = ask.to.map(absolute).transpose()?;
+    let what = FetchWhat::from(ask.what);
+    let hf_cache = ask.hf_cache.map(absolute).transpose()?;
     let request = FetchRequest {
         to,
         include: ask.include,
         exclude: ask.exclude,
         wait: ask.wait_s.map(Duration::from_secs),
-        ..FetchRequest::new(ask.what.into())
+        hf_cache: hf_cache.map(|folder| HubCache::new(folder, &what)),
+        ..FetchRequest::new(what)
     };
     let (progress, snapshots) = Progress::channel();
     desk.jobs.run(snapshots, async move {

@@ -9,7 +9,7 @@ fn token() -> String {
 }
 
 fn guard() -> Guard {
-    Guard::new(([127, 0, 0, 1], PORT).into(), &token())
+    Guard::new(([127, 0, 0, 1], PORT).into(), &token(), Vec::new())
 }
 
 fn head(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
@@ -172,7 +172,7 @@ fn host_in_the_request_line_counts_too() {
 
 #[test]
 fn port_80_may_be_left_out() {
-    let guard = Guard::new(([127, 0, 0, 1], 80).into(), &token());
+    let guard = Guard::new(([127, 0, 0, 1], 80).into(), &token(), Vec::new());
     let bearer = format!("Bearer {}", token());
     for host in ["localhost", "localhost:80", "127.0.0.1"] {
         let headers = [("host", host), ("authorization", bearer.as_str())];

@@ -1,0 +1,346 @@
+//! From what a client calls a repo and a revision to a manifest: by what is here, or by asking peers where the user allows it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::{Hash, Kind, Manifest, RepoId, RepoRef, SignedRelease};
+use tokio::time::timeout;
+
+use super::Hub;
+use super::problem::Problem;
+use super::route::{Address, At, MAIN};
+use crate::config::OnDemand;
+use crate::fetch::FetchError;
+use crate::library::LibraryError;
+use crate::resolve::ResolveError;
+use crate::store::StoreError;
+
+/// How long a repo that nobody here knows is looked for. What clients wait for has no time-out of theirs.
+const SEARCH: Duration = Duration::from_secs(8);
+/// How long the manifest of a known revision is looked for.
+const MANIFEST_SEARCH: Duration = Duration::from_secs(30);
+/// Longest name of a revision that is looked at, in bytes.
+const REV_LEN_MAX: usize = 256;
+
+/// A revision of a repo, found.
+#[derive(Clone, Debug)]
+pub(super) struct Revision {
+    /// What the client calls the repo.
+    pub(super) repo: Address,
+    /// What it is.
+    pub(super) manifest: Arc<Manifest>,
+    /// Who says so; `None` for what was asked for by its hash.
+    pub(super) release: Option<SignedRelease>,
+    /// What clients call it: 40 hex digits.
+    pub(super) commit: String,
+}
+
+impl Revision {
+    fn new(repo: &Address, manifest: Arc<Manifest>, release: Option<SignedRelease>) -> Revision {
+        Revision {
+            repo: repo.clone(),
+            commit: manifest.commit_id(),
+            manifest,
+            release,
+        }
+    }
+
+    /// When it was published, in Unix seconds; 0 where nobody says.
+    pub(super) fn issued(&self) -> u64 {
+        self.release
+            .as_ref()
+            .map_or(0, |release| release.release().issued)
+    }
+}
+
+/// What an id means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// A repo of a publisher.
+    Repo(RepoId),
+    /// Exactly this manifest.
+    Content(Hash),
+}
+
+impl Hub {
+    /// Finds a revision. Asks peers, for a bounded time, where it is not known here and the user allows it.
+    pub(super) async fn revision(&self, at: &At) -> Result<Revision, Problem> {
+        if at.rev.len() > REV_LEN_MAX {
+            return Err(Problem::no_revision(&at.repo.id, "of so long a name"));
+        }
+        let repo = match self.meaning(&at.repo).await? {
+            Meaning::Content(hash) => {
+                let named = is_main(&at.rev) || is_prefix(&at.rev, hash);
+                if !named {
+                    return Err(Problem::no_revision(&at.repo.id, &at.rev));
+                }
+                let asks = self.node().config().on_demand != OnDemand::Never;
+                let manifest = self.manifest(hash, &at.repo.id, asks).await?;
+                return Ok(Revision::new(&at.repo, manifest, None));
+            }
+            Meaning::Repo(repo) => repo,
+        };
+        let current = self.release(&repo, &at.repo).await?;
+        let release = match is_main(&at.rev) {
+            true => current,
+            false => {
+                let history = self.history(&repo).await?;
+                let named = |release: &&SignedRelease| is_named(&at.rev, release);
+                let found = [current]
+                    .into_iter()
+                    .chain(history)
+                    .find(|release| named(&release));
+                found.ok_or_else(|| Problem::no_revision(&at.repo.id, &at.rev))?
+            }
+        };
+        let asks = self.0.config_allows(&repo);
+        let manifest = self.manifest(release.release().manifest, &at.repo.id, asks);
+        let manifest = manifest.await?;
+        Ok(Revision::new(&at.repo, manifest, Some(release)))
+    }
+
+    /// The releases of a repo that are here, the newest first; none for what is asked for by its hash.
+    pub(super) async fn releases(&self, repo: &Address) -> Result<Vec<SignedRelease>, Problem> {
+        match self.meaning(repo).await? {
+            Meaning::Content(_) => Ok(Vec::new()),
+            Meaning::Repo(id) => {
+                let current = self.release(&id, repo).await?;
+                let mut history = self.history(&id).await?;
+                if !history.contains(&current) {
+                    history.push(current);
+                }
+                history.sort_by_key(|release| std::cmp::Reverse(release.release().seq));
+                Ok(history)
+            }
+        }
+    }
+
+    /// Finds out what an id means: a publisher's repo, a hash, or the upstream name of a copy that somebody we follow made.
+    pub(super) async fn meaning(&self, repo: &Address) -> Result<Meaning, Problem> {
+        if let Some(name) = repo.id.strip_prefix("local/").and_then(|name| name.parse().ok()) {
+            let publisher = self.node().library().publisher();
+            return Ok(Meaning::Repo(RepoId { publisher, name }));
+        }
+        match repo.id.parse() {
+            Ok(RepoRef::Content(hash)) => return Ok(Meaning::Content(hash)),
+            Ok(named) => match self.node().library().repo_of(&named) {
+                Ok(Some(id)) => return Ok(Meaning::Repo(id)),
+                Ok(None) | Err(LibraryError::UnknownAlias(_)) => {}
+                Err(error) => return Err(error.into()),
+            },
+            // Upstream names have rules of their own.
+            Err(_) => {}
+        }
+        let copies = self.copies().await?;
+        let copies = copies.get(repo).map(Vec::as_slice).unwrap_or_default();
+        match copies {
+            [] => Err(Problem::no_repo(unknown(repo))),
+            [(copy, _)] => Ok(Meaning::Repo(copy.clone())),
+            [(copy, manifest), others @ ..] if others.iter().all(|(_, other)| other == manifest) => {
+                Ok(Meaning::Repo(copy.clone()))
+            }
+            several => {
+                let names: Vec<String> = several.iter().map(|(copy, _)| copy.to_string()).collect();
+                Err(Problem::no_repo(format!(
+                    "copies of {} differ: ask for one of {}",
+                    repo.id,
+                    names.join(", ")
+                )))
+            }
+        }
+    }
+
+    /// The copies of other hubs' repos that we or those we follow published.
+    async fn copies(&self) -> Result<Arc<Copies>, Problem> {
+        let library = self.node().library().clone();
+        let read = async move {
+            let read = move || -> Result<_, LibraryError> {
+                let followed = library.following();
+                let trusted = |publisher| {
+                    publisher == library.publisher()
+                        || followed.iter().any(|follow| follow.publisher == publisher)
+                };
+                let mut copies = Copies::new();
+                for release in library.names().all()?.filter_map(Result::ok) {
+                    let release = release.release();
+                    if let Some(upstream) = release.upstream.as_ref().filter(|_| trusted(release.publisher)) {
+                        let address = Address {
+                            kind: release.kind,
+                            id: upstream.repo.clone(),
+                        };
+                        let copy = (release.repo(), release.manifest);
+                        copies.entry(address).or_default().push(copy);
+                    }
+                }
+                Ok(copies)
+            };
+            tokio::task::spawn_blocking(read)
+                .await
+                .map_err(|_| StoreError::Closed)?
+        };
+        let read = self.0.copies.try_get_with((), async { read.await.map(Arc::new) });
+        read.await
+            .map_err(|error: Arc<LibraryError>| Problem::ours(&*error))
+    }
+
+    /// The newest release of a repo: the one that is here, or one that peers have, if the user allows asking.
+    async fn release(&self, repo: &RepoId, asked: &Address) -> Result<SignedRelease, Problem> {
+        let known = self
+            .node()
+            .library()
+            .names()
+            .get(repo)
+            .map_err(LibraryError::from)?;
+        let release = match known {
+            Some(known) => {
+                self.look_for_newer(repo);
+                known
+            }
+            None => {
+                self.allows(repo, asked)?;
+                let found = self.0.searches.get_with(repo.clone(), self.search(repo)).await;
+                found.ok_or_else(|| {
+                    Problem::no_repo(format!(
+                        "no peer that was reached within {} s knows {}",
+                        SEARCH.as_secs(),
+                        asked.id
+                    ))
+                })?
+            }
+        };
+        let kind = release.release().kind;
+        if kind != asked.kind {
+            return Err(Problem::no_repo(format!("{} is a {kind}", asked.id)));
+        }
+        Ok(release)
+    }
+
+    async fn search(&self, repo: &RepoId) -> Option<SignedRelease> {
+        match timeout(SEARCH, self.node().resolve(repo, &[])).await {
+            Ok(Ok(found)) => Some(found),
+            Ok(Err(ResolveError::NotFound(_))) | Err(_) => None,
+            Ok(Err(error)) => {
+                tracing::warn!(%repo, %error, "a repo is not resolved");
+                None
+            }
+        }
+    }
+
+    /// Asks peers in the background, at most once a minute, whether there is a newer release than ours.
+    fn look_for_newer(&self, repo: &RepoId) {
+        if self.0.config_allows(repo) && !self.0.searches.contains_key(repo) {
+            let (hub, repo) = (self.clone(), repo.clone());
+            self.node().task(async move {
+                let search = hub.search(&repo);
+                hub.0.searches.get_with(repo.clone(), search).await;
+            });
+        }
+    }
+
+    /// The releases of a repo that are kept.
+    pub(super) async fn history(&self, repo: &RepoId) -> Result<Vec<SignedRelease>, Problem> {
+        let (library, repo) = (self.node().library().clone(), repo.clone());
+        let read = tokio::task::spawn_blocking(move || library.names().history(&repo)).await?;
+        Ok(read.map_err(LibraryError::from)?)
+    }
+
+    /// A manifest, from the store or from peers.
+    ///
+    /// - `id`: what the client called the repo.
+    /// - `asks`: whether the user allows that peers are asked for it.
+    async fn manifest(&self, hash: Hash, id: &str, asks: bool) -> Result<Arc<Manifest>, Problem> {
+        let read = async {
+            match self.node().library().store().manifest(hash).await {
+                Ok(manifest) => return Ok(Arc::new(manifest)),
+                Err(StoreError::Missing(_)) if asks => {}
+                Err(error) => return Err(error.into()),
+            }
+            let brought = self.node().bring_manifest(hash, MANIFEST_SEARCH).await;
+            brought.map(Arc::new)
+        };
+        let read = self.0.manifests.try_get_with(hash, read).await;
+        read.map_err(|error: Arc<FetchError>| match &*error {
+            FetchError::Store(StoreError::Missing(_)) if !asks => Problem::no_repo(format!(
+                "{id} is known, but not here, and on_demand in config.toml does not allow to ask for it: shoal fetch gets it"
+            )),
+            FetchError::NoProvider { .. } | FetchError::Store(StoreError::Missing(_)) => {
+                Problem::no_repo(format!("{id} is known, but not here: {}", self.who_had(hash)))
+            }
+            error => Problem::ours(error),
+        })
+    }
+
+    /// Whether the user allows that a repo is looked for because a client asks for it.
+    fn allows(&self, repo: &RepoId, asked: &Address) -> Result<(), Problem> {
+        if self.0.config_allows(repo) {
+            return Ok(());
+        }
+        let why = match self.node().config().on_demand {
+            OnDemand::Never => "and on_demand = \"never\" in config.toml: shoal fetch gets it".to_owned(),
+            _ => format!(
+                "and its publisher is not followed: shoal follow {} --as NAME, or on_demand = \"any\" in config.toml",
+                repo.publisher
+            ),
+        };
+        Err(Problem::no_repo(format!("{} is not here, {why}", asked.id)))
+    }
+
+    /// Who had a manifest, in plain words.
+    pub(super) fn who_had(&self, hash: Hash) -> String {
+        let rows = self
+            .node()
+            .library()
+            .catalog()
+            .providers(hash)
+            .unwrap_or_default();
+        let Some(last) = rows.iter().map(|row| row.last_seen).max() else {
+            return "no peer that has it was ever reached".to_owned();
+        };
+        let ago = crate::library::now().saturating_sub(last);
+        let ago = match ago {
+            0..=119 => format!("{ago} s"),
+            120..=7_199 => format!("{} min", ago / 60),
+            7_200..=172_799 => format!("{} h", ago / 3_600),
+            _ => format!("{} days", ago / 86_400),
+        };
+        match rows.len() {
+            1 => format!("1 peer had it, last seen {ago} ago; it does not answer now"),
+            peers => format!("{peers} peers had it, last seen {ago} ago; none answers now"),
+        }
+    }
+}
+
+/// The repos that are copies of one of another hub, with their manifests.
+pub(super) type Copies = HashMap<Address, Vec<(RepoId, Hash)>>;
+
+/// Whether a revision is the newest one, by any of its names.
+pub(super) fn is_main(rev: &str) -> bool {
+    matches!(rev, MAIN | "HEAD" | "refs/heads/main")
+}
+
+/// The tag of a release.
+pub(super) fn tag(release: &SignedRelease) -> String {
+    format!("v{}", release.release().seq)
+}
+
+fn is_named(rev: &str, release: &SignedRelease) -> bool {
+    let name = rev.strip_prefix("refs/tags/").unwrap_or(rev);
+    is_prefix(rev, release.release().manifest) || name == tag(release)
+}
+
+fn is_prefix(rev: &str, hash: Hash) -> bool {
+    matches!(rev.len(), 40 | 64) && hash.to_string().starts_with(rev)
+}
+
+fn unknown(repo: &Address) -> String {
+    let what = match repo.kind {
+        Kind::Model => "model",
+        Kind::Dataset => "dataset",
+        Kind::Space => "space",
+    };
+    format!(
+        "no publisher you follow has a {what} {}: shoal follow PUBLISHER --as ALIAS says who is meant",
+        repo.id
+    )
+}

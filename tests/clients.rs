@@ -1,0 +1,231 @@
+//! The Hub's own clients, unchanged, against the doors of a node that has nothing of what they ask for: only a peer has it.
+//!
+//! `.ci/run` installs them from their registries and says by these variables where they are.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use node::config::OnDemand;
+use node::http::control::{self, Door};
+use node::library::Library;
+use node::publish::PublishRequest;
+use protocol::{Alias, Kind};
+use testnet::nodes::{Testnet, within};
+use testnet::{fixture, skip};
+
+use crate::acts::{request, unseen};
+
+/// The Python that has huggingface_hub 2, transformers and datasets.
+const HUB_2: &str = "SHOAL_HUB_2";
+/// The Python that has huggingface_hub 0.36.
+const HUB_0: &str = "SHOAL_HUB_0";
+/// The folder whose `node_modules` has @huggingface/hub and vega-datasets.
+const NODE: &str = "SHOAL_NODE_DIR";
+/// The folder of the MiniLM package's model.
+const MINILM: &str = "SHOAL_MINILM_DIR";
+
+/// Longest that a client may take, installing nothing.
+const CLIENT: Duration = Duration::from_secs(240);
+
+const A: usize = 1;
+const C: usize = 2;
+
+/// A has something; C follows A as `alice`, and has the doors.
+struct Stage {
+    net: Testnet,
+    door: Door,
+}
+
+impl Stage {
+    async fn with(folder: &Path, kind: Kind) -> Stage {
+        let net = Testnet::start_with(3, |_, config| config.on_demand = OnDemand::Followed)
+            .await
+            .unwrap();
+        let publish = PublishRequest {
+            kind,
+            ..request(folder, "model")
+        };
+        let unseen = unseen();
+        within(CLIENT, "publish", net.node(A).publish(publish, &unseen))
+            .await
+            .unwrap()
+            .unwrap();
+        let alice = Alias::new("alice").unwrap();
+        let library: &Library = net.node(C).library();
+        library.follow(net.node(A).library().publisher(), &alice).unwrap();
+        let door = control::serve(net.node(C).clone(), ([127, 0, 0, 1], 0).into())
+            .await
+            .unwrap();
+        Stage { net, door }
+    }
+
+    /// Runs a client until it says that all held.
+    async fn run(&self, program: &Path, arguments: &[&str], token: Option<&str>) {
+        let home = self.net.scratch().join("home");
+        fs::create_dir_all(&home).unwrap();
+        let mut command = Command::new("timeout");
+        command
+            .arg(CLIENT.as_secs().to_string())
+            .arg(program)
+            .args(arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", &home)
+            .env("HF_HOME", home.join("hf"))
+            .env("HF_ENDPOINT", self.endpoint())
+            .env("HF_HUB_DISABLE_TELEMETRY", "1")
+            .env("HF_HUB_DISABLE_UPDATE_CHECK", "1")
+            .env("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+            .env("NO_PROXY", "127.0.0.1,localhost");
+        if let Some(token) = token {
+            command.env("HF_TOKEN", token);
+        }
+        if let Ok(node) = std::env::var(NODE) {
+            command.current_dir(node);
+        }
+        let ran = tokio::task::spawn_blocking(move || command.output())
+            .await
+            .unwrap();
+        let ran = ran.unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(
+            ran.status.success() && said.trim_end().ends_with("all held"),
+            "{arguments:?} ended with {}\n{said}\n{}",
+            ran.status,
+            String::from_utf8_lossy(&ran.stderr)
+        );
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://{}", self.door.address())
+    }
+
+    fn token(&self) -> String {
+        let token = node::http::UploadToken::load_or_create(self.net.node(C).library().data());
+        token.unwrap().text().to_owned()
+    }
+
+    async fn end(self) {
+        self.door.close().await;
+    }
+}
+
+/// Where a tool is, if it was installed.
+fn installed(variable: &str) -> Option<PathBuf> {
+    let found = std::env::var_os(variable).map(PathBuf::from);
+    if found.is_none() {
+        skip(format!(
+            "{variable} does not name an installed client: .ci/run installs them"
+        ));
+    }
+    found
+}
+
+fn script(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(name);
+    path.to_str().unwrap().to_owned()
+}
+
+/// A folder like a model's: small files that the Hub keeps in git, large ones that it does not, and folders.
+fn model() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [
+        ("weights.safetensors", 24_000_000),
+        ("deep/er/part.bin", 12_000_001),
+        ("vocab.txt", 230_000),
+        ("empty.txt", 0),
+    ];
+    fixture::folder(folder.path(), 1, &files).unwrap();
+    fs::write(folder.path().join("config.json"), r#"{"model_type": "none"}"#).unwrap();
+    fs::write(
+        folder.path().join("README.md"),
+        "---\nlicense: mit\ntags: [test]\n---\n# A model\n",
+    )
+    .unwrap();
+    folder
+}
+
+async fn reads(python: &str) {
+    let Some(python) = installed(python) else { return };
+    let folder = model();
+    let stage = Stage::with(folder.path(), Kind::Model).await;
+    let of = folder.path().to_str().unwrap();
+    stage
+        .run(&python, &[&script("read.py"), "alice/model", of], None)
+        .await;
+    stage.end().await;
+}
+
+async fn writes(python: &str) {
+    let Some(python) = installed(python) else { return };
+    let folder = model();
+    let stage = Stage::with(folder.path(), Kind::Model).await;
+    let token = stage.token();
+    stage
+        .run(&python, &[&script("write.py"), "written"], Some(&token))
+        .await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newest_huggingface_hub_reads_what_a_peer_has() {
+    reads(HUB_2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn huggingface_hub_0_36_reads_what_a_peer_has() {
+    reads(HUB_0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newest_huggingface_hub_publishes() {
+    writes(HUB_2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn huggingface_hub_0_36_publishes() {
+    writes(HUB_0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transformers_load_a_model_from_a_peer() {
+    let (Some(python), Some(model)) = (installed(HUB_2), installed(MINILM)) else {
+        return;
+    };
+    let stage = Stage::with(&model, Kind::Model).await;
+    stage
+        .run(&python, &[&script("transform.py"), "alice/model"], None)
+        .await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn datasets_load_a_dataset_from_a_peer() {
+    let (Some(python), Some(packages)) = (installed(HUB_2), installed(NODE)) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let table = packages.join("node_modules/vega-datasets/data/flights-3m.parquet");
+    fs::copy(table, folder.path().join("flights-3m.parquet")).unwrap();
+    let stage = Stage::with(folder.path(), Kind::Dataset).await;
+    stage
+        .run(&python, &[&script("dataset.py"), "alice/model", "3000000"], None)
+        .await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn javascript_reads_and_publishes() {
+    if installed(NODE).is_none() {
+        return;
+    }
+    let folder = model();
+    let stage = Stage::with(folder.path(), Kind::Model).await;
+    let (endpoint, token) = (stage.endpoint(), stage.token());
+    let of = folder.path().to_str().unwrap();
+    let arguments = [&script("hub.mjs"), endpoint.as_str(), "alice/model", of, &token];
+    stage.run(Path::new("node"), &arguments, None).await;
+    stage.end().await;
+}
