@@ -229,3 +229,54 @@ async fn javascript_reads_and_publishes() {
     stage.run(Path::new("node"), &arguments, None).await;
     stage.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_hf_hub_crates_read_what_a_peer_has_and_the_newer_one_publishes() {
+    let folder = model();
+    let stage = Stage::with(folder.path(), Kind::Model).await;
+    let (endpoint, token) = (stage.endpoint(), stage.token());
+    let cache = stage.net.scratch().join("cache");
+    let of = folder.path().to_owned();
+    let reading = tokio::task::spawn_blocking(move || {
+        let same = |path: PathBuf, name: &str| {
+            assert!(
+                fs::read(path).unwrap() == fs::read(of.join(name)).unwrap(),
+                "{name}"
+            );
+        };
+        let old = hf_hub_04::api::sync::ApiBuilder::new()
+            .with_endpoint(endpoint.clone())
+            .with_cache_dir(cache.join("0.4"))
+            .with_progress(false)
+            .build()
+            .unwrap();
+        let repo = old.model("alice/model".to_owned());
+        let files = repo.info().unwrap().siblings;
+        assert_eq!(files.len(), 6);
+        for file in files {
+            same(repo.download(&file.rfilename).unwrap(), &file.rfilename);
+        }
+
+        let new = hf_hub::HFClient::builder()
+            .endpoint(endpoint)
+            .cache_dir(cache.join("1"))
+            .token(token)
+            .build_sync()
+            .unwrap();
+        let repo = new.model("alice", "model");
+        let files = repo.info().send().unwrap().siblings.unwrap();
+        assert_eq!(files.len(), 6);
+        for file in files {
+            let path = repo.download_file().filename(file.rfilename.clone()).send();
+            same(path.unwrap(), &file.rfilename);
+        }
+        let written = new.model("local", "from-rust");
+        let source = hf_hub::repository::AddSource::Bytes(b"hello".to_vec().into());
+        let upload = written.upload_file().source(source).path_in_repo("a.txt");
+        upload.commit_message("from Rust").send().unwrap();
+        let back = written.download_file().filename("a.txt".to_owned()).send();
+        assert_eq!(fs::read(back.unwrap()).unwrap(), b"hello");
+    });
+    within(CLIENT, "both crates", reading).await.unwrap().unwrap();
+    stage.end().await;
+}

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use node::http::control;
 use protocol::{RepoId, RepoRef};
 use testnet::fixture;
 use testnet::hostile::{Behaviour, Hostile, HostileOptions};
@@ -113,6 +114,20 @@ async fn fork_is_kept_as_evidence_and_neither_side_is_followed() {
             .manifest,
         forked
     );
+
+    // Tools that know the Hub are not given either side by its name.
+    let door = control::serve(net.node(C).clone(), ([127, 0, 0, 1], 0).into()).await;
+    let door = door.unwrap();
+    let address = format!("http://{}/api/models/{}", door.address(), published.repo);
+    let asked = tokio::task::spawn_blocking(move || {
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build();
+        let answer = ureq::Agent::new_with_config(agent).get(address).call().unwrap();
+        let message = answer.headers()["x-error-message"].to_str().unwrap().to_owned();
+        (answer.status().as_u16(), message)
+    });
+    let (status, message) = asked.await.unwrap();
+    assert!(status == 404 && message.contains("forked"), "{status} {message}");
+    door.close().await;
 
     // The publisher can leave the fork behind with a higher number.
     fixture::file(&one.join("more.txt"), 3, "more", 10).unwrap();

@@ -80,15 +80,17 @@ impl Node {
         }
         let current = self.library().names().get(repo)?;
         let current = current.ok_or_else(|| ResolveError::NotFound(repo.clone().into()))?;
-        let seq = current.release().seq;
-        let forks = self.library().names().forks(repo)?;
-        if forks.iter().any(|fork| fork.release().seq >= seq) {
-            return Err(ResolveError::Forked {
-                repo: repo.clone(),
-                seq,
-            });
+        self.unforked(current)
+    }
+
+    /// Lets a release pass unless its publisher signed another one with its number, or a later one.
+    pub(crate) fn unforked(&self, release: SignedRelease) -> Result<SignedRelease, ResolveError> {
+        let (repo, seq) = (release.release().repo(), release.release().seq);
+        let forks = self.library().names().forks(&repo)?;
+        match forks.iter().any(|fork| fork.release().seq >= seq) {
+            true => Err(ResolveError::Forked { repo, seq }),
+            false => Ok(release),
         }
-        Ok(current)
     }
 
     /// Asks everybody once; tells whether there was anybody to ask.

@@ -5,6 +5,7 @@ Exits with an error at the first thing that is not as it should be."""
 import filecmp
 import os
 import pathlib
+import subprocess
 import sys
 
 import huggingface_hub as hub
@@ -80,6 +81,13 @@ whole = blob.read_bytes()
 blob.unlink()
 blob.with_name(blob.name + ".incomplete").write_bytes(whole[: len(whole) // 2])
 check("what was begun is completed", same(largest, hub.hf_hub_download(repo, largest)))
+
+hf = pathlib.Path(sys.executable).with_name("hf")
+said = subprocess.run([hf, "download", repo, files[0]], capture_output=True, text=True)
+check("hf download", said.returncode == 0 and str(snapshot) in said.stdout)
+if not hub.__version__.startswith("0."):
+    said = subprocess.run([hf, "cache", "verify", repo], capture_output=True, text=True)
+    check("hf cache verify", said.returncode == 0 and f"Verified {len(files)} file(s)" in said.stdout)
 
 fs = hub.HfFileSystem()
 check("HfFileSystem.find", sorted(name[len(repo) + 1 :] for name in fs.find(repo)) == files)

@@ -155,7 +155,9 @@ impl Hub {
             headers.typed_insert(part.expect("it lies within the file"));
         }
 
-        let source = self.source(&revision, file).await?;
+        // Who looks at a file, or at its head, does not want all of it.
+        let all = !head && range.end == file.size;
+        let source = self.source(&revision, file, all).await?;
         // Of an empty file there is no byte to wait for.
         let first = range.start..range.end.min(range.start.saturating_add(1));
         if head {
@@ -178,8 +180,15 @@ impl Hub {
         Ok((status, headers, body).into_response())
     }
 
-    /// Finds the bytes of a file, and has them fetched if they are not here and the user allows it.
-    async fn source(&self, revision: &Revision, file: &FileEntry) -> Result<Source, Problem> {
+    /// All of a file as a body.
+    pub(super) async fn whole(&self, revision: &Revision, file: &FileEntry) -> Result<Body, Problem> {
+        let source = self.source(revision, file, true).await?;
+        Ok(Body::from_stream(told(Arc::new(source).pieces(0..file.size))))
+    }
+
+    /// Finds the bytes of a file, and has them fetched if they are not here and the user allows it: `all` of them, to the end
+    /// whoever goes away, or only what is read.
+    async fn source(&self, revision: &Revision, file: &FileEntry, all: bool) -> Result<Source, Problem> {
         let manifest = revision.manifest.hash();
         let source = Source::find(self.node(), manifest, file).await?;
         let refused = self.refuses(revision);
@@ -194,7 +203,9 @@ impl Hub {
             return Err(Problem::no_repo(message));
         }
         let repo = revision.release.as_ref().map(|release| release.release().repo());
-        self.0.demands.begin(self.node(), manifest, repo, file);
+        if all {
+            self.0.demands.begin(self.node(), manifest, repo, file);
+        }
         Ok(source.fetching())
     }
 

@@ -2,11 +2,10 @@
 //!
 //! Older builds of llama.cpp read the same manifest, and in it the names of the files.
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::{HeaderValue, Method, StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
-use futures::stream;
-use protocol::{FileEntry, Hash, Manifest};
+use protocol::{FileEntry, Manifest};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -16,8 +15,6 @@ use super::problem::Problem;
 use super::query;
 use super::revisions::Revision;
 use super::route::{Address, At, MAIN};
-use crate::fetch::FetchError;
-use crate::node::Node;
 
 const MANIFEST_TYPE: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const CONFIG_TYPE: &str = "application/vnd.docker.container.image.v1+json";
@@ -38,8 +35,6 @@ const BESIDE: [(&str, &str); 5] = [
 const BESIDE_LEN_MAX: u64 = 1024 * 1024;
 /// Models named in an error.
 const NAMED_MAX: usize = 20;
-/// Bytes of a layer read in one go.
-const PIECE_LEN: u64 = 1024 * 1024;
 
 impl Hub {
     /// Answers with the manifest of an image.
@@ -92,7 +87,7 @@ impl Hub {
                 let address = format!("/{}/resolve/{}/{}", repo.id, revision.commit, file.path.as_str());
                 let body = match head.method == Method::HEAD {
                     true => Body::empty(),
-                    false => self.stream(revision.manifest.hash(), file),
+                    false => self.whole(&revision, file).await?,
                 };
                 (query::encode(&address), file.size, body)
             }
@@ -129,21 +124,6 @@ impl Hub {
             rev: MAIN.to_owned(),
         };
         self.revision(&at).await
-    }
-
-    /// A file's bytes, each verified; breaks off where they cannot be had.
-    fn stream(&self, manifest: Hash, file: &FileEntry) -> Body {
-        let node: &Node = self.node();
-        let (reader, len) = (node.open(manifest, file.clone()), file.size);
-        let pieces = stream::try_unfold((reader, 0), move |(mut reader, from)| async move {
-            if from >= len {
-                return Ok::<_, FetchError>(None);
-            }
-            let bytes: Bytes = reader.read(from..from.saturating_add(PIECE_LEN)).await?;
-            let next = from + bytes.len() as u64;
-            Ok((next > from).then_some((bytes, (reader, next))))
-        });
-        Body::from_stream(pieces)
     }
 }
 
@@ -267,7 +247,7 @@ mod tests {
         let file = |path: &&str| FileEntry {
             path: RepoPath::new(path).unwrap(),
             size: 1,
-            blake3: Hash::of(path.as_bytes()),
+            blake3: protocol::Hash::of(path.as_bytes()),
             sha256: None,
             sha1: None,
         };

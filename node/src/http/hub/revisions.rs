@@ -195,7 +195,11 @@ impl Hub {
         let release = match known {
             Some(known) => {
                 self.look_for_newer(repo);
-                known
+                let followed = self.node().unforked(known);
+                followed.map_err(|error| match error {
+                    ResolveError::Forked { .. } => Problem::no_repo(error.to_string()),
+                    error => Problem::ours(&error),
+                })?
             }
             None => {
                 self.allows(repo, asked)?;
@@ -256,7 +260,10 @@ impl Hub {
                 Err(StoreError::Missing(_)) if asks => {}
                 Err(error) => return Err(error.into()),
             }
-            let brought = self.node().bring_manifest(hash, MANIFEST_SEARCH).await;
+            // Goes on when the client goes away: it asks again, and a large manifest must not begin anew each time.
+            let node = self.node().clone();
+            let bring = async move { node.bring_manifest(hash, MANIFEST_SEARCH).await };
+            let brought = tokio::spawn(bring).await.map_err(|_| StoreError::Closed)?;
             brought.map(Arc::new)
         };
         let read = self.0.manifests.try_get_with(hash, read).await;
