@@ -32,7 +32,18 @@ struct Asked<'a> {
     body: Vec<u8>,
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
+    /// By somebody who says this Host, Origin and Authorization, as far as there are any.
+    fn by(method: &'a str, path: &'a str, said: [Option<String>; 3], body: Vec<u8>) -> Asked<'a> {
+        let headers = ["host", "origin", "authorization"].into_iter().zip(said);
+        Asked {
+            method,
+            path,
+            headers: headers.filter_map(|(name, value)| Some((name, value?))).collect(),
+            body,
+        }
+    }
+
     fn bytes(&self) -> Vec<u8> {
         let Asked {
             method,
@@ -200,21 +211,8 @@ async fn who_changes_something_is_a_client_of_this_node_with_its_token() {
         for (host, host_good) in gateway.hosts() {
             for (origin, origin_ours, _) in gateway.origins() {
                 for (token, token_good) in gateway.tokens() {
-                    let headers = [
-                        ("host", host.clone()),
-                        ("origin", origin.clone()),
-                        ("authorization", token),
-                    ];
-                    let headers = headers
-                        .into_iter()
-                        .filter_map(|(name, value)| Some((name, value?)))
-                        .collect();
-                    let request = Asked {
-                        method,
-                        path,
-                        headers,
-                        body: body.clone().into(),
-                    };
+                    let said = [host.clone(), origin.clone(), token];
+                    let request = Asked::by(method, path, said, body.clone().into());
                     let wanted: &[u16] = match (host_good, origin_ours, token_good) {
                         // Without any Host, HTTP itself is not in order.
                         (false, _, _) => &[421, 400],
@@ -251,21 +249,8 @@ async fn reading_needs_no_token_and_no_page_but_a_listed_one_may() {
         for (host, host_good) in gateway.hosts() {
             for (origin, _, may_read) in gateway.origins() {
                 for (token, _) in gateway.tokens() {
-                    let headers = [
-                        ("host", host.clone()),
-                        ("origin", origin.clone()),
-                        ("authorization", token),
-                    ];
-                    let headers = headers
-                        .into_iter()
-                        .filter_map(|(name, value)| Some((name, value?)))
-                        .collect();
-                    let request = Asked {
-                        method,
-                        path,
-                        headers,
-                        body: Vec::new(),
-                    };
+                    let said = [host.clone(), origin.clone(), token];
+                    let request = Asked::by(method, path, said, Vec::new());
                     let (status, text) = gateway.ask(&request);
                     let shown = String::from_utf8_lossy(&request.bytes()).into_owned();
                     match (host_good, may_read) {

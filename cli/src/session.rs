@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use node::fetch::{FetchRequest, FetchWhat, Fetched, HubCache};
 use node::http::messages::{
-    FetchAsk, FollowAnswer, FollowAsk, ImportAsk, Nothing, PublishAnswer, PublishAsk, RepoAsk, TicketAnswer,
+    FetchAsk, FollowAnswer, FollowAsk, Nothing, PublishAnswer, PublishAsk, RepoAsk, TicketAnswer,
     UnfollowAnswer, UnfollowAsk,
 };
-use node::import::Imported;
+use node::import::{ImportRequest, Imported};
 use node::library::{Collected, Forgotten, Library, Rebuilt, RepoView, Shown};
 use node::limits::RELEASE_DAYS;
 use node::node::{Node, Status};
@@ -87,7 +87,7 @@ impl Session {
     /// Imports a cache.
     pub(crate) async fn import(
         &self,
-        ask: ImportAsk,
+        ask: ImportRequest,
         context: &mut Context<'_>,
     ) -> Result<Imported, Failure> {
         let library = match self {
@@ -95,7 +95,7 @@ impl Session {
             Session::Alone(library) => library,
         };
         let (progress, snapshots) = Progress::channel();
-        let work = library.import(ask.into(), &progress);
+        let work = library.import(ask, &progress);
         Ok(Meter::new(context).watch(snapshots, work, context).await?)
     }
 

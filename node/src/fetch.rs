@@ -6,6 +6,7 @@ mod begin;
 mod handout;
 mod hubcache;
 mod jobs;
+mod manifest;
 mod plan;
 mod providers;
 mod read;
@@ -25,34 +26,27 @@ pub use views::{JobState, JobView, NoSuchJob, PeerRate};
 use crate::{
     catalog::Provider,
     library::{LibraryError, enlist, now},
-    limits::{PROVIDER_WAIT, STALL, STRIKES_MAX},
+    limits::PROVIDER_WAIT,
     node::Node,
     progress::{Phase, Progress},
     resolve::ResolveError,
     store::{StoreError, blocking},
 };
-use bytes::Bytes;
-use futures::{StreamExt, stream::FuturesUnordered};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use jobs::Brought;
 use libp2p::PeerId;
-use plan::Fault;
-use protocol::{FileEntry, Hash, Manifest, RepoId, RepoRef, Ticket, TooManyShards, limits::MANIFEST_LEN_MAX};
-use providers::Providers;
+use protocol::{FileEntry, Hash, RepoId, RepoRef, Ticket, TooManyShards};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     path::PathBuf,
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
-use tracing::{debug, info, warn};
-use transfer::Link;
+use tracing::info;
 
 /// Providers of a fetch that are asked first the next time.
 const REMEMBERED: usize = 8;
-/// Peers asked for a manifest at once: the first right answer counts.
-const MANIFESTS_ASKED: usize = 4;
 /// How long after one peer of a ticket answered the next one is waited for.
 const DIAL_MORE: Duration = Duration::from_millis(200);
 
@@ -369,90 +363,6 @@ impl Node {
         peers.sort();
         peers.dedup();
         peers
-    }
-
-    /// Returns the manifest from the store, marked so that no collection takes it; `None`: it has to be fetched.
-    async fn stored_manifest(&self, hash: Hash) -> Result<Option<Manifest>, FetchError> {
-        let store = self.library().store();
-        let _writing = store.writing().await;
-        match store.manifest(hash).await {
-            Ok(manifest) => {
-                store.begin_job(hash).await?;
-                return Ok(Some(manifest));
-            }
-            Err(StoreError::Missing(_)) => {}
-            Err(error) => debug!(manifest = %hash.short(), %error, "a stored manifest is fetched again"),
-        }
-        Ok(None)
-    }
-
-    /// Brings a manifest here, without its files and without keeping it from collection.
-    pub(crate) async fn bring_manifest(&self, hash: Hash, wait: Duration) -> Result<Manifest, FetchError> {
-        let mut providers = Providers::start(self.clone(), hash, Vec::new());
-        let manifest = self.fetch_manifest(hash, &mut providers, wait).await?;
-        if !self.jobs().iter().any(|job| job.manifest == Some(hash)) {
-            self.library().store().end_job(hash).await?;
-        }
-        Ok(manifest)
-    }
-
-    /// Returns the manifest from the first of several providers asked at once that has it right.
-    async fn fetch_manifest(
-        &self,
-        hash: Hash,
-        providers: &mut Providers,
-        wait: Duration,
-    ) -> Result<Manifest, FetchError> {
-        let store = self.library().store();
-        let begun = Instant::now();
-        let mut end = Box::pin(tokio::time::sleep(wait));
-        let mut asking = FuturesUnordered::new();
-        let mut tried = HashMap::<PeerId, u32>::new();
-        loop {
-            tokio::select! {
-                Some(peer) = providers.next(), if asking.len() < MANIFESTS_ASKED => {
-                    let tries = tried.entry(peer).or_default();
-                    *tries += 1;
-                    if *tries <= STRIKES_MAX {
-                        asking.push(self.ask_manifest(hash, peer));
-                    }
-                }
-                Some((peer, answer)) = asking.next() => {
-                    let Some(bytes) = answer else { continue };
-                    let refused = |source| FetchError::Manifest { manifest: hash, source };
-                    let manifest = Manifest::decode(&bytes).map_err(refused)?;
-                    // A collection must not run between the manifest and the mark that keeps it.
-                    let _writing = store.writing().await;
-                    let _kept = store.put_manifest(&manifest).await?;
-                    store.begin_job(hash).await?;
-                    providers.again(peer);
-                    return Ok(manifest);
-                }
-                () = &mut end => {
-                    let waited = begun.elapsed();
-                    return Err(FetchError::NoProvider { manifest: hash, waited, missing: 0 });
-                }
-            }
-        }
-    }
-
-    /// Asks one peer for a manifest, if it takes part in its swarm.
-    async fn ask_manifest(&self, hash: Hash, peer: PeerId) -> (PeerId, Option<Bytes>) {
-        if !self.sharing().probe(peer, hash).await {
-            return (peer, None);
-        }
-        let link = Link::new(self, peer);
-        let fetched = transfer::blob(&link, hash, MANIFEST_LEN_MAX as u64);
-        match tokio::time::timeout(STALL * 3, fetched).await {
-            Ok(Ok(bytes)) => return (peer, Some(bytes)),
-            Ok(Err(error)) if error.fault() == Fault::Lied => {
-                warn!(%peer, manifest = %hash.short(), %error, "a provider lied; it is not asked again");
-                self.swarm().ban(peer).await;
-            }
-            Ok(Err(error)) => debug!(%peer, %error, "a provider did not give the manifest"),
-            Err(_) => debug!(%peer, "a provider was too slow with the manifest"),
-        }
-        (peer, None)
     }
 
     /// Pins what was brought, which makes its rows durable, lists it, and tells the swarm.

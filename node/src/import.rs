@@ -2,6 +2,9 @@
 //! second copy on the disk. Where a blob's name tells its digest, the bytes are held against it first.
 
 mod cache;
+mod report;
+
+pub use report::{Fate, Imported, ImportedRepo, ImportedRevision};
 
 use crate::{
     library::{Library, LibraryError},
@@ -12,7 +15,7 @@ use crate::{
     store::{StoreError, digest},
 };
 use cache::{CachedRepo, Claim, LeftOut, Snapshot, Walked};
-use protocol::{FileEntry, Hash, Kind, Release, RepoId, RepoName, Upstream};
+use protocol::{FileEntry, Hash, Release, RepoId, RepoName, Upstream};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{HashMap, HashSet},
@@ -27,19 +30,25 @@ use std::{
 const HUB: &str = "huggingface.co";
 
 /// What to import, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ImportRequest {
     /// A cache, or the folder of one repo in it.
     pub path: PathBuf,
     /// The repo's name, if there is only one; by default the upstream's, made fit.
+    #[serde(default)]
     pub name: Option<RepoName>,
     /// Every revision that is here, not only the one that `refs/main` names.
+    #[serde(default)]
     pub all_revisions: bool,
     /// Keep and pin only, without releases under our key.
+    #[serde(default)]
     pub store: bool,
     /// Copy the bytes instead of serving them from where they lie.
+    #[serde(default)]
     pub copy: bool,
     /// Only say what would be done.
+    #[serde(default)]
     pub dry_run: bool,
 }
 
@@ -55,79 +64,6 @@ impl ImportRequest {
             dry_run: false,
         }
     }
-}
-
-/// What became of a cache.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Imported {
-    /// Its repos.
-    pub repos: Vec<ImportedRepo>,
-    /// What else lies there and was left out.
-    pub left_out: Vec<String>,
-}
-
-/// What became of one repo.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ImportedRepo {
-    /// What the upstream calls it: `OWNER/NAME`, or `NAME`.
-    pub upstream: String,
-    /// What it is.
-    pub kind: Kind,
-    /// Our repo; `None` where it was only stored, or has no name that fits.
-    pub repo: Option<RepoId>,
-    /// Its revisions, in the order in which they were published.
-    pub revisions: Vec<ImportedRevision>,
-    /// Why there is none.
-    pub problem: Option<String>,
-    /// What was left out.
-    pub left_out: Vec<String>,
-}
-
-/// What became of one revision.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ImportedRevision {
-    /// The upstream's commit.
-    pub commit: String,
-    /// What became of it.
-    pub fate: Fate,
-    /// Its manifest.
-    pub manifest: Option<Hash>,
-    /// The number of its release.
-    pub seq: Option<u64>,
-    /// Files.
-    pub files: u64,
-    /// Bytes of all files.
-    pub bytes: u64,
-    /// Files whose bytes were held against the name of their blob.
-    pub verified: u64,
-    /// Bytes that had to be read.
-    pub read_bytes: u64,
-    /// How long it took.
-    pub seconds: f64,
-    /// Files that the upstream's revision has and that are not here; `None`: nobody wrote that down.
-    pub missing: Option<u64>,
-    /// What is wrong: each damaged file, or why it failed.
-    pub problems: Vec<String>,
-    /// What was left out.
-    pub left_out: Vec<String>,
-}
-
-/// What became of a revision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fate {
-    /// It has a new release.
-    Published,
-    /// It had its release already.
-    Unchanged,
-    /// It is kept, without a release.
-    Stored,
-    /// It would be taken: nothing was done.
-    Planned,
-    /// A file is not what its name promises: nothing of the revision was taken.
-    Damaged,
-    /// It could not be taken.
-    Failed,
 }
 
 /// Why nothing was imported.

@@ -1,23 +1,25 @@
 //! Publishing: a folder or a file becomes a manifest, and the manifest a signed release. Each file is read once, on all
 //! cores; a file that has not changed since it was last read is not read again.
 
+mod release;
 mod revise;
 mod walk;
 
+pub(crate) use release::{After, Saying};
 pub(crate) use revise::{Change, NO_COMMIT, Revise, ReviseError};
 pub(crate) use walk::{Found, fit, found, is_dropping};
 
 use crate::{
-    catalog::{Digest, PlaceKind, RepoRow, Stamp},
-    library::{Library, LibraryError, enlist, now},
+    catalog::{Digest, PlaceKind, Stamp},
+    library::{Library, LibraryError},
     limits::{RELEASE_DAYS, SMALL_LEN, WHOLE_LEN},
-    names::{Accepted, NamesError},
+    names::NamesError,
     progress::{Phase, Progress},
     store::{Fresh, How, Import, Kept, SourceFile, StoreError, digest::Digests},
 };
 use protocol::{
-    FileEntry, Hash, Kind, Manifest, ManifestError, PathError, Release, ReleaseError, RepoId, RepoName,
-    SignedRelease, Upstream, manifest::kept_in_git,
+    FileEntry, Hash, Kind, Manifest, ManifestError, PathError, ReleaseError, RepoId, RepoName, Upstream,
+    manifest::kept_in_git,
 };
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
@@ -411,110 +413,6 @@ impl Library {
         let git = kept_in_git(&file.name, file.stamp.len);
         Ok(digest.filter(|digest| digest.stamp == file.stamp && git == digest.sha1.is_some()))
     }
-
-    /// Signs the next release of the name, or finds that the last one says the same.
-    pub(crate) async fn release(&self, saying: Saying, after: After) -> Result<SignedRelease, PublishError> {
-        let library = self.clone();
-        run(move || {
-            let Saying {
-                name,
-                kind,
-                manifest,
-                upstream,
-                valid_days,
-            } = saying;
-            let repo = RepoId {
-                publisher: library.publisher(),
-                name: name.clone(),
-            };
-            // Two that sign the same number would be a fork.
-            let _one_at_a_time = library.signing();
-            let last = library.names().get(&repo)?;
-            if let After::Exactly(manifest) = after
-                && last.as_ref().map(|last| last.release().manifest) != manifest
-            {
-                return Err(PublishError::Overtaken { repo });
-            }
-            let now = now();
-            if let Some(last) = &last {
-                let release = last.release();
-                let half_life = release.issued + (release.expires - release.issued) / 2;
-                if release.manifest == manifest
-                    && release.kind == kind
-                    && release.upstream == upstream
-                    && now < half_life
-                {
-                    return Ok(last.clone());
-                }
-            }
-            let release = Release {
-                publisher: repo.publisher,
-                name,
-                kind,
-                manifest,
-                seq: last.as_ref().map_or(0, |last| last.release().seq) + 1,
-                prev: last.as_ref().map(|last| last.release().manifest),
-                issued: now,
-                expires: now + u64::from(valid_days) * 24 * 60 * 60,
-                upstream,
-                card: None,
-            };
-            let signed = SignedRelease::sign(release, library.publisher_key())?;
-            match library.names().accept(&signed, now)? {
-                Accepted::New | Accepted::Same => Ok(signed),
-            }
-        })
-        .await
-    }
-
-    /// Lists what was settled: under its name, where a release gives it one.
-    pub(crate) async fn record_published(
-        &self,
-        manifest: &Manifest,
-        release: Option<&SignedRelease>,
-        complete: bool,
-        digests: Vec<(PathBuf, Digest)>,
-    ) -> Result<(), PublishError> {
-        let library = self.clone();
-        let (release, manifest) = (release.cloned(), manifest.clone());
-        run(move || {
-            let catalog = library.catalog();
-            let noted = catalog.write_soon(|batch| {
-                digests
-                    .iter()
-                    .try_for_each(|(path, digest)| batch.put_digest(path, digest))
-            });
-            noted.map_err(LibraryError::from)?;
-            let listed = catalog.write(|batch| {
-                let Some(release) = &release else {
-                    return enlist(batch, &manifest, None, complete);
-                };
-                let repo = release.release().repo();
-                enlist(batch, &manifest, Some(&repo), complete)?;
-                batch.put_repo(&repo, &RepoRow::of(release, true));
-                Ok(())
-            });
-            Ok(listed.map_err(LibraryError::from)?)
-        })
-        .await
-    }
-}
-
-/// What the next release of a name says.
-pub(crate) struct Saying {
-    pub(crate) name: RepoName,
-    pub(crate) kind: Kind,
-    pub(crate) manifest: Hash,
-    pub(crate) upstream: Option<Upstream>,
-    pub(crate) valid_days: u32,
-}
-
-/// Which release the next one may follow.
-pub(crate) enum After {
-    /// Whichever is the last.
-    Any,
-    /// The one of this manifest; `None`: there is none yet.
-    Exactly(Option<Hash>),
 }
 
 /// A file on its way into the manifest.

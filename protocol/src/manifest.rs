@@ -20,6 +20,11 @@ use crate::limits::VERSION;
 use crate::path::RepoPath;
 use check::{check, check_count, check_len, check_sorted};
 
+/// The commit id that the Hub's clients see of a manifest with this hash: the first 40 hex digits.
+pub fn commit_id(manifest: Hash) -> String {
+    manifest.to_string().chars().take(40).collect()
+}
+
 /// One file of a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileEntry {
@@ -132,9 +137,9 @@ impl Manifest {
         self.hash
     }
 
-    /// The commit id that the Hub's clients see: the first 40 hex digits of the hash.
+    /// The commit id that the Hub's clients see.
     pub fn commit_id(&self) -> String {
-        self.hash.to_string().chars().take(40).collect()
+        commit_id(self.hash)
     }
 
     /// Finds the file at exactly this path, by bisection.

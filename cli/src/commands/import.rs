@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use node::http::messages::{FAILED, ImportAsk, NOT_VERIFIED};
-use node::import::{Fate, Imported, ImportedRepo, ImportedRevision};
+use node::http::messages::{FAILED, NOT_VERIFIED};
+use node::import::{Fate, ImportRequest, Imported, ImportedRepo, ImportedRevision};
 
 use crate::args::Import;
 use crate::context::Context;
@@ -27,7 +27,7 @@ pub(crate) async fn run(import: Import, context: &mut Context<'_>) -> Result<Exi
         copy,
         dry_run,
     } = import;
-    let ask = ImportAsk {
+    let ask = ImportRequest {
         path: session::absolute(path)?,
         name,
         all_revisions,

@@ -228,7 +228,7 @@ impl Early {
             let search = async {
                 match paused {
                     true => std::future::pending().await,
-                    false => node.fetch_manifest(hash, providers, wait).await,
+                    false => node.fetch_manifest(hash, providers, wait, true).await,
                 }
             };
             tokio::pin!(search);

@@ -33,8 +33,8 @@ use super::guard::{self, Guard};
 use super::hub::{self, Hub};
 use super::jobs::Jobs;
 use super::messages::{
-    ErrorAnswer, FollowAnswer, FollowAsk, ImportAsk, Nothing, PeerAnswer, PublishAnswer, PublishAsk, ROOT,
-    RepoAsk, TicketAnswer, UnfollowAnswer, UnfollowAsk,
+    ErrorAnswer, FollowAnswer, FollowAsk, Nothing, PeerAnswer, PublishAnswer, PublishAsk, ROOT, RepoAsk,
+    TicketAnswer, UnfollowAnswer, UnfollowAsk,
 };
 use super::request::{Asked, Refused, Told, absolute};
 use super::{BODY_LEN_MAX, HttpError, listen};
@@ -238,8 +238,10 @@ async fn publish(State(desk): State<Desk>, Told(ask): Told<PublishAsk>) -> Resul
     })
 }
 
-async fn import(State(desk): State<Desk>, Told(ask): Told<ImportAsk>) -> Result<Response, Refused> {
-    let mut request = ImportRequest::from(ask);
+async fn import(
+    State(desk): State<Desk>,
+    Told(mut request): Told<ImportRequest>,
+) -> Result<Response, Refused> {
     request.path = absolute(request.path)?;
     let (progress, snapshots) = Progress::channel();
     desk.jobs.run(snapshots, async move {

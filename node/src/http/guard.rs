@@ -195,7 +195,8 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// Whether a body is JSON by its header.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let Ok(Some(value)) = only(headers, &header::CONTENT_TYPE) else {
         return false;
     };

@@ -3,6 +3,7 @@
 //! [`route`] says what is asked for, [`revisions`] what it is about, and a file each what is answered. Nothing goes out that
 //! was not verified, and what cannot be completed is broken off rather than ended.
 
+mod body;
 mod card;
 mod digests;
 mod facts;
@@ -123,7 +124,7 @@ impl Hub {
             Call::List { kind } => self.list(kind, head).await,
             Call::Whoami => history::whoami(head),
             Call::AuthCheck { repo } => self.auth_check(&repo).await,
-            Call::ValidateYaml => card::validate(&query::read_body(body).await?),
+            Call::ValidateYaml => card::validate(&body::whole(head, body, query::BODY_LEN_MAX).await?),
             Call::OllamaManifest { repo, tag } => self.ollama_manifest(&repo, &tag).await,
             Call::OllamaBlob { repo, digest } => self.ollama_blob(&repo, &digest, head).await,
             Call::Nothing => Err(Problem::nothing_here()),

@@ -17,7 +17,6 @@ use protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::fetch::FetchWhat;
-use crate::import::ImportRequest;
 use crate::names::Follow;
 use crate::progress::Snapshot;
 use crate::publish::Published;
@@ -126,50 +125,6 @@ pub struct PublishAnswer {
     /// What to give to others.
     #[serde(with = "as_text")]
     pub ticket: Ticket,
-}
-
-/// The body of `import`; its answer is an [`Imported`](crate::import::Imported).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ImportAsk {
-    /// A cache or a repo of one; absolute, since the daemon stands elsewhere.
-    pub path: PathBuf,
-    /// The repo's name, if there is only one.
-    #[serde(default)]
-    pub name: Option<RepoName>,
-    /// Every revision that is there.
-    #[serde(default)]
-    pub all_revisions: bool,
-    /// Without releases.
-    #[serde(default)]
-    pub store: bool,
-    /// Copy the bytes instead of serving them from where they lie.
-    #[serde(default)]
-    pub copy: bool,
-    /// Only say what would be done.
-    #[serde(default)]
-    pub dry_run: bool,
-}
-
-impl From<ImportAsk> for ImportRequest {
-    fn from(ask: ImportAsk) -> ImportRequest {
-        let ImportAsk {
-            path,
-            name,
-            all_revisions,
-            store,
-            copy,
-            dry_run,
-        } = ask;
-        ImportRequest {
-            path,
-            name,
-            all_revisions,
-            store,
-            copy,
-            dry_run,
-        }
-    }
 }
 
 /// The body of `fetch`.

@@ -1,6 +1,6 @@
 use super::*;
 use ed25519_dalek::SigningKey;
-use protocol::Publisher;
+use protocol::{Kind, Publisher};
 
 fn cached(kind: Kind, id: &str) -> CachedRepo {
     let (owner, name) = match id.split_once('/') {

@@ -45,7 +45,7 @@ impl Linear {
     fn new(len: u64, git: bool) -> Linear {
         Linear {
             sha256: sha2::Sha256::new(),
-            sha1: git.then(|| sha1::Sha1::new_with_prefix(format!("blob {len}\0"))),
+            sha1: git.then(|| git_hasher("blob", len)),
         }
     }
 
@@ -60,6 +60,11 @@ impl Linear {
         let sha1 = self.sha1.map(|sha1| GitId::from_bytes(sha1.finalize().into()));
         (Sha256::from_bytes(self.sha256.finalize().into()), sha1)
     }
+}
+
+/// What hashes an object of git's: a `blob` or a `tree` of `len` bytes.
+pub(crate) fn git_hasher(kind: &str, len: u64) -> sha1::Sha1 {
+    sha1::Sha1::new_with_prefix(format!("{kind} {len}\0"))
 }
 
 /// Hashes bytes in memory.
@@ -80,7 +85,7 @@ pub(crate) fn of_bytes(bytes: &[u8], git: bool) -> Digests {
 ///
 /// An error of the kind `UnexpectedEof`: there are fewer.
 pub(crate) fn git_id(file: &mut impl Read, len: u64) -> io::Result<GitId> {
-    let mut hasher = sha1::Sha1::new_with_prefix(format!("blob {len}\0"));
+    let mut hasher = git_hasher("blob", len);
     pieces(file, len, |piece| hasher.update(piece))?;
     Ok(GitId::from_bytes(hasher.finalize().into()))
 }

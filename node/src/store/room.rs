@@ -88,6 +88,11 @@ impl Room {
         *self.store.set_aside() -= bytes;
     }
 
+    /// How many bytes are not taken yet.
+    pub(crate) fn left(&self) -> u64 {
+        self.bytes
+    }
+
     /// Adds room that was set aside later.
     pub(crate) fn add(&mut self, mut more: Room) {
         self.bytes += std::mem::take(&mut more.bytes);

@@ -59,10 +59,15 @@ impl Staged {
 }
 
 impl Store {
-    /// Takes in bytes as they come, expecting `len` of them. Blocking.
+    /// Takes in bytes as they come, expecting `len` of them, and tells `written` of those that are on the disk. Blocking.
     ///
     /// What ends early or goes on gives digests whose `len` tells so, and is not to be used.
-    pub(crate) fn stage(&self, from: &mut impl Read, len: u64) -> Result<Staged, StageError> {
+    pub(crate) fn stage(
+        &self,
+        from: &mut impl Read,
+        len: u64,
+        written: &(dyn Fn(u64) + Sync),
+    ) -> Result<Staged, StageError> {
         if len <= WHOLE_LEN {
             let mut bytes = Vec::new();
             from.take(len + 1)
@@ -73,7 +78,7 @@ impl Store {
         let (outboard, outboard_path) = self.unfinished()?;
         let (copy, path) = self.unfinished()?;
         let git = len <= GIT_FILE_LEN_MAX;
-        let digests = digest::of_file(from, len, git, &outboard, Some(&copy), &|_| {});
+        let digests = digest::of_file(from, len, git, &outboard, Some(&copy), written);
         let digests = digests.map_err(|error| match error {
             DigestError::Read(error) => StageError::Read(error),
             DigestError::Write(error) => StageError::Store(StoreError::io(&path)(error)),
@@ -160,7 +165,7 @@ impl Store {
         let store = self.clone();
         blocking(move || {
             let len = blob.len();
-            let mut sha1 = sha1::Sha1::new_with_prefix(format!("blob {len}\0"));
+            let mut sha1 = digest::git_hasher("blob", len);
             for start in (0..len).step_by(PIECE_LEN) {
                 let end = len.min(start + PIECE_LEN as u64);
                 sha1.update(store.read_range(hash, &blob, start..end)?);

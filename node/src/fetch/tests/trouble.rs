@@ -16,7 +16,7 @@ async fn claim(node: &Node, blob: Hash, size: u64) -> FetchRequest {
         sha256: None,
         sha1: None,
     };
-    let manifest = Manifest::new(vec![entry]).unwrap();
+    let manifest = protocol::Manifest::new(vec![entry]).unwrap();
     let store = node.library().store();
     drop(store.put_manifest(&manifest).await.unwrap());
     FetchRequest::new(FetchWhat::Repo(RepoRef::Content(manifest.hash())))
@@ -123,12 +123,12 @@ async fn provider_that_says_another_length_than_the_manifest_is_not_banned() {
     for name in ["small", "middling"] {
         let blob = Hash::of(&fs::read(source.path().join(name)).unwrap());
         let part = reader.library().store().part(blob, 3 * 1024 * 1024).unwrap();
-        let link = Link::new(&reader, peer);
+        let link = transfer::Link::new(&reader, peer);
         let teller = transfer::Teller::new(1, peer, 0, mpsc::channel(64).0);
         let asked = transfer::shards(&link, (blob, 3 * 1024 * 1024), Some(part), 0..3, &teller);
         let error = timeout(SOON, asked).await.unwrap().unwrap_err();
         assert!(matches!(error, transfer::TransferError::Size { .. }), "{error:?}");
-        assert_eq!(error.fault(), Fault::Broke);
+        assert_eq!(error.fault(), plan::Fault::Broke);
     }
     let request = FetchRequest::new(FetchWhat::Repo(published.repo.into()));
     let fetched = timeout(SOON, reader.fetch(request, &Progress::default())).await;

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use protocol::{Kind, Manifest};
 use serde_json::{Map, Value, json};
 
+use super::body;
 use super::problem::Problem;
 use super::query;
 
@@ -179,7 +180,7 @@ fn texts<'a>(object: &'a Object, key: &str) -> impl Iterator<Item = &'a str> {
 
 /// Tells a client whether the head of a card reads, before it is published.
 pub(super) fn validate(body: &[u8]) -> Result<Response, Problem> {
-    let asked = query::read_json(body)?;
+    let asked = body::of_json::<Value>(body)?;
     let content = asked.get("content").and_then(Value::as_str);
     let content = content.ok_or_else(|| Problem::bad("content is missing: send the text of README.md"))?;
     Ok(match read(content) {

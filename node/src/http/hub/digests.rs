@@ -3,7 +3,9 @@
 
 use protocol::manifest::kept_in_git;
 use protocol::{FileEntry, GitId};
-use sha1::{Digest, Sha1};
+use sha1::Digest;
+
+use crate::store::digest::git_hasher;
 
 /// Bytes of a git id.
 const GIT_ID_LEN: usize = 20;
@@ -47,8 +49,7 @@ pub(super) fn pointer(file: &FileEntry) -> String {
 
 /// The id that git gives an object: `kind` is `blob` or `tree`.
 pub(super) fn git_id(kind: &str, content: &[u8]) -> GitId {
-    let mut hasher = Sha1::new();
-    hasher.update(format!("{kind} {}\0", content.len()));
+    let mut hasher = git_hasher(kind, content.len() as u64);
     hasher.update(content);
     GitId::from_bytes(hasher.finalize().into())
 }

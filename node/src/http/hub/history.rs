@@ -2,26 +2,20 @@
 
 use axum::http::{HeaderName, StatusCode, header, request::Parts};
 use axum::response::Response;
-use protocol::{Hash, SignedRelease};
+use protocol::{SignedRelease, manifest::commit_id};
 use serde_json::{Value, json};
 
 use super::Hub;
 use super::facts::time;
 use super::problem::Problem;
 use super::query::{self, Query};
-use super::revisions::{Meaning, Revision, tag};
+use super::revisions::{LOCAL, Meaning, Revision, tag};
 use super::route::{Address, At, MAIN};
 
 const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
 
 /// Revisions in one answer: more than are kept.
 const PAGE_MAX: usize = 100;
-
-/// Hex digits of a commit id.
-const COMMIT_LEN: usize = 40;
-
-/// Who everybody at this machine is to clients of the Hub's API; `create` without an owner means it.
-pub(super) const LOCAL_USER: &str = "local";
 
 impl Revision {
     /// What it is called in a list of revisions.
@@ -36,10 +30,6 @@ fn title(release: &SignedRelease) -> String {
     format!("Release {}", release.release().seq)
 }
 
-fn commit(manifest: Hash) -> String {
-    manifest.to_string().chars().take(COMMIT_LEN).collect()
-}
-
 /// A revision in a list of them.
 fn listed(id: &str, title: &str, issued: u64, author: &str) -> Value {
     json!({
@@ -50,7 +40,7 @@ fn listed(id: &str, title: &str, issued: u64, author: &str) -> Value {
 impl Hub {
     /// Names the branch and the tags of a repo.
     pub(super) async fn refs(&self, repo: &Address, head: &Parts) -> Result<Response, Problem> {
-        let reference = |kind: &str, name: &str, manifest| json!({ "name": name, "ref": format!("refs/{kind}/{name}"), "targetCommit": commit(manifest) });
+        let reference = |kind: &str, name: &str, manifest| json!({ "name": name, "ref": format!("refs/{kind}/{name}"), "targetCommit": commit_id(manifest) });
         let (newest, tags) = match self.meaning(repo).await? {
             Meaning::Content(hash) => (hash, Vec::new()),
             Meaning::Repo(_) => {
@@ -79,7 +69,7 @@ impl Hub {
         let limit = query.number("limit")?.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
         let page: usize = query.number("p")?.unwrap_or(0);
         let revision = self.revision(at).await?;
-        let author = at.repo.id.split_once('/').map_or(LOCAL_USER, |(owner, _)| owner);
+        let author = at.repo.id.split_once('/').map_or(LOCAL, |(owner, _)| owner);
         let all = match &revision.release {
             None => vec![listed(
                 &revision.commit,
@@ -92,7 +82,7 @@ impl Hub {
                 let older = |release: &&SignedRelease| release.release().seq <= newest.release().seq;
                 let shown = |release: &SignedRelease| {
                     let said = release.release();
-                    listed(&commit(said.manifest), &title(release), said.issued, author)
+                    listed(&commit_id(said.manifest), &title(release), said.issued, author)
                 };
                 releases.iter().filter(older).map(shown).collect()
             }
@@ -126,15 +116,15 @@ pub(super) fn whoami(head: &Parts) -> Result<Response, Problem> {
     }
     Ok(query::json(json!({
         "type": "user",
-        "id": LOCAL_USER,
-        "name": LOCAL_USER,
+        "id": LOCAL,
+        "name": LOCAL,
         "fullname": "the user of this machine",
         "isPro": false,
         "canPay": false,
         "orgs": [],
         "auth": {
             "type": "access_token",
-            "accessToken": { "displayName": LOCAL_USER, "role": "write", "createdAt": time(0) },
+            "accessToken": { "displayName": LOCAL, "role": "write", "createdAt": time(0) },
         },
     })))
 }

@@ -12,7 +12,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use futures::StreamExt;
 use futures::stream;
-use protocol::{Alias, Hash, Kind, Manifest, Publisher, RepoId};
+use protocol::{Alias, Hash, Kind, Manifest, Publisher, RepoId, manifest::commit_id};
 use serde_json::Value;
 
 use super::Hub;
@@ -105,7 +105,7 @@ impl Hub {
         let said = Said {
             kind: known.kind,
             id,
-            commit: &known.state.manifest.to_string()[..40],
+            commit: &commit_id(known.state.manifest),
             issued: Some(known.issued),
             created: Some(known.created),
             labels: known.labels.as_ref().unwrap_or(&none),

@@ -3,8 +3,7 @@
 use std::str::FromStr;
 
 use axum::Json;
-use axum::body::{Body, Bytes, to_bytes};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use axum::http::{HeaderValue, header, request::Parts};
 use axum::response::{IntoResponse, Response};
 use form_urlencoded::Serializer;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -71,12 +70,18 @@ impl Query {
     }
 }
 
-/// An answer with the address of its next page, if there is one. `path` is encoded; `Host` was judged before.
+/// Where the client reaches us. The guard has seen that the name is one of ours.
+pub(super) fn base_url(head: &Parts) -> Result<String, Problem> {
+    let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.ok_or_else(|| Problem::bad("the request names no host"))?;
+    Ok(format!("http://{host}"))
+}
+
+/// An answer with the address of its next page, if there is one. `path` is encoded.
 pub(super) fn page(head: &Parts, path: &str, next: Option<String>, answer: impl IntoResponse) -> Response {
     let mut response = answer.into_response();
-    let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    if let (Some(query), Some(host)) = (next, host)
-        && let Ok(link) = HeaderValue::from_str(&format!("<http://{host}{path}?{query}>; rel=\"next\""))
+    if let (Some(query), Ok(base)) = (next, base_url(head))
+        && let Ok(link) = HeaderValue::from_str(&format!("<{base}{path}?{query}>; rel=\"next\""))
     {
         response.headers_mut().insert(header::LINK, link);
     }
@@ -90,30 +95,6 @@ pub(super) fn encode(path: &str) -> String {
         .map(|part| utf8_percent_encode(part, PART).to_string())
         .collect();
     parts.join("/")
-}
-
-/// Reads a body of at most [`BODY_LEN_MAX`] bytes.
-pub(super) async fn read_body(body: Body) -> Result<Bytes, Problem> {
-    to_bytes(body, BODY_LEN_MAX).await.map_err(|_| {
-        let message = format!(
-            "the body did not come whole, or has more than {BODY_LEN_MAX} bytes: ask for less at once"
-        );
-        Problem::refused(StatusCode::PAYLOAD_TOO_LARGE, message)
-    })
-}
-
-/// Whether a body is JSON by its header.
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE);
-    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.split(';')
-        .next()
-        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-}
-
-/// Reads JSON.
-pub(super) fn read_json(body: &[u8]) -> Result<Value, Problem> {
-    serde_json::from_slice(body).map_err(|error| Problem::bad(format!("the body is not JSON: {error}")))
 }
 
 /// Answers with JSON.

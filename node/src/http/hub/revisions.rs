@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::{Hash, Kind, Manifest, RepoId, RepoRef, SignedRelease};
+use protocol::{Hash, Kind, Manifest, RepoId, RepoName, RepoRef, SignedRelease};
 use tokio::time::timeout;
 
 use super::Hub;
@@ -22,6 +22,9 @@ const SEARCH: Duration = Duration::from_secs(8);
 const MANIFEST_SEARCH: Duration = Duration::from_secs(30);
 /// Longest name of a revision that is looked at, in bytes.
 const REV_LEN_MAX: usize = 256;
+
+/// The owner that stands for whoever runs this node: all that clients know of who they are.
+pub(super) const LOCAL: &str = "local";
 
 /// A revision of a repo, found.
 #[derive(Clone, Debug)]
@@ -118,7 +121,7 @@ impl Hub {
 
     /// Finds out what an id means: a publisher's repo, a hash, or the upstream name of a copy that somebody we follow made.
     pub(super) async fn meaning(&self, repo: &Address) -> Result<Meaning, Problem> {
-        if let Some(name) = repo.id.strip_prefix("local/").and_then(|name| name.parse().ok()) {
+        if let Some(name) = own_name(&repo.id) {
             let publisher = self.node().library().publisher();
             return Ok(Meaning::Repo(RepoId { publisher, name }));
         }
@@ -320,6 +323,12 @@ impl Hub {
 
 /// The repos that are copies of one of another hub, with their manifests.
 pub(super) type Copies = HashMap<Address, Vec<(RepoId, Hash)>>;
+
+/// The name of a repo of whoever runs this node.
+fn own_name(id: &str) -> Option<RepoName> {
+    let (owner, name) = id.split_once('/')?;
+    name.parse().ok().filter(|_| owner == LOCAL)
+}
 
 /// Whether a revision is the newest one, by any of its names.
 pub(super) fn is_main(rev: &str) -> bool {

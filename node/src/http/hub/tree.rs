@@ -10,7 +10,9 @@ use axum::response::Response;
 use protocol::{FileEntry, GitId, Manifest};
 use serde_json::{Value, json};
 
+use super::super::guard::is_json;
 use super::Hub;
+use super::body;
 use super::digests::{blob_id, git_id};
 use super::facts::time;
 use super::info::lfs;
@@ -213,10 +215,10 @@ impl Hub {
         head: &Parts,
         body: Body,
     ) -> Result<Response, Problem> {
-        let body = query::read_body(body).await?;
-        let (paths, expand) = match query::is_json(&head.headers) {
+        let body = body::whole(head, body, query::BODY_LEN_MAX).await?;
+        let (paths, expand) = match is_json(&head.headers) {
             true => {
-                let asked = query::read_json(&body)?;
+                let asked: Value = body::of_json(&body)?;
                 let paths = match asked.get("paths") {
                     Some(Value::String(path)) => vec![path.clone()],
                     Some(Value::Array(paths)) => {

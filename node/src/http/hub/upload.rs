@@ -6,12 +6,11 @@
 //! | `commit` | reads a commit, and has a revision made of it |
 //! | `lfs` | large files: where they go, and taking them |
 //! | `staging` | what came and is in no revision yet |
-//! | `body`, `lines` | bodies and lines of JSON, within bounds |
+//! | `lines` | lines of JSON, within bounds |
 //!
 //! How a file is sent says nothing of how it is kept. Files of up to [`REGULAR_LEN_MAX`] are asked for within the commit, because
 //! clients with the `xet` protocol send the others in no other way; above, by git's protocol for large files.
 
-mod body;
 mod commit;
 mod lfs;
 mod lines;
@@ -32,8 +31,10 @@ use serde_json::{Value, json};
 pub(super) use commit::commit;
 pub(super) use lfs::{at_door, batch};
 
+use super::body;
 use super::problem::Problem;
-use super::revisions::is_main;
+use super::query::base_url;
+use super::revisions::{LOCAL, is_main};
 use super::route::{Address, At, Call};
 use super::token::UploadToken;
 use super::{Hub, Inner};
@@ -41,9 +42,6 @@ use crate::library::LibraryError;
 use crate::publish::NO_COMMIT;
 use crate::store::{StageError, StoreError};
 use staging::Staging;
-
-/// The owner that stands for whoever runs this node.
-pub(super) const LOCAL: &str = "local";
 
 /// Largest file that is asked for within a commit, in bytes: clients hold it in memory several times over.
 const REGULAR_LEN_MAX: u64 = 64 * 1024 * 1024;
@@ -186,13 +184,6 @@ fn of_kind(address: &Address, kind: Kind) -> Result<(), Problem> {
             Err(Problem::bad(message))
         }
     }
-}
-
-/// Where the client reaches us. The guard has seen that the name is one of ours.
-fn base_url(head: &Parts) -> Result<String, Problem> {
-    let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = host.ok_or_else(|| Problem::bad("the request names no host"))?;
-    Ok(format!("http://{host}"))
 }
 
 /// A repo as part of an address.

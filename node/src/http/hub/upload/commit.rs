@@ -18,11 +18,12 @@ use tempfile::TempPath;
 use tokio::runtime::Handle;
 
 use super::super::Hub;
+use super::super::body::{self, BodyReader};
 use super::super::problem::Problem;
+use super::super::query::{Query, base_url};
 use super::super::route::At;
-use super::body::{self, BodyReader};
 use super::lines::{self, Line, LineError};
-use super::{base_url, may_write, of_store, only_main, own_repo, repo_path};
+use super::{may_write, of_store, only_main, own_repo, repo_path};
 use crate::limits::{ROWS_LEN, WHOLE_LEN};
 use crate::publish::{Change, Revise, ReviseError};
 use crate::store::{Room, Staged, Store, StoreError};
@@ -171,12 +172,8 @@ async fn may_commit(hub: &Hub, at: &At, head: &Parts) -> Result<RepoId, Problem>
 
 /// Whether the query sets a flag.
 fn asks(head: &Parts, flag: &str) -> bool {
-    let query = head.uri.query().unwrap_or_default();
     let set = |value: &str| !matches!(value.to_ascii_lowercase().as_str(), "" | "0" | "false");
-    query
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .any(|(name, value)| name == flag && set(value))
+    Query::of(head).all(flag).any(set)
 }
 
 fn parent(asked: Option<String>) -> Result<Option<String>, Problem> {
@@ -226,7 +223,7 @@ impl Reading {
     fn all(&mut self, from: &mut BodyReader) -> Result<Read, Problem> {
         let mut read = Read::default();
         let mut lines = 0;
-        let mut room = 0;
+        let mut room = None;
         loop {
             let store = self.store.clone();
             let open = || Spool {
@@ -235,8 +232,7 @@ impl Reading {
                 bytes: Vec::new(),
                 file: None,
                 len: 0,
-                set_aside: None,
-                room: std::mem::take(&mut room),
+                room: room.take(),
             };
             let line = lines::next(from, open).map_err(of_line)?;
             let Some(Line { text, long }) = line else { break };
@@ -351,22 +347,19 @@ struct Spool {
     bytes: Vec<u8>,
     file: Option<(File, TempPath)>,
     len: u64,
-    /// Bytes for which there was room when it was looked for, less what was written since.
-    room: u64,
-    set_aside: Option<Room>,
+    /// Room for what is to come, looked for a step at a time.
+    room: Option<Room>,
 }
 
 impl Write for Spool {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let more = bytes.len() as u64;
-        if self.room < more {
-            let step = ROOM_STEP.max(more);
-            drop(self.set_aside.take());
-            let room = self.runtime.block_on(self.store.room(step));
-            self.set_aside = Some(room.map_err(io::Error::other)?);
-            self.room = step;
+        if self.room.as_ref().map_or(0, Room::left) < more {
+            self.room = None;
+            let room = self.runtime.block_on(self.store.room(ROOM_STEP.max(more)));
+            self.room = Some(room.map_err(io::Error::other)?);
         }
-        self.room -= more;
+        self.room.iter_mut().for_each(|room| room.taken(more));
         self.len += more;
         if self.file.is_none() {
             self.bytes.extend_from_slice(bytes);
@@ -389,7 +382,7 @@ impl Write for Spool {
 
 impl Spool {
     /// Hashes what came; returns also what is left of the room that was looked for.
-    fn stage(self) -> Result<(Staged, u64), Problem> {
+    fn stage(self) -> Result<(Staged, Option<Room>), Problem> {
         let staged = match self.file {
             None => self.store.stage_bytes(self.bytes)?,
             Some((_, path)) => self.store.stage_file(path, self.len)?,

@@ -11,7 +11,7 @@
 //! Parts are for clients that take nothing else: what comes in one piece is hashed while it comes.
 
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use axum::Json;
@@ -23,13 +23,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::super::Hub;
+use super::super::body::{self, BodyReader};
 use super::super::problem::Problem;
+use super::super::query::{base_url, encode};
 use super::super::route::{Address, At, LFS_ROOT, MAIN};
-use super::body::{self, BodyReader};
 use super::staging::{Crowded, Door, Parts};
-use super::{base_url, may_write, of_store, repo_path, stage_problem};
+use super::{may_write, of_store, repo_path, stage_problem};
 use crate::limits::PIECE_LEN;
-use crate::store::{Staged, blocking};
+use crate::store::{Room, Staged, blocking};
 
 /// Objects of one batch: ten times what clients send.
 const OBJECTS_MAX: usize = 1_000;
@@ -165,18 +166,6 @@ fn find(files: &[FileEntry], oid: Sha256) -> Option<&FileEntry> {
     files.iter().find(|file| file.sha256 == Some(oid))
 }
 
-/// A path as part of an address.
-fn encode(path: &str) -> String {
-    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-    const KEPT: &AsciiSet = &NON_ALPHANUMERIC
-        .remove(b'/')
-        .remove(b'-')
-        .remove(b'_')
-        .remove(b'.')
-        .remove(b'~');
-    utf8_percent_encode(path, KEPT).to_string()
-}
-
 async fn uploads(
     hub: &Hub,
     repo: &Address,
@@ -270,10 +259,15 @@ pub(in super::super) async fn at_door(
 /// Takes an object in one piece.
 async fn whole(hub: &Hub, door: Door, head: &Head, body: Body) -> Result<Response, Problem> {
     let store = hub.node().library().store().clone();
-    let _room = store.room(door.size).await.map_err(of_store)?;
+    let room = Mutex::new(store.room(door.size).await.map_err(of_store)?);
     let size = door.size;
     let staged = body::through(head, body, size, move |from| {
-        store.stage(from, size).map_err(stage_problem)
+        let written = |bytes| {
+            room.lock()
+                .expect("nothing panics while it holds this")
+                .taken(bytes)
+        };
+        store.stage(from, size, &written).map_err(stage_problem)
     })
     .await?;
     keep(hub, &door, staged).await?;
@@ -315,7 +309,7 @@ async fn part(
     let len = parts.part_len(number, door.size);
     let len = len.ok_or_else(Problem::nothing_here)?;
     let store = hub.node().library().store().clone();
-    let _room = store.room(len).await.map_err(of_store)?;
+    let mut room = store.room(len).await.map_err(of_store)?;
     let tag = body::through(head, body, len, move |from| {
         let file = {
             let mut came = parts.came.lock().expect("nothing panics while it holds this");
@@ -329,7 +323,7 @@ async fn part(
                 }
             }
         };
-        let tag = write_part(from, &file, (number - 1) * parts.len, len)?;
+        let tag = write_part(from, &file, (number - 1) * parts.len, len, &mut room)?;
         let mut came = parts.came.lock().expect("nothing panics while it holds this");
         came.tags.insert(number, tag.clone());
         Ok(tag)
@@ -338,7 +332,13 @@ async fn part(
     Ok([(header::ETAG, format!("\"{tag}\""))].into_response())
 }
 
-fn write_part(from: &mut BodyReader, file: &std::fs::File, start: u64, len: u64) -> Result<String, Problem> {
+fn write_part(
+    from: &mut BodyReader,
+    file: &std::fs::File,
+    start: u64,
+    len: u64,
+    room: &mut Room,
+) -> Result<String, Problem> {
     let mut hasher = blake3::Hasher::new();
     let mut piece = vec![0; PIECE_LEN];
     let mut written = 0;
@@ -351,6 +351,7 @@ fn write_part(from: &mut BodyReader, file: &std::fs::File, start: u64, len: u64)
         hasher.update(&piece[..read]);
         file.write_all_at(&piece[..read], start + written)?;
         written += read as u64;
+        room.taken(read as u64);
     }
     if written != len {
         return Err(Problem::bad(format!(

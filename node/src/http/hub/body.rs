@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::super::problem::Problem;
+use super::problem::Problem;
 
 /// How long a client may send nothing in the middle of a body.
 const STALL: Duration = Duration::from_secs(30);
@@ -47,6 +47,16 @@ pub(super) async fn after<T>(
 
 /// Reads a short body as JSON.
 pub(super) async fn json<T: DeserializeOwned>(head: &Parts, body: Body, max: usize) -> Result<T, Problem> {
+    of_json(&whole(head, body, max).await?)
+}
+
+/// Reads JSON.
+pub(super) fn of_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|wrong| Problem::bad(format!("the body is wrong: {wrong}")))
+}
+
+/// Reads a short body.
+pub(super) async fn whole(head: &Parts, body: Body, max: usize) -> Result<Vec<u8>, Problem> {
     let max_len = max as u64;
     let (_, body) = after(body, async { check_len(head, max_len) }).await?;
     let mut bytes = Vec::new();
@@ -57,7 +67,7 @@ pub(super) async fn json<T: DeserializeOwned>(head: &Parts, body: Body, max: usi
             return Err(too_long(max_len));
         }
     }
-    serde_json::from_slice(&bytes).map_err(|wrong| Problem::bad(format!("the body is wrong: {wrong}")))
+    Ok(bytes)
 }
 
 /// Lets `work`, which blocks, read a body of at most `max` bytes. What it leaves unread is read to the end, so that the client
