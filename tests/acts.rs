@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
+use node::http::control::{self, Door};
 use node::library::Library;
 use node::node::Node;
 use node::progress::Progress;
@@ -13,12 +14,30 @@ use node::verify::Report;
 use node::{fetch::FetchError, fetch::FetchRequest, fetch::FetchWhat, fetch::Fetched};
 use protocol::{RepoId, RepoName, RepoRef, Ticket};
 use testnet::nodes::within;
+use ureq::Agent;
 
 /// Longest that one act of a test may take.
 const ACT: Duration = Duration::from_secs(90);
 
 /// How long a fetch waits while nobody has what it wants.
 const WAIT: Duration = Duration::from_secs(20);
+
+/// Opens the doors of a node, on any port.
+pub(crate) async fn open_doors(node: &Node) -> Door {
+    control::serve(node.clone(), ([127, 0, 0, 1], 0).into())
+        .await
+        .unwrap()
+}
+
+/// A tool that asks at doors, and takes every answer as it is.
+pub(crate) fn tool() -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .max_redirects(0)
+        .timeout_global(Some(ACT));
+    config.build().into()
+}
 
 /// Nobody watches.
 pub(crate) fn unseen() -> Progress {

@@ -8,14 +8,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use node::config::OnDemand;
-use node::http::control::{self, Door};
+use node::http::control::Door;
 use node::library::Library;
 use node::publish::PublishRequest;
 use protocol::{Alias, Kind};
 use testnet::nodes::{Testnet, within};
 use testnet::{fixture, skip};
 
-use crate::acts::{request, unseen};
+use crate::acts::{open_doors, request, unseen};
 
 /// The Python that has huggingface_hub 2, transformers and datasets.
 const HUB_2: &str = "SHOAL_HUB_2";
@@ -55,9 +55,7 @@ impl Stage {
         let alice = Alias::new("alice").unwrap();
         let library: &Library = net.node(C).library();
         library.follow(net.node(A).library().publisher(), &alice).unwrap();
-        let door = control::serve(net.node(C).clone(), ([127, 0, 0, 1], 0).into())
-            .await
-            .unwrap();
+        let door = open_doors(net.node(C)).await;
         Stage { net, door }
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use node::config::OnDemand;
-use node::http::control::{self, Door};
+use node::http::control::Door;
 use node::node::{Limits, Node};
 use node::publish::{PublishRequest, Published};
 use node::{fetch::FetchRequest, fetch::FetchWhat};
@@ -15,10 +15,9 @@ use protocol::{Alias, FileEntry, Kind, RepoRef};
 use testnet::fixture;
 use testnet::nodes::{Testnet, within};
 use tokio::task::{JoinHandle, spawn_blocking};
-use ureq::Agent;
 use ureq::http::{HeaderMap, Method, Request};
 
-use crate::acts::{files, publish, unseen};
+use crate::acts::{files, open_doors, publish, tool, unseen};
 
 const A: usize = 1;
 const B: usize = 2;
@@ -49,13 +48,6 @@ impl Answer {
     }
 }
 
-/// Opens the doors of a node.
-async fn open(node: &Node) -> Door {
-    control::serve(node.clone(), "127.0.0.1:0".parse().unwrap())
-        .await
-        .unwrap()
-}
-
 /// Asks in the background.
 fn begin(door: &Door, method: Method, path: &str, headers: &[(&str, &str)]) -> JoinHandle<Answer> {
     let mut request = Request::builder()
@@ -66,12 +58,7 @@ fn begin(door: &Door, method: Method, path: &str, headers: &[(&str, &str)]) -> J
     }
     let request = request.body(()).unwrap();
     spawn_blocking(move || {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None)
-            .max_redirects(0)
-            .timeout_global(Some(ANSWER));
-        let mut response = Agent::new_with_config(config.build()).run(request).unwrap();
+        let mut response = tool().run(request).unwrap();
         let body = response.body_mut().with_config().limit(u64::MAX).read_to_vec();
         Answer {
             status: response.status().as_u16(),
@@ -189,7 +176,7 @@ const FILES: [(&str, u64); 5] = [
 async fn head_and_get_tell_what_clients_need() {
     let net = Testnet::start(1).await.unwrap();
     let model = Model::publish(&net, 0, "model", &FILES).await;
-    let door = open(net.node(0)).await;
+    let door = open_doors(net.node(0)).await;
     for (path, _) in FILES {
         let entry = model.entry(path);
         let address = model.at("main", &path.replace(' ', "%20").replace('ü', "%C3%BC"));
@@ -246,7 +233,7 @@ async fn head_and_get_tell_what_clients_need() {
 async fn ranges_and_conditions_are_answered_as_clients_need_them() {
     let net = Testnet::start(1).await.unwrap();
     let model = Model::publish(&net, 0, "model", &FILES).await;
-    let door = open(net.node(0)).await;
+    let door = open_doors(net.node(0)).await;
     let (whole, address) = (
         model.bytes("model.safetensors"),
         model.at("main", "model.safetensors"),
@@ -330,7 +317,7 @@ async fn what_there_is_not_is_said_so_that_clients_understand() {
         ..crate::acts::request(&data, "rows")
     };
     let (rows, _) = net.node(0).publish(request, &unseen()).await.unwrap();
-    let door = open(net.node(0)).await;
+    let door = open_doors(net.node(0)).await;
     let id = model.id();
     let hash = model.published.manifest;
     let table = [
@@ -393,7 +380,7 @@ async fn what_there_is_not_is_said_so_that_clients_understand() {
 async fn every_name_of_a_revision_finds_it_also_when_there_is_a_newer_one() {
     let net = Testnet::start(1).await.unwrap();
     let model = Model::publish(&net, 0, "model", &FILES).await;
-    let door = open(net.node(0)).await;
+    let door = open_doors(net.node(0)).await;
     let (commit, hash) = (model.commit(), model.published.manifest.to_string());
     let first = model.bytes("config.json");
     let names = [
@@ -458,7 +445,7 @@ async fn what_only_peers_have_is_streamed_by_any_of_its_names() {
         (C, "meta/model".into()),
     ];
     for (node, id) in names {
-        let door = open(net.node(node)).await;
+        let door = open_doors(net.node(node)).await;
         let address = format!("/{id}/resolve/main/model.bin");
         let described = head(&door, &address, &[PYTHON_2]).await;
         assert_eq!(described.status, 200, "{id}: {described:?}");
@@ -484,7 +471,7 @@ async fn two_readers_of_one_file_cause_one_fetch() {
     let model = Model::publish(&net, A, "model", &[("model.bin", len), ("config.json", 500)]).await;
     net.node(A).set_limits(up(4 << 20));
     follow(net.node(C), net.node(A), "meta");
-    let door = open(net.node(C)).await;
+    let door = open_doors(net.node(C)).await;
     let address = model.at("main", "model.bin");
     let readers = [(); 2].map(|()| begin(&door, Method::GET, &address, &[]));
     let wanted = model.bytes("model.bin");
@@ -505,7 +492,7 @@ async fn fetch_goes_on_when_its_client_goes_away() {
     let model = Model::publish(&net, A, "model", &[("model.bin", len), ("config.json", 500)]).await;
     net.node(A).set_limits(up(4 << 20));
     follow(net.node(C), net.node(A), "meta");
-    let door = open(net.node(C)).await;
+    let door = open_doors(net.node(C)).await;
     let (address, path) = (door.address(), model.at("main", "model.bin"));
     let mut some = vec![0; 100_000];
     let (some, gone) = spawn_blocking(move || {
@@ -532,7 +519,7 @@ async fn fetch_goes_on_when_its_client_goes_away() {
 async fn repo_that_nobody_knows_is_not_looked_for_for_ever() {
     let net = Testnet::start(4).await.unwrap();
     follow(net.node(C), net.node(A), "meta");
-    let door = open(net.node(C)).await;
+    let door = open_doors(net.node(C)).await;
     let begun = Instant::now();
     let answer = head(&door, "/meta/nothing/resolve/main/config.json", &[PYTHON_2]).await;
     assert_eq!(answer.code(), (404, "RepoNotFound"), "{answer:?}");
@@ -560,7 +547,7 @@ async fn peers_are_asked_only_as_the_user_allows() {
     let by_hash = format!("/blake3/{}/resolve/main/model.bin", model.published.manifest);
     let why = [(B, "on_demand = \"never\""), (C, "shoal follow")];
     for (node, why) in why {
-        let door = open(net.node(node)).await;
+        let door = open_doors(net.node(node)).await;
         let unknown = get(&door, &address, &[]).await;
         assert_eq!(unknown.code(), (404, "RepoNotFound"));
         assert!(unknown.header("x-error-message").contains(why), "{unknown:?}");
@@ -587,7 +574,7 @@ async fn peers_are_asked_only_as_the_user_allows() {
     // That its release is known from an earlier fetch is no reason to ask for a repo that was let go.
     let named = RepoRef::Id(model.published.repo.clone());
     net.node(C).forget(&named).await.unwrap();
-    let door = open(net.node(C)).await;
+    let door = open_doors(net.node(C)).await;
     let known = get(&door, &address, &[]).await;
     assert_eq!(known.code(), (404, "RepoNotFound"));
     assert!(
@@ -595,7 +582,7 @@ async fn peers_are_asked_only_as_the_user_allows() {
         "{known:?}"
     );
     assert_eq!(get(&door, &by_hash, &[]).await.status, 200);
-    let door = open(net.node(4)).await;
+    let door = open_doors(net.node(4)).await;
     assert!(get(&door, &address, &[]).await.body == model.bytes("model.bin"));
 }
 
@@ -607,7 +594,7 @@ async fn clients_wait_for_a_source_as_each_of_them_can() {
     follow(net.node(C), net.node(A), "meta");
     fetch_small(net.node(C), &model).await;
     net.stop(A).await;
-    let door = open(net.node(C)).await;
+    let door = open_doors(net.node(C)).await;
     let address = model.at("main", "model.bin");
     let asks = [
         (Method::HEAD, PYTHON_0, 503, "4"),
@@ -648,7 +635,7 @@ async fn answer_that_cannot_be_completed_is_broken_off() {
         .await
         .unwrap();
     let model = Model::publish(&net, 0, "model", &FILES).await;
-    let door = open(net.node(0)).await;
+    let door = open_doors(net.node(0)).await;
     let (file, right) = (
         model.folder.join("model.safetensors"),
         model.bytes("model.safetensors"),
@@ -677,7 +664,7 @@ async fn byte_that_rotted_is_fetched_again_while_the_file_is_sent() {
     let net = Testnet::start(3).await.unwrap();
     let model = Model::publish(&net, A, "model", &FILES).await;
     follow(net.node(B), net.node(A), "meta");
-    let door = open(net.node(B)).await;
+    let door = open_doors(net.node(B)).await;
     let address = model.at("main", "model.safetensors");
     let right = model.bytes("model.safetensors");
     assert!(get(&door, &address, &[]).await.body == right);
@@ -699,7 +686,7 @@ async fn byte_that_rotted_is_fetched_again_while_the_file_is_sent() {
 async fn foreign_pages_and_names_are_refused() {
     let net = Testnet::start(1).await.unwrap();
     let model = Model::publish(&net, 0, "model", &FILES).await;
-    let door = open(net.node(0)).await;
+    let door = open_doors(net.node(0)).await;
     let address = model.at("main", "config.json");
     let table = [
         (("Host", "evil.example"), 421),
@@ -727,7 +714,7 @@ async fn page_that_the_user_listed_may_read_files() {
         .await
         .unwrap();
     let model = Model::publish(&net, 0, "model", &FILES).await;
-    let door = open(net.node(0)).await;
+    let door = open_doors(net.node(0)).await;
     let address = model.at("main", "model.safetensors");
     let asked = [
         ("Origin", page),
@@ -763,7 +750,7 @@ async fn page_that_the_user_listed_may_read_files() {
 async fn sixty_four_readers_at_once_are_all_served() {
     let net = Testnet::start(1).await.unwrap();
     let model = Model::publish(&net, 0, "model", &FILES).await;
-    let door = open(net.node(0)).await;
+    let door = open_doors(net.node(0)).await;
     let address = model.at("main", "model.safetensors");
     let wanted = blake3::hash(&model.bytes("model.safetensors"));
     // All are open before the first is read.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use node::http::control::{Door, serve};
+use node::http::control::Door;
 use node::keys::{self, KeyKind};
 use node::names::Names;
 use node::node::Node;
@@ -16,10 +16,7 @@ use testnet::nodes::Testnet;
 use ureq::Agent;
 use ureq::http::{HeaderMap, Response};
 
-use crate::acts::{fetch, request, unseen};
-
-/// Longest that one answer may take.
-const ANSWER: Duration = Duration::from_secs(60);
+use crate::acts::{fetch, open_doors, request, tool, unseen};
 
 /// A node and its doors.
 struct Gateway {
@@ -65,14 +62,10 @@ impl Gateway {
     }
 
     async fn over(net: Testnet, node: usize) -> Gateway {
-        let door = serve(net.node(node).clone(), "127.0.0.1:0".parse().unwrap());
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(ANSWER));
         Gateway {
-            door: door.await.unwrap(),
+            door: open_doors(net.node(node)).await,
             net,
-            agent: config.build().into(),
+            agent: tool(),
         }
     }
 

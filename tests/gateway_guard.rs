@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use node::http::UploadToken;
 use node::http::contact::Contact;
-use node::http::control::{Door, serve};
+use node::http::control::Door;
 use serde_json::json;
 use testnet::nodes::Testnet;
 use tokio::task::block_in_place;
+
+use crate::acts::open_doors;
 
 /// Longest that any answer may take: nothing hangs.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -95,9 +97,7 @@ impl Gateway {
         let net = Testnet::start_with(1, |_, config| config.origins = vec![LISTED.to_owned()])
             .await
             .unwrap();
-        let door = serve(net.node(0).clone(), "127.0.0.1:0".parse().unwrap())
-            .await
-            .unwrap();
+        let door = open_doors(net.node(0)).await;
         let token = UploadToken::load_or_create(&net.data(0)).unwrap();
         Gateway {
             net,

@@ -1,11 +1,10 @@
 //! Uploads over the Hub's API: what a client sends becomes a signed revision that other nodes fetch, or nothing at all.
 
 use std::fs;
-use std::time::Duration;
 
 use data_encoding::{BASE64, HEXLOWER};
 use node::http::UploadToken;
-use node::http::control::{Door, serve};
+use node::http::control::Door;
 use node::library::Shown;
 use protocol::{RepoId, RepoRef};
 use serde_json::{Value, json};
@@ -16,10 +15,7 @@ use tokio::task::block_in_place;
 use ureq::Agent;
 use ureq::http::Request;
 
-use crate::acts::{assert_verifies, fetch, files, publish};
-
-/// Longest that one request may take.
-const REQUEST: Duration = Duration::from_secs(60);
+use crate::acts::{assert_verifies, fetch, files, open_doors, publish, tool};
 
 /// A node with its doors open, and a client with its token.
 struct Gateway {
@@ -57,18 +53,12 @@ impl Answer {
 impl Gateway {
     async fn open(nodes: usize) -> Gateway {
         let net = Testnet::start(nodes).await.unwrap();
-        let door = serve(net.node(0).clone(), "127.0.0.1:0".parse().unwrap())
-            .await
-            .unwrap();
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(REQUEST))
-            .proxy(None);
+        let door = open_doors(net.node(0)).await;
         let token = UploadToken::load_or_create(&net.data(0)).unwrap();
         Gateway {
             net,
             door,
-            agent: config.build().into(),
+            agent: tool(),
             token: token.text().to_owned(),
         }
     }
@@ -612,9 +602,7 @@ async fn what_was_uploaded_and_never_committed_is_gone_after_a_restart_and_the_t
     fs::write(gateway.net.data(0).join("files/.unfinished-crash"), b"half").unwrap();
     let Gateway { net, door, .. } = &mut gateway;
     net.restart(0).await.unwrap();
-    let reopened = serve(net.node(0).clone(), "127.0.0.1:0".parse().unwrap())
-        .await
-        .unwrap();
+    let reopened = open_doors(net.node(0)).await;
     std::mem::replace(door, reopened).close().await;
     assert!(!gateway.net.data(0).join("files/.unfinished-crash").exists());
     let token = UploadToken::load_or_create(&gateway.net.data(0)).unwrap();

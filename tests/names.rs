@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use node::http::control;
 use protocol::{RepoId, RepoRef};
 use testnet::fixture;
 use testnet::hostile::{Behaviour, Hostile, HostileOptions};
 use testnet::nodes::Testnet;
 
-use crate::acts::{fetch, files, publish, try_fetch};
+use crate::acts::{fetch, files, open_doors, publish, tool, try_fetch};
 
 const B: usize = 0;
 const A: usize = 1;
@@ -116,12 +115,10 @@ async fn fork_is_kept_as_evidence_and_neither_side_is_followed() {
     );
 
     // Tools that know the Hub are not given either side by its name.
-    let door = control::serve(net.node(C).clone(), ([127, 0, 0, 1], 0).into()).await;
-    let door = door.unwrap();
+    let door = open_doors(net.node(C)).await;
     let address = format!("http://{}/api/models/{}", door.address(), published.repo);
     let asked = tokio::task::spawn_blocking(move || {
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).build();
-        let answer = ureq::Agent::new_with_config(agent).get(address).call().unwrap();
+        let answer = tool().get(address).call().unwrap();
         let message = answer.headers()["x-error-message"].to_str().unwrap().to_owned();
         (answer.status().as_u16(), message)
     });
