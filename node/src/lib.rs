@@ -4,9 +4,11 @@
 //! them; doors ([`http`]) use [`Node`]. [`Library`] is all of it that works without a network.
 
 pub mod catalog;
+pub mod check;
 pub mod config;
 pub mod doctor;
 pub mod durable;
+pub mod engine;
 pub mod fetch;
 mod frame;
 pub mod http;
