@@ -21,6 +21,7 @@ mod gateway;
 mod gateway_api;
 mod gateway_guard;
 mod gateway_upload;
+mod headers_first;
 mod hostile;
 mod import;
 mod memory;

@@ -259,6 +259,9 @@ pub(crate) struct Fetch {
     /// No file that matches; may come several times
     #[arg(long, value_name = "GLOB")]
     pub(crate) exclude: Vec<String>,
+    /// Fetch files too that can run code when they are loaded, such as Python pickles; without it they are left out, unless --include names them by their whole path
+    #[arg(long)]
+    pub(crate) allow_code: bool,
     /// Connect to this node first; may come several times
     #[arg(long = "peer", value_name = "MULTIADDR")]
     pub(crate) peers: Vec<Multiaddr>,

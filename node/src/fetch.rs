@@ -3,6 +3,7 @@
 //! pinned and handed out.
 
 mod begin;
+mod caution;
 mod handout;
 mod hubcache;
 mod jobs;
@@ -16,6 +17,7 @@ mod unfinished;
 mod views;
 mod wants;
 
+pub use caution::LeftOut;
 pub use handout::{HandOutError, HandedOut};
 pub use hubcache::HubCache;
 pub(crate) use jobs::Jobs;
@@ -25,6 +27,11 @@ pub use views::{JobState, JobView, NoSuchJob, PeerRate};
 
 use crate::{
     catalog::Provider,
+    check::{
+        CheckError,
+        code::{self, HEAD_LEN, TAIL_LEN},
+        facts::Problem,
+    },
     library::{LibraryError, enlist, now},
     limits::PROVIDER_WAIT,
     node::Node,
@@ -32,6 +39,7 @@ use crate::{
     resolve::ResolveError,
     store::{StoreError, blocking},
 };
+use caution::{Caution, Watch};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use jobs::Brought;
 use libp2p::PeerId;
@@ -40,6 +48,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashSet},
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
@@ -70,6 +79,9 @@ pub struct FetchRequest {
     pub include: Vec<String>,
     /// No files that match one of these globs.
     pub exclude: Vec<String>,
+    /// Whether files come too that can run code when they are loaded. Without it they are left out, unless `include` names them by
+    /// their exact paths.
+    pub allow_code: bool,
     /// How long to wait for a provider while nothing comes. `None`: 30 s for the manifest, and then for ever.
     pub wait: Option<Duration>,
     /// A cache of the Hub's clients to hand the files out to.
@@ -84,6 +96,7 @@ impl FetchRequest {
             to: None,
             include: Vec::new(),
             exclude: Vec::new(),
+            allow_code: false,
             wait: None,
             hf_cache: None,
         }
@@ -132,6 +145,12 @@ pub struct Fetched {
     pub hf_cache: Option<PathBuf>,
     /// Who gave how much.
     pub peers: Vec<PeerShare>,
+    /// Files that were left out, because they can run code when they are loaded.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
+    /// Files of weights that this build does not read; they were fetched.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
 }
 
 /// Why a fetch stopped short.
@@ -165,6 +184,16 @@ pub enum FetchError {
         manifest: Hash,
         /// How large it is.
         source: TooManyShards,
+    },
+    /// A file of weights breaks the rules of its format, whoever published it.
+    #[error("{path} of {manifest} is broken")]
+    Broken {
+        /// The manifest.
+        manifest: Hash,
+        /// The file's path in the repo.
+        path: String,
+        /// The rule it breaks.
+        source: Arc<CheckError>,
     },
     /// Somebody gave the fetch up.
     #[error("the fetch of {manifest} was cancelled")]
@@ -211,6 +240,8 @@ struct Sought {
     known: Vec<PeerId>,
     /// Whether to ask nobody until the user says so.
     paused: bool,
+    /// Whether it was here once: what it is does not matter.
+    again: bool,
 }
 
 impl Sought {
@@ -221,6 +252,7 @@ impl Sought {
             repo: None,
             known: Vec::new(),
             paused: false,
+            again: false,
         }
     }
 }
@@ -238,6 +270,7 @@ impl Node {
             repo,
             known,
             paused: false,
+            again: false,
         };
         self.fetch_sought(sought, request, progress).await
     }
@@ -262,9 +295,59 @@ impl Node {
     pub(crate) async fn fetch_again(&self, manifest: Hash) -> Result<(), FetchError> {
         let mut request = FetchRequest::new(FetchWhat::Repo(RepoRef::Content(manifest)));
         request.wait = Some(PROVIDER_WAIT);
-        let sought = Sought::content(manifest);
+        let sought = Sought {
+            again: true,
+            ..Sought::content(manifest)
+        };
         let fetched = self.fetch_known(sought, request, &Progress::default()).await;
         fetched.map(drop)
+    }
+
+    /// How cautious a request is, by what the repo is.
+    async fn caution(&self, sought: &Sought, request: &FetchRequest) -> Result<Caution, FetchError> {
+        if sought.again {
+            return Ok(Caution::none());
+        }
+        let (library, repo) = (self.library().clone(), sought.repo.clone());
+        let kind = blocking(move || {
+            let release = repo.and_then(|repo| library.names().get(&repo).ok().flatten());
+            Ok(release.map(|release| release.release().kind))
+        });
+        Ok(Caution::new(kind.await?, request))
+    }
+
+    /// Takes what can run code out of what was here already, before it is handed out.
+    async fn leave_out(&self, brought: &mut Brought, caution: &Caution) -> Result<(), FetchError> {
+        let store = self.library().store();
+        let mut kept = Vec::with_capacity(brought.files.len());
+        for file in std::mem::take(&mut brought.files) {
+            let look = caution.watches(&file) == Some(Watch::Code) && !brought.blobs.contains(&file.blake3);
+            // What cannot be read cannot be handed out either, and that says why.
+            let blob = match look {
+                true => store.blob(file.blake3).await.ok(),
+                false => None,
+            };
+            let code = match blob {
+                None => None,
+                Some(blob) => {
+                    let (store, file) = (store.clone(), file.clone());
+                    let ends = move || {
+                        let tail = file.size.saturating_sub(TAIL_LEN)..file.size;
+                        let head = store.read_range(file.blake3, &blob, 0..HEAD_LEN);
+                        let tail = store.read_range(file.blake3, &blob, tail);
+                        let both = head.ok().zip(tail.ok());
+                        Ok(both.and_then(|(head, tail)| code::detect(file.path.as_str(), &head, &tail)))
+                    };
+                    blocking(ends).await?
+                }
+            };
+            match code.filter(|code| caution.leaves_out(&file, *code)) {
+                Some(code) => brought.left_out.push(LeftOut::new(&file, code)),
+                None => kept.push(file),
+            }
+        }
+        brought.files = kept;
+        Ok(())
     }
 
     async fn fetch_known(
@@ -276,15 +359,20 @@ impl Node {
         let begun = Instant::now();
         let mut shares = BTreeMap::new();
         let mut rotten = HashSet::new();
-        let (files, hf_cache, handed_out) = loop {
-            let brought = self.fetches().bring(self, &sought, &request, progress).await?;
+        let caution = Arc::new(self.caution(&sought, &request).await?);
+        let (brought, hf_cache, handed_out) = loop {
+            let fetches = self.fetches();
+            let mut brought = fetches.bring(self, &sought, &request, &caution, progress).await?;
             progress.phase(Phase::Storing, 0, 0);
             for (peer, bytes) in &brought.shares {
                 *shares.entry(*peer).or_default() += bytes;
             }
             self.keep(&brought, sought.repo.clone()).await?;
+            if request.to.is_some() || request.hf_cache.is_some() {
+                self.leave_out(&mut brought, &caution).await?;
+            }
             match self.hand_out(&sought, &request, &brought, progress).await {
-                Ok((snapshot, handed_out)) => break (brought.files, snapshot, handed_out),
+                Ok((snapshot, handed_out)) => break (brought, snapshot, handed_out),
                 // What lay here turned out to be rotten: it was reported, so it is fetched again, and once is enough.
                 Err(HandOutError::Store(
                     StoreError::Damaged { blob, .. } | StoreError::Changed { blob, .. },
@@ -293,6 +381,13 @@ impl Node {
             }
             sought.known = shares.keys().copied().collect();
         };
+        let Brought {
+            files,
+            mut left_out,
+            problems,
+            ..
+        } = brought;
+        left_out.sort_by(|one, other| one.path.cmp(&other.path));
         let bytes = files.iter().map(|file| file.size).sum();
         let fetched_bytes = shares.values().sum();
         let share = |(peer, bytes): (PeerId, u64)| PeerShare {
@@ -311,6 +406,8 @@ impl Node {
             handed_out,
             hf_cache,
             peers: shares.into_iter().map(share).collect(),
+            left_out,
+            problems,
         })
     }
 

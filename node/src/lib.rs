@@ -3,6 +3,7 @@
 //! Possessions ([`catalog`], [`names`], [`keys`], the store, [`swarm`]) keep things; verbs (publish, fetch, serve, verify, …) use
 //! them; doors ([`http`]) use [`Node`]. [`Library`] is all of it that works without a network.
 
+pub mod card;
 pub mod catalog;
 pub mod check;
 pub mod config;

@@ -1,7 +1,10 @@
 //! What this node has: `ls`, `show`, `ticket`, `pin`, `forget`, `collect`.
 
+use node::card::Card;
+use node::check::facts::Facts;
 use node::http::messages::TicketAnswer;
 use node::library::{RepoView, Shown};
+use node::progress::grouped;
 use protocol::{Hash, RepoRef};
 use serde::Serialize;
 
@@ -127,6 +130,8 @@ fn describe(shown: &Shown) -> String {
         ),
     ));
     pairs.push(("state", state(view)));
+    shown.card.iter().for_each(|card| of_card(card, &mut pairs));
+    of_facts(&shown.facts, &mut pairs);
     let heading = [
         ("SIZE", Side::Right),
         ("BLAKE3", Side::Left),
@@ -145,6 +150,83 @@ fn describe(shown: &Shown) -> String {
         })
         .collect();
     format!("{}\n{}", output::pairs(&pairs), output::table(heading, &rows))
+}
+
+/// What its card says of it.
+fn of_card(card: &Card, pairs: &mut Vec<(&'static str, String)>) {
+    let several = |texts: &[String]| texts.join(", ");
+    let lines = [
+        ("licence", card.license.clone().unwrap_or_default()),
+        ("task", card.pipeline_tag.clone().unwrap_or_default()),
+        ("library", card.library_name.clone().unwrap_or_default()),
+        ("made from", several(&card.base_model)),
+        ("language", several(&card.language)),
+        ("datasets", several(&card.datasets)),
+    ];
+    let said = lines.into_iter().filter(|(_, text)| !text.is_empty());
+    pairs.extend(said.map(|(name, text)| (name, output::printable(&text))));
+}
+
+/// What its files say of it.
+fn of_facts(facts: &Facts, pairs: &mut Vec<(&'static str, String)>) {
+    if !facts.formats.is_empty() {
+        let formats: Vec<_> = facts.formats.iter().map(ToString::to_string).collect();
+        pairs.push(("format", formats.join(", ")));
+    }
+    if let Some(architecture) = &facts.architecture {
+        let sizes = [
+            (facts.layers, "layer"),
+            (facts.width, "wide"),
+            (facts.vocab, "token"),
+        ];
+        let size = |(number, what): &(Option<u64>, &str)| {
+            let number = (*number)?;
+            Some(match *what {
+                "wide" => format!("{} wide", grouped(number)),
+                what => output::count(number, what),
+            })
+        };
+        let sizes: Vec<_> = sizes.iter().filter_map(size).collect();
+        let name = output::printable(architecture);
+        pairs.push(("architecture", [&[name], sizes.as_slice()].concat().join(", ")));
+    }
+    if facts.parameters() > 0 {
+        let mut each: Vec<_> = facts.parameters.iter().collect();
+        each.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        let each: Vec<_> = each
+            .into_iter()
+            .map(|(dtype, count)| format!("{} {dtype}", output::short_count(*count)))
+            .collect();
+        let all = output::short_count(facts.parameters());
+        pairs.push(("parameters", format!("{all} ({})", each.join(", "))));
+    }
+    if let Some(context) = facts.context {
+        pairs.push(("context", output::count(context, "token")));
+    }
+    for labelled in &facts.code {
+        pairs.push((
+            "code",
+            format!("{}: {}", labelled.path, output::printable(&labelled.what)),
+        ));
+    }
+    for problem in &facts.problems {
+        let word = if problem.broken { "broken" } else { "not read" };
+        pairs.push((
+            word,
+            format!("{}: {}", problem.path, output::printable(&problem.what)),
+        ));
+    }
+    if !facts.absent.is_empty() {
+        let files = output::count(facts.absent.len() as u64, "file");
+        pairs.push((
+            "unknown",
+            format!("{files} that are not here, such as {}", facts.absent[0]),
+        ));
+    }
+    if facts.unlooked > 0 {
+        let files = output::count(facts.unlooked, "file");
+        pairs.push(("not looked at", format!("{files}: there are too many")));
+    }
 }
 
 pub(crate) async fn ticket(asked: Repo, context: &mut Context<'_>) -> Result<(), Failure> {

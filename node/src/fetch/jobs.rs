@@ -2,12 +2,14 @@
 
 use super::{
     FetchError, FetchRequest, Patterns, Sought,
+    caution::{Caution, LeftOut},
     providers::Providers,
     run::{Ask, Run},
     views::{JobState, JobView, NoSuchJob},
     wants::Want,
 };
 use crate::{
+    check::facts::Problem,
     limits::PROVIDER_WAIT,
     node::Node,
     progress::{Phase, Progress},
@@ -50,6 +52,10 @@ pub(super) struct Brought {
     pub(super) manifest: Arc<Manifest>,
     /// The files that were wanted.
     pub(super) files: Vec<FileEntry>,
+    /// The files of these that were left out.
+    pub(super) left_out: Vec<LeftOut>,
+    /// What of them this build does not read.
+    pub(super) problems: Vec<Problem>,
     /// The blobs that were missing and are here.
     pub(super) blobs: HashSet<Hash>,
     /// Who gave how many verified bytes meanwhile.
@@ -63,6 +69,7 @@ impl Jobs {
         node: &Node,
         sought: &Sought,
         request: &FetchRequest,
+        caution: &Arc<Caution>,
         progress: &Progress,
     ) -> Result<Brought, FetchError> {
         let manifest = sought.manifest;
@@ -71,6 +78,7 @@ impl Jobs {
             let (done, brought) = oneshot::channel();
             let want = Want {
                 patterns: patterns.clone(),
+                caution: caution.clone(),
                 wait: request.wait,
                 progress: progress.clone(),
                 known: sought.known.clone(),

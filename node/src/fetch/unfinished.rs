@@ -28,6 +28,9 @@ pub(crate) struct Unfinished {
     pub(crate) include: Vec<String>,
     /// No files that match one of these globs.
     pub(crate) exclude: Vec<String>,
+    /// Whether files that can run code come too.
+    #[serde(default)]
+    pub(crate) allow_code: bool,
     /// Whether the user paused it.
     pub(crate) paused: bool,
     /// A cache of the Hub's clients to hand the files out to.
@@ -58,6 +61,7 @@ impl Node {
                     repo,
                     known: Vec::new(),
                     paused: unfinished.paused,
+                    again: false,
                 };
                 let mut request = unfinished.request();
                 request.wait = Some(Duration::MAX);
@@ -83,6 +87,7 @@ impl Unfinished {
             to: request.to.clone(),
             include: request.include.clone(),
             exclude: request.exclude.clone(),
+            allow_code: request.allow_code,
             paused: sought.paused,
             hf_cache: request.hf_cache.as_ref().map(|cache| cache.folder.clone()),
             hf_name: request
@@ -102,6 +107,7 @@ impl Unfinished {
             to: self.to.clone(),
             include: self.include.clone(),
             exclude: self.exclude.clone(),
+            allow_code: self.allow_code,
             hf_cache: self.hf_cache.clone().map(|folder| HubCache {
                 folder,
                 name: self.hf_name.as_ref().and_then(|name| name.parse().ok()),
@@ -198,6 +204,7 @@ mod tests {
             to: Some("/somewhere".into()),
             include: vec!["*.json".into()],
             exclude: Vec::new(),
+            allow_code: true,
             paused: false,
             hf_cache: Some("/cache".into()),
             hf_name: Some("meta/llama".into()),
@@ -207,6 +214,7 @@ mod tests {
         one.paused = true;
         assert_eq!(Unfinished::all(data.path()).unwrap(), [one.clone()]);
         assert_eq!(one.request().include, one.include);
+        assert!(one.request().allow_code);
         let cache = one.request().hf_cache.unwrap();
         assert_eq!(cache.name.unwrap().to_string(), "meta/llama");
         fs::write(folder(data.path()).join("x.json"), "{}").unwrap();

@@ -2,7 +2,9 @@
 
 use super::{Library, LibraryError, is_small};
 use crate::{
+    card::Card,
     catalog::{ManifestRow, RepoRow},
+    check::facts::Facts,
     store::Lies,
 };
 use protocol::{Alias, Hash, Kind, RepoId, RepoRef, SignedRelease, Upstream};
@@ -67,6 +69,12 @@ pub struct Shown {
     pub upstream: Option<Upstream>,
     /// Its files.
     pub entries: Vec<EntryView>,
+    /// What its card says; `None` where it has none, or it is not here.
+    #[serde(default)]
+    pub card: Option<Card>,
+    /// What its files say, as far as they are here.
+    #[serde(default)]
+    pub facts: Facts,
 }
 
 /// What was let go.
@@ -154,7 +162,7 @@ impl Library {
         }
     }
 
-    /// Describes a repo and its files.
+    /// Describes a repo and its files: where they are, and what they say.
     pub async fn show(&self, what: &RepoRef) -> Result<Shown, LibraryError> {
         let release = self.release_of(what)?;
         let hash = self.resolve_local(what)?;
@@ -200,6 +208,7 @@ impl Library {
                 place,
             });
         }
+        let (card, facts) = (self.card(&manifest).await?, self.facts(&manifest).await?);
         let release = release.as_ref().map(SignedRelease::release);
         Ok(Shown {
             view,
@@ -207,6 +216,8 @@ impl Library {
             expires: release.map(|release| release.expires),
             upstream: release.and_then(|release| release.upstream.clone()),
             entries,
+            card,
+            facts,
         })
     }
 }

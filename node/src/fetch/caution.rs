@@ -1,0 +1,203 @@
+//! What a fetch does not bring unless it is asked for by name: files that can run code when they are loaded, and models whose
+//! files are broken. It decides by the first bytes of files, which come before the rest.
+//!
+//! - A *model* is data. What in it runs code when it is loaded is left out, and named in the report; `allow_code` brings it too. A
+//!   file of weights that breaks the rules of its format ends the fetch: nothing could be made of the rest.
+//! - A *dataset* is data too, so its pickles are left out likewise. HDF5 files, archives and libraries are how data is packed there,
+//!   and only some loaders of models run what is in them: these come. Files of weights may be examples of anything.
+//! - A *space* is a program, and runs code whatever is left out of it: nothing is.
+//! - What has no name is taken for a model, which most of what there is are.
+//!
+//! Python files come in any case: nothing runs them that was not told to.
+//!
+//! A file that `include` names by its exact path was asked for by name, and comes whatever it is.
+
+use super::FetchRequest;
+use crate::{
+    check::{
+        code::{self, CodeKind},
+        facts::Format,
+    },
+    limits::WHOLE_LEN,
+};
+use protocol::{FileEntry, Kind};
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+
+/// A file that was left out of a fetch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Its path in the repo.
+    pub path: String,
+    /// Its length in bytes.
+    pub size: u64,
+    /// What of it can run code.
+    pub kind: CodeKind,
+    /// The same for people.
+    pub what: String,
+}
+
+impl LeftOut {
+    /// Says that a file was left out.
+    pub(super) fn new(file: &FileEntry, kind: CodeKind) -> LeftOut {
+        LeftOut {
+            path: file.path.as_str().to_owned(),
+            size: file.size,
+            kind,
+            what: kind.to_string(),
+        }
+    }
+}
+
+/// What of a file is looked at before it is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Watch {
+    /// The header of its format.
+    Header(Format),
+    /// Whether it can run code.
+    Code,
+}
+
+/// How cautious one fetch is.
+#[derive(Debug)]
+pub(super) struct Caution {
+    /// What the repo is; `None`: nothing is left out.
+    kind: Option<Kind>,
+    /// Whether what can run code comes too.
+    allow_code: bool,
+    /// Paths, and patterns that may be paths.
+    named: HashSet<String>,
+}
+
+impl Caution {
+    /// The caution of a request for a repo of this kind.
+    pub(super) fn new(kind: Option<Kind>, request: &FetchRequest) -> Caution {
+        Caution {
+            kind: Some(kind.unwrap_or(Kind::Model)),
+            allow_code: request.allow_code,
+            named: request.include.iter().cloned().collect(),
+        }
+    }
+
+    /// No caution: what was here once is brought again.
+    pub(super) fn none() -> Caution {
+        Caution {
+            kind: None,
+            allow_code: true,
+            named: HashSet::new(),
+        }
+    }
+
+    /// What of a file is looked at before it is believed, if anything.
+    pub(super) fn watches(&self, file: &FileEntry) -> Option<Watch> {
+        let path = file.path.as_str();
+        let watch = match Format::of(path) {
+            Some(format) => (self.minds_broken() && file.size > WHOLE_LEN).then_some(Watch::Header(format)),
+            None => (self.minds_code() && file.size > 0 && code::worth_a_look(path)).then_some(Watch::Code),
+        };
+        watch.filter(|_| !self.is_named(path))
+    }
+
+    /// Whether a file is left out that can run code in this way.
+    pub(super) fn leaves_out(&self, file: &FileEntry, code: CodeKind) -> bool {
+        let packs = matches!(code, CodeKind::Hdf5 | CodeKind::Archive | CodeKind::Native);
+        let runs = code.runs_when_loaded() && !(packs && self.kind == Some(Kind::Dataset));
+        runs && self.minds_code() && !self.is_named(file.path.as_str())
+    }
+
+    /// Whether a broken file ends the fetch.
+    pub(super) fn ends_at(&self, file: &FileEntry) -> bool {
+        self.minds_broken() && !self.is_named(file.path.as_str())
+    }
+
+    fn minds_code(&self) -> bool {
+        match self.kind {
+            Some(Kind::Model | Kind::Dataset) => !self.allow_code,
+            Some(Kind::Space) | None => false,
+        }
+    }
+
+    fn minds_broken(&self) -> bool {
+        match self.kind {
+            Some(Kind::Model) => true,
+            Some(Kind::Dataset | Kind::Space) | None => false,
+        }
+    }
+
+    fn is_named(&self, path: &str) -> bool {
+        !self.named.is_empty() && (self.named.contains(path) || self.named.contains(&globset::escape(path)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fetch::FetchWhat;
+    use protocol::{Hash, RepoPath, RepoRef};
+
+    fn file(path: &str, size: u64) -> FileEntry {
+        FileEntry {
+            path: RepoPath::new(path).unwrap(),
+            size,
+            blake3: Hash::of(path.as_bytes()),
+            sha256: None,
+            sha1: None,
+        }
+    }
+
+    fn request() -> FetchRequest {
+        FetchRequest::new(FetchWhat::Repo(RepoRef::Content(Hash::EMPTY)))
+    }
+
+    #[test]
+    fn kinds_differ_in_what_is_left_out() {
+        let of = |kind| Caution::new(kind, &request());
+        let pickle = file("pytorch_model.bin", 5);
+        let out = |kind, code| of(kind).leaves_out(&pickle, code);
+        for kind in [None, Some(Kind::Model)] {
+            assert!(out(kind, CodeKind::Pickle) && out(kind, CodeKind::Hdf5) && out(kind, CodeKind::Archive));
+            assert!(!out(kind, CodeKind::Python));
+        }
+        assert!(out(Some(Kind::Dataset), CodeKind::Pickle));
+        assert!(!out(Some(Kind::Dataset), CodeKind::Hdf5));
+        assert!(!out(Some(Kind::Space), CodeKind::Pickle));
+        assert!(!Caution::none().leaves_out(&pickle, CodeKind::Pickle));
+        let (model, header) = (file("a.gguf", 2 << 20), Some(Watch::Header(Format::Gguf)));
+        assert_eq!(of(None).watches(&model), header);
+        assert_eq!(of(Some(Kind::Dataset)).watches(&model), None);
+        assert_eq!(Caution::none().watches(&model), None);
+    }
+
+    #[test]
+    fn named_and_allowed_files_are_not_left_out() {
+        let (pickle, model) = (file("a/b[1].bin", 5), file("m.safetensors", 2 << 20));
+        let mut asked = request();
+        asked.include = vec!["a/*".into(), "*.safetensors".into()];
+        let patterns = Caution::new(None, &asked);
+        assert!(patterns.leaves_out(&pickle, CodeKind::Pickle) && patterns.ends_at(&model));
+        asked.include = vec![globset::escape("a/b[1].bin"), "m.safetensors".into()];
+        let named = Caution::new(None, &asked);
+        assert!(!named.leaves_out(&pickle, CodeKind::Pickle) && !named.ends_at(&model));
+        assert_eq!((named.watches(&pickle), named.watches(&model)), (None, None));
+        let mut allowed = request();
+        allowed.allow_code = true;
+        let allowed = Caution::new(None, &allowed);
+        assert!(!allowed.leaves_out(&pickle, CodeKind::Pickle) && allowed.ends_at(&model));
+    }
+
+    #[test]
+    fn plain_and_small_files_are_not_looked_into() {
+        let caution = Caution::new(None, &request());
+        for (path, size) in [
+            ("a.json", 9_000_000),
+            ("a.parquet", 9_000_000),
+            ("a.bin", 0),
+            ("a.gguf", 1 << 20),
+        ] {
+            assert_eq!(caution.watches(&file(path, size)), None, "{path}");
+        }
+        for path in ["a.bin", "a", "a.safetensor", "a.npz"] {
+            assert_eq!(caution.watches(&file(path, 10)), Some(Watch::Code), "{path}");
+        }
+    }
+}

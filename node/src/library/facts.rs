@@ -1,0 +1,76 @@
+//! What the files of a repo say of it, read from what is here of them. Every byte was verified.
+
+use super::{Library, LibraryError};
+use crate::{
+    card::Card,
+    check::facts::{self, Facts},
+    store::{Blob, StoreError, blocking},
+};
+use protocol::{Hash, Manifest};
+use std::{collections::HashMap, io, ops::Range};
+use tokio::runtime::Handle;
+
+/// The file with the card.
+const CARD: &str = "README.md";
+/// Longest card that is read, in bytes.
+const CARD_LEN_MAX: u64 = 1024 * 1024;
+
+impl Library {
+    /// Looks at the files of a manifest: formats, architecture, tensors, what is wrong, and what can run code. Of a file that is not
+    /// all here as much is read as is; what cannot be had is named.
+    pub async fn facts(&self, manifest: &Manifest) -> Result<Facts, LibraryError> {
+        let (library, manifest, handle) = (self.clone(), manifest.clone(), Handle::current());
+        let look = move || {
+            let hashes: HashMap<&str, Hash> = manifest
+                .files()
+                .iter()
+                .map(|file| (file.path.as_str(), file.blake3))
+                .collect();
+            let files = manifest
+                .files()
+                .iter()
+                .map(|file| (file.path.as_str(), file.size));
+            // A file is read range by range: it is opened once.
+            let mut open: Option<(Hash, Blob)> = None;
+            Ok(facts::of(files, |path, range| {
+                let hash = hashes.get(path).copied().ok_or(io::ErrorKind::NotFound)?;
+                library
+                    .read_open(hash, &mut open, range, &handle)
+                    .map_err(|error| match error {
+                        StoreError::Missing(_) => io::ErrorKind::NotFound.into(),
+                        error => io::Error::other(error),
+                    })
+            }))
+        };
+        Ok(blocking(look).await?)
+    }
+
+    /// Reads a range of a blob, and keeps the blob open for the next one. Blocking.
+    fn read_open(
+        &self,
+        hash: Hash,
+        open: &mut Option<(Hash, Blob)>,
+        range: Range<u64>,
+        handle: &Handle,
+    ) -> Result<Vec<u8>, StoreError> {
+        let store = &self.0.store;
+        let blob = match open.take() {
+            Some((known, blob)) if known == hash => blob,
+            _ => handle.block_on(store.blob(hash))?,
+        };
+        let bytes = store.read_range(hash, &blob, range)?;
+        *open = Some((hash, blob));
+        Ok(bytes.into())
+    }
+
+    /// Reads the card of a manifest; `None` where it has none, or it is not here.
+    pub(super) async fn card(&self, manifest: &Manifest) -> Result<Option<Card>, LibraryError> {
+        let file = manifest.file(CARD).filter(|file| file.size <= CARD_LEN_MAX);
+        let Some(file) = file else { return Ok(None) };
+        match self.0.store.read(file.blake3, CARD_LEN_MAX).await {
+            Ok(readme) => Ok(blocking(move || Ok(Card::of_readme(&readme))).await?),
+            Err(StoreError::Missing(_) | StoreError::Damaged { .. } | StoreError::Changed { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
