@@ -11,6 +11,9 @@ use std::{collections::HashSet, fs, path::Path, str::FromStr, sync::Arc, time::D
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::warn;
 
+/// Pause between two looks whether somebody still writes.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// What must stay, and who wants to know when the rest is gone.
 pub(super) struct Ask {
     live: HashSet<iroh_blobs::Hash>,
@@ -56,9 +59,17 @@ pub(super) async fn open_rows(root: &Path, asks: mpsc::Receiver<Ask>) -> Result<
 }
 
 impl Store {
-    /// Removes every blob that no pinned manifest and no job names. Publishing waits meanwhile.
+    /// Removes every blob that no pinned manifest and no job names.
+    ///
+    /// Waits until nobody writes, and keeps nobody from it before: who waited in line with a publish of minutes would hold up
+    /// all who come behind. From then on writers wait until it is done.
     pub(crate) async fn collect(&self) -> Result<Collected, StoreError> {
-        let _gate = self.0.gate.write().await;
+        let _gate = loop {
+            match self.0.gate.try_write() {
+                Ok(gate) => break gate,
+                Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        };
         let mut live = HashSet::new();
         // Jobs first: a fetch that ends meanwhile is pinned before its job's mark goes.
         let jobs = self.jobs().await?;

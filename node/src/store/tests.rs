@@ -8,7 +8,7 @@ use bao_tree::{
 };
 use iroh_blobs::store::IROH_BLOCK_SIZE;
 use protocol::{FileEntry, GROUP_LEN, SHARD_LEN};
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 use tempfile::TempDir;
 
 async fn open(data: &Path) -> Store {
@@ -226,6 +226,21 @@ async fn rows_are_durable_once_they_were_synced() {
     assert_eq!(again.has_small(&hashes).await.unwrap().len(), hashes.len());
     assert!(again.read(hashes[7], 100).await.unwrap() == blobs[7]);
     again.close().await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn collection_that_waits_for_a_long_publish_holds_nobody_up() {
+    let (store, _data) = store().await;
+    let publishing = store.writing().await;
+    let mut collecting = Box::pin(store.collect());
+    assert!(futures::poll!(&mut collecting).is_pending());
+    let soon = Duration::from_secs(20);
+    let fetching = tokio::time::timeout(soon, store.writing()).await;
+    drop(fetching.expect("a fetch waits for the collection, and that for the publish"));
+    assert!(futures::poll!(&mut collecting).is_pending());
+    drop(publishing);
+    tokio::time::timeout(soon, collecting).await.unwrap().unwrap();
     store.close().await;
 }
 
