@@ -14,7 +14,7 @@ use testnet::fixture;
 use testnet::nodes::{Testnet, within};
 use tokio::task::JoinHandle;
 
-use crate::acts::{assert_verifies, fetch, publish, try_fetch};
+use crate::acts::{assert_verifies, bytes_in, fetch, publish, try_fetch};
 
 const A: usize = 1;
 const B: usize = 2;
@@ -315,7 +315,7 @@ async fn quota_is_kept_before_a_byte_is_written() {
             .join(&model.manifest.to_string()[..2])
             .exists()
             || {
-                let left = crate::acts::bytes_in(&net.data(B).join("files"));
+                let left = bytes_in(&net.data(B).join("files"));
                 left < 64 << 10
             }
     );
@@ -353,6 +353,46 @@ async fn node_that_starts_again_goes_on_with_what_it_was_fetching() {
     assert!(received <= len - 7 * SHARD_LEN, "{received} bytes came again");
     let ended = async || (net.node(B).resume_jobs().await == 0).then_some(());
     net.until("the fetch to be forgotten", ended).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_reader_left_behind_is_collected() {
+    let net = Testnet::start(3).await.unwrap();
+    let model = model(&net, &[("model.bin", 24 << 20), ("config.json", 500)]).await;
+    net.node(A).set_limits(up(8 << 20));
+    let manifest = net.node(A).library().manifest(model.manifest).await.unwrap();
+    let file = manifest.file("model.bin").unwrap().clone();
+    let mut reader = net.node(B).open(model.manifest, file);
+    let read = within(FETCH, "the first bytes", reader.read(0..10)).await;
+    assert_eq!(read.unwrap().unwrap().len(), 10);
+    drop(reader);
+    let gone = async || net.node(B).jobs().is_empty().then_some(());
+    net.until("the fetch to end", gone).await.unwrap();
+    net.node(B).library().collect().await.unwrap();
+    assert_eq!(bytes_in(&net.data(B).join("files")), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interrupted_fetch_keeps_what_came_until_it_is_forgotten() {
+    let mut net = Testnet::start(3).await.unwrap();
+    let model = model(&net, &[("model.bin", 24 << 20), ("config.json", 500)]).await;
+    net.node(A).set_limits(up(8 << 20));
+    let fetching = begin(net.node(B), model.by_hash());
+    until_job(&net, B, "some shards", |job| job.shards >= 4).await;
+    fetching.abort();
+    let gone = async || net.node(B).jobs().is_empty().then_some(());
+    net.until("the job to end", gone).await.unwrap();
+    let left = bytes_in(&net.data(B).join("files"));
+    assert!(left >= 3 * SHARD_LEN, "{left}");
+    for _ in 0..2 {
+        net.node(B).library().collect().await.unwrap();
+        assert_eq!(bytes_in(&net.data(B).join("files")), left);
+        net.restart(B).await.unwrap();
+    }
+    let what = RepoRef::Content(model.manifest);
+    net.node(B).forget(&what).await.unwrap();
+    assert_eq!(bytes_in(&net.data(B).join("files")), 0);
+    assert_eq!(net.node(B).resume_jobs().await, 0, "it was forgotten");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -394,7 +394,6 @@ impl Node {
             Ok(())
         })
         .await?;
-        store.end_job(hash).await?;
         self.announce(hash);
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::{
     limits::PROVIDER_WAIT,
     node::Node,
     progress::{Phase, Progress},
+    store::Held,
 };
 use futures::future::join_all;
 use libp2p::PeerId;
@@ -54,6 +55,8 @@ pub(super) struct Brought {
     pub(super) blobs: HashSet<Hash>,
     /// Who gave how many verified bytes meanwhile.
     pub(super) shares: BTreeMap<PeerId, u64>,
+    /// Keeps all of it from collection until it is pinned.
+    pub(super) _held: Held,
 }
 
 impl Jobs {
@@ -177,21 +180,21 @@ async fn work(
     asked: &mut mpsc::Receiver<Ask>,
     view: &watch::Sender<JobView>,
 ) {
+    let held = node.library().store().hold(hash);
     let mut providers = Providers::start(node.clone(), hash, first.known.clone());
     let mut early = Early {
         wants: vec![first],
         reads: Vec::new(),
     };
     let found = match node.stored_manifest(hash).await {
-        Ok(None) => match early.find(node, hash, &mut providers, asked, view).await {
+        None => match early.find(node, hash, &mut providers, asked, view).await {
             Some(found) => found,
             None => return,
         },
-        Ok(Some(stored)) => Ok(stored),
-        Err(error) => Err(error),
+        Some(stored) => Ok(stored),
     };
     let begun = match found {
-        Ok(manifest) => Run::begin(node, manifest, providers).await,
+        Ok(manifest) => Run::begin(node, manifest, held, providers).await,
         Err(error) => Err(error),
     };
     match begun {
@@ -228,7 +231,7 @@ impl Early {
             let search = async {
                 match paused {
                     true => std::future::pending().await,
-                    false => node.fetch_manifest(hash, providers, wait, true).await,
+                    false => node.fetch_manifest(hash, providers, wait).await,
                 }
             };
             tokio::pin!(search);

@@ -1,7 +1,12 @@
 //! Fetches that have not ended, one small file each in `DATA/unfinished/`: a node that starts again goes on with them.
 
 use super::{FetchRequest, FetchWhat, HubCache, Sought};
-use crate::{durable, node::Node, progress::Progress, store::StoreError};
+use crate::{
+    durable,
+    node::Node,
+    progress::Progress,
+    store::{StoreError, blocking},
+};
 use protocol::{Hash, RepoId, RepoRef};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -42,8 +47,7 @@ impl Node {
     /// Goes on, in the background, with the fetches that had not ended when the node stopped; returns how many.
     pub async fn resume_jobs(&self) -> usize {
         let data = self.library().data().to_owned();
-        let read = tokio::task::spawn_blocking(move || Unfinished::all(&data)).await;
-        let all = read.map_err(io::Error::other).and_then(|all| all);
+        let all = blocking(move || Unfinished::all(&data)).await;
         let all = all.unwrap_or_else(|error| {
             warn!(%error, "unfinished fetches cannot be listed");
             Vec::new()
@@ -112,13 +116,8 @@ impl Unfinished {
 
     /// Writes it down; durable when it returns. The same fetch twice has one file. Blocking.
     pub(crate) fn keep(&self, data: &Path) -> Result<Kept, StoreError> {
-        let unpaused = Unfinished {
-            paused: false,
-            ..self.clone()
-        };
         let write = || {
-            let same = Hash::of(&json(&unpaused)?);
-            let path = folder(data).join(format!("{}-{}.json", self.manifest, same.short()));
+            let path = self.path(data)?;
             durable::create_folders(&folder(data))?;
             durable::write_atomic(&path, &json(self)?)?;
             Ok(Kept(path))
@@ -126,27 +125,48 @@ impl Unfinished {
         write().map_err(StoreError::io(&folder(data)))
     }
 
+    /// The file it has, paused or not.
+    fn path(&self, data: &Path) -> io::Result<PathBuf> {
+        let unpaused = Unfinished {
+            paused: false,
+            ..self.clone()
+        };
+        let same = Hash::of(&json(&unpaused)?);
+        Ok(folder(data).join(format!("{}-{}.json", self.manifest, same.short())))
+    }
+
+    /// Goes on with no fetch of a manifest; `false` when there was none to go on with. Blocking.
+    pub(crate) fn forget(data: &Path, manifest: Hash) -> Result<bool, StoreError> {
+        let mut forgotten = false;
+        for unfinished in Unfinished::all(data)? {
+            if unfinished.manifest == manifest {
+                let path = unfinished.path(data).map_err(StoreError::io(&folder(data)))?;
+                Kept(path).end()?;
+                forgotten = true;
+            }
+        }
+        Ok(forgotten)
+    }
+
     /// Writes down that the fetches of a manifest are paused, or not any more. Blocking.
     pub(crate) fn pause(data: &Path, manifest: Hash, paused: bool) -> Result<(), StoreError> {
-        let all = Unfinished::all(data).map_err(StoreError::io(&folder(data)))?;
-        for unfinished in all
-            .into_iter()
-            .filter(|unfinished| unfinished.manifest == manifest)
-        {
+        let all = Unfinished::all(data)?.into_iter();
+        for unfinished in all.filter(|unfinished| unfinished.manifest == manifest) {
             Unfinished { paused, ..unfinished }.keep(data)?;
         }
         Ok(())
     }
 
     /// Reads them all; one that does not read is left where it is, and reported. Blocking.
-    pub(crate) fn all(data: &Path) -> io::Result<Vec<Unfinished>> {
-        let entries = match fs::read_dir(folder(data)) {
+    pub(crate) fn all(data: &Path) -> Result<Vec<Unfinished>, StoreError> {
+        let folder = folder(data);
+        let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
+            entries => entries.map_err(StoreError::io(&folder))?,
         };
         let mut all = Vec::new();
         for entry in entries {
-            let path = entry?.path();
+            let path = entry.map_err(StoreError::io(&folder))?.path();
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }

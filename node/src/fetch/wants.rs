@@ -1,7 +1,10 @@
 //! Who waits for what of a job: each fetch names files, and is told when their blobs are safe.
 
 use super::{FetchError, Patterns, jobs::Brought};
-use crate::progress::{Phase, Progress, Snapshot};
+use crate::{
+    progress::{Phase, Progress, Snapshot},
+    store::Held,
+};
 use libp2p::PeerId;
 use protocol::{FileEntry, Manifest, ShardMap};
 use std::{
@@ -101,13 +104,14 @@ impl Wants {
     }
 
     /// Tells those whose blobs are all safe.
-    pub(super) fn tell_done(&mut self, manifest: &Arc<Manifest>, map: &ShardMap) {
+    pub(super) fn tell_done(&mut self, manifest: &Arc<Manifest>, map: &ShardMap, held: &Held) {
         for waiting in self.0.extract_if(.., |waiting| waiting.perilous.is_empty()) {
             let brought = Brought {
                 manifest: manifest.clone(),
                 files: waiting.files,
                 blobs: waiting.missing.iter().map(|at| map.blobs()[*at].hash).collect(),
                 shares: waiting.shares,
+                _held: held.clone(),
             };
             // Who has gone away does not need it.
             let _ = waiting.want.done.send(Ok(brought));
