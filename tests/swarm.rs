@@ -14,7 +14,7 @@ use testnet::fixture;
 use testnet::nodes::{Testnet, within};
 use tokio::task::JoinHandle;
 
-use crate::acts::{assert_verifies, bytes_in, fetch, publish, try_fetch};
+use crate::acts::{assert_verifies, bytes_in, fetch, files, publish, try_fetch};
 
 const A: usize = 1;
 const B: usize = 2;
@@ -393,6 +393,24 @@ async fn interrupted_fetch_keeps_what_came_until_it_is_forgotten() {
     net.node(B).forget(&what).await.unwrap();
     assert_eq!(bytes_in(&net.data(B).join("files")), 0);
     assert_eq!(net.node(B).resume_jobs().await, 0, "it was forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fetch_that_goes_on_after_a_start_is_as_patient_as_it_was() {
+    let mut net = Testnet::start(3).await.unwrap();
+    let model = model(&net, &[("model.bin", 24 << 20), ("config.json", 500)]).await;
+    net.node(A).set_limits(up(8 << 20));
+    let mut request = model.by_hash();
+    request.wait = Some(Duration::from_secs(1));
+    let fetching = begin(net.node(B), request);
+    until_job(&net, B, "some shards", |job| job.shards >= 4).await;
+    fetching.abort();
+    net.stop(A).await;
+    net.restart(B).await.unwrap();
+    assert_eq!(net.node(B).resume_jobs().await, 1);
+    let unfinished = net.data(B).join("unfinished");
+    let ended = async || files(&unfinished).is_empty().then_some(());
+    net.until("the fetch to give up", ended).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

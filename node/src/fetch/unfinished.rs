@@ -19,6 +19,9 @@ use tracing::warn;
 /// Largest such file, in bytes: a few hundred globs.
 const LEN_MAX: u64 = 64 * 1024;
 
+/// How long a fetch waits that waits for ever.
+const FOR_EVER: Duration = Duration::MAX;
+
 /// What a fetch needs to go on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +44,9 @@ pub(crate) struct Unfinished {
     /// What the repo is called there.
     #[serde(default)]
     pub(crate) hf_name: Option<String>,
+    /// How long to wait for a provider while nothing comes; `None`: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) wait: Option<Duration>,
 }
 
 impl Node {
@@ -63,8 +69,7 @@ impl Node {
                     known: Vec::new(),
                     paused: unfinished.paused,
                 };
-                let mut request = unfinished.request();
-                request.wait = Some(Duration::MAX);
+                let request = unfinished.request();
                 let fetched = node.fetch_sought(sought, request, &Progress::channel().0).await;
                 if let Err(error) = fetched {
                     warn!(manifest = %manifest.short(), error = &error as &dyn std::error::Error, "an unfinished fetch ended");
@@ -93,10 +98,12 @@ impl Unfinished {
                 .hf_cache
                 .as_ref()
                 .and_then(|cache| Some(cache.name.as_ref()?.to_string())),
+            wait: request.wait.filter(|wait| *wait != FOR_EVER),
         }
     }
 
-    /// The request to go on with: for the manifest it meant when it was made, whatever its name means now.
+    /// The request to go on with: for the manifest it meant when it was made, whatever its name means now. Who did not say how
+    /// long to wait is not there any more to try again, so it is waited for for ever, also for the manifest.
     fn request(&self) -> FetchRequest {
         let what = match &self.repo {
             Some(repo) => RepoRef::Id(repo.clone()),
@@ -106,6 +113,7 @@ impl Unfinished {
             to: self.to.clone(),
             include: self.include.clone(),
             exclude: self.exclude.clone(),
+            wait: Some(self.wait.unwrap_or(FOR_EVER)),
             hf_cache: self.hf_cache.clone().map(|folder| HubCache {
                 folder,
                 name: self.hf_name.as_ref().and_then(|name| name.parse().ok()),
@@ -221,6 +229,7 @@ mod tests {
             paused: false,
             hf_cache: Some("/cache".into()),
             hf_name: Some("meta/llama".into()),
+            wait: None,
         };
         let kept = one.keep(data.path()).unwrap();
         Unfinished::pause(data.path(), one.manifest, true).unwrap();
