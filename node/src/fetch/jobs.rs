@@ -19,7 +19,7 @@ use protocol::{FileEntry, Hash, Manifest};
 use std::{
     collections::{BTreeMap, HashSet},
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, Weak},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -43,6 +43,8 @@ struct Row {
     manifest: Hash,
     asks: mpsc::Sender<Ask>,
     view: watch::Receiver<JobView>,
+    /// What those want who have asked for files and not gone away.
+    wanted: Vec<Weak<Patterns>>,
 }
 
 /// What a job brought for one of those who waited.
@@ -91,7 +93,10 @@ impl Jobs {
 
     fn want(&self, node: &Node, manifest: Hash, request: &FetchRequest, want: Want) {
         let mut table = self.table();
-        if let Some(row) = table.rows.iter().find(|row| row.manifest == manifest) {
+        let wanted = Arc::downgrade(&want.patterns);
+        if let Some(row) = table.rows.iter_mut().find(|row| row.manifest == manifest) {
+            row.wanted.retain(|wanted| wanted.strong_count() > 0);
+            row.wanted.push(wanted);
             // A job with a thousand asks before it drops this one, and the fetch asks again.
             let _ = row.asks.try_send(Ask::Want(want));
             return;
@@ -110,6 +115,7 @@ impl Jobs {
             manifest,
             asks,
             view: watched,
+            wanted: vec![wanted],
         });
         let worker = node.clone();
         node.task(async move {
@@ -133,6 +139,14 @@ impl Jobs {
     pub(crate) fn views(&self) -> Vec<JobView> {
         let table = self.table();
         table.rows.iter().map(|row| row.view.borrow().clone()).collect()
+    }
+
+    /// Tells whether somebody waits for this file of a manifest.
+    pub(crate) fn wants(&self, manifest: Hash, file: &FileEntry) -> bool {
+        let table = self.table();
+        let rows = table.rows.iter().filter(|row| row.manifest == manifest);
+        let mut wanted = rows.flat_map(|row| row.wanted.iter().filter_map(Weak::upgrade));
+        wanted.any(|wanted| wanted.wants(file))
     }
 
     /// Pauses a job, or lets it go on; returns its manifest.
