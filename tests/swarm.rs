@@ -241,17 +241,20 @@ async fn fetch_that_joins_a_job_that_has_waited_for_long_waits_as_long_as_it_say
     let mut net = Testnet::start(3).await.unwrap();
     let model = model(&net, &[("model.bin", 16 << 20)]).await;
     net.node(A).set_limits(up(4 << 20));
-    let mut request = model.by_ticket();
-    let patient = begin(net.node(B), request.clone());
+    let patient = begin(net.node(B), model.by_ticket());
     until_job(&net, B, "a first shard", |job| job.shards > 0).await;
     net.stop(A).await;
+    // By its hash: to find that nobody of the ticket answers takes a while too.
+    let mut request = model.by_hash();
     request.wait = Some(Duration::from_secs(2));
     for _ in 0..2 {
+        let begun = Instant::now();
         let ended = begin(net.node(B), request.clone());
         let ended = within(FETCH, "the end", ended).await.unwrap().unwrap();
         let Err(FetchError::NoProvider { waited, .. }) = ended else {
             panic!("{ended:?}");
         };
+        assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
         assert!(
             (Duration::from_secs(2)..Duration::from_secs(20)).contains(&waited),
             "{waited:?}"
