@@ -257,10 +257,12 @@ impl Node {
         fetched
     }
 
-    /// Fetches damaged blobs of a pinned manifest again. Nobody waits for it, so it gives up soon, and is not written down: what is
-    /// damaged is known at the next start too.
-    pub(crate) async fn fetch_again(&self, manifest: Hash) -> Result<(), FetchError> {
+    /// Fetches damaged files of a pinned manifest again, and none that nobody wanted before. Nobody waits for it, so it gives up
+    /// soon, and is not written down: what is damaged is known at the next start too.
+    pub(crate) async fn fetch_again(&self, manifest: Hash, damaged: &[&FileEntry]) -> Result<(), FetchError> {
         let mut request = FetchRequest::new(FetchWhat::Repo(RepoRef::Content(manifest)));
+        let paths = damaged.iter().map(|file| file.path.as_str());
+        request.include = paths.map(globset::escape).collect();
         request.wait = Some(PROVIDER_WAIT);
         let sought = Sought::content(manifest);
         let fetched = self.fetch_known(sought, request, &Progress::default()).await;
@@ -392,7 +394,6 @@ impl Node {
             Ok(())
         })
         .await?;
-        store.end_job(hash).await?;
         self.announce(hash);
         Ok(())
     }

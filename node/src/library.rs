@@ -8,9 +8,10 @@ pub use views::{Collected, EntryView, Forgotten, Rebuilt, RepoView, Shown};
 
 use crate::{
     catalog::{Batch, Catalog, CatalogError, ManifestRow, OpenState, RepoRow, Reserve, ReserveError},
+    fetch::Unfinished,
     keys::KeyError,
     names::{Follow, Followed, Following, FollowingError, Names, NamesError},
-    store::{Store, StoreError},
+    store::{Store, StoreError, blocking},
 };
 use ed25519_dalek::SigningKey;
 use fd_lock::RwLockWriteGuard;
@@ -315,10 +316,13 @@ impl Library {
     /// ratchet that keeps an older one from coming back.
     pub async fn forget(&self, what: &RepoRef) -> Result<Forgotten, LibraryError> {
         let manifest = self.resolve_local(what)?;
-        let listed = self.0.catalog.manifest(manifest)?.is_some();
-        let begun = self.0.store.pinned().await?.contains(&manifest)
-            || self.0.store.jobs().await?.contains(&manifest);
-        if !listed && !begun {
+        let data = self.0.data.clone();
+        let begun = blocking(move || Unfinished::forget(&data, manifest)).await?;
+        let known = begun
+            || self.0.catalog.manifest(manifest)?.is_some()
+            || self.0.store.held().contains(&manifest)
+            || self.0.store.pinned().await?.contains(&manifest);
+        if !known {
             return Err(LibraryError::Unknown(what.clone()));
         }
         self.0.store.unpin(manifest).await?;
@@ -335,9 +339,12 @@ impl Library {
         })
     }
 
-    /// Removes bytes that no manifest we keep needs.
+    /// Removes bytes that neither a manifest we keep needs nor a fetch that is to go on.
     pub async fn collect(&self) -> Result<Collected, LibraryError> {
-        let swept = self.0.store.collect().await?;
+        let data = self.0.data.clone();
+        let begun = blocking(move || Unfinished::all(&data)).await?;
+        let begun = begun.iter().map(|unfinished| unfinished.manifest).collect();
+        let swept = self.0.store.collect(begun).await?;
         Ok(Collected {
             blobs: swept.blobs,
             bytes: swept.bytes,

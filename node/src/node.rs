@@ -15,8 +15,8 @@ use crate::{
 };
 use libp2p::{Multiaddr, PeerId};
 use protocol::{
-    Hash, Publisher, RepoRef, SignedRelease, Ticket, limits::TICKET_ADDRESSES_MAX, release::provider_key,
-    wire,
+    FileEntry, Hash, Publisher, RepoRef, SignedRelease, Ticket, limits::TICKET_ADDRESSES_MAX,
+    release::provider_key, wire,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -431,15 +431,13 @@ impl Node {
             let Ok(content) = self.library().store().manifest(manifest).await else {
                 continue;
             };
-            if content
-                .files()
-                .iter()
-                .any(|file| damaged.contains_key(&file.blake3))
-            {
+            let files = content.files().iter();
+            let files: Vec<&FileEntry> = files.filter(|file| damaged.contains_key(&file.blake3)).collect();
+            if !files.is_empty() {
                 self.library().set_complete(manifest, false)?;
                 self.sharing().drop_crowd(manifest);
                 self.swarm().stop_providing(provider_key(manifest)).await;
-                if let Err(error) = self.fetch_again(manifest).await {
+                if let Err(error) = self.fetch_again(manifest, &files).await {
                     info!(manifest = %manifest.short(), %error, "a damaged repo waits for a peer that has it");
                     mended = false;
                 }

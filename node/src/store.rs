@@ -12,6 +12,7 @@ mod collect;
 pub(crate) mod digest;
 mod error;
 mod groups;
+mod held;
 mod import;
 mod part;
 mod room;
@@ -23,6 +24,7 @@ pub(crate) mod walk;
 
 pub(crate) use blob::{Blob, Lies};
 pub use error::StoreError;
+pub(crate) use held::Held;
 pub(crate) use import::{How, Import};
 pub(crate) use part::Part;
 pub(crate) use room::Room;
@@ -60,6 +62,7 @@ struct Inner {
     catalog: Catalog,
     parts: Mutex<HashMap<Hash, Weak<Part>>>,
     damaged: Mutex<BTreeMap<Hash, String>>,
+    held: Mutex<Vec<Weak<Hash>>>,
     gate: tokio::sync::RwLock<()>,
     settling: Mutex<()>,
     quota: AtomicU64,
@@ -97,6 +100,7 @@ impl Store {
             catalog,
             parts: Mutex::default(),
             damaged: Mutex::default(),
+            held: Mutex::default(),
             gate: tokio::sync::RwLock::new(()),
             settling: Mutex::new(()),
             quota: AtomicU64::new(u64::MAX),

@@ -19,7 +19,7 @@ use crate::{
     node::Node,
     runs::{self, span},
     sharing::{Crowd, Fact},
-    store::{Fresh, Kept, Part, Room, StoreError, blocking},
+    store::{Fresh, Held, Kept, Part, Room, StoreError, blocking},
 };
 use fixedbitset::FixedBitSet;
 use libp2p::PeerId;
@@ -64,6 +64,7 @@ pub(super) struct Run<'a> {
     node: &'a Node,
     manifest: Arc<Manifest>,
     hash: Hash,
+    held: Held,
     map: Arc<ShardMap>,
     /// Blobs whose first shards come before the rest.
     first: HashSet<usize>,
@@ -122,6 +123,7 @@ impl<'a> Run<'a> {
     pub(super) async fn begin(
         node: &'a Node,
         manifest: Manifest,
+        held: Held,
         providers: Providers,
     ) -> Result<Run<'a>, FetchError> {
         let hash = manifest.hash();
@@ -158,6 +160,7 @@ impl<'a> Run<'a> {
             node,
             manifest: Arc::new(manifest),
             hash,
+            held,
             map,
             first,
             plan,
@@ -234,7 +237,7 @@ impl<'a> Run<'a> {
             let until = self.decide();
             self.settle_when_due();
             self.flush_when_due();
-            self.wants.tell_done(&self.manifest, &self.map);
+            self.wants.tell_done(&self.manifest, &self.map, &self.held);
             if self.wants.is_empty() && self.settling.is_empty() && self.node.fetches().end(self.hash, asked)
             {
                 return Ok(());
@@ -453,7 +456,7 @@ impl<'a> Run<'a> {
             Ask::Cancel => {
                 let manifest = self.hash;
                 self.wants.end(|| FetchError::Cancelled { manifest });
-                Ok(self.node.library().store().end_job(manifest).await?)
+                Ok(())
             }
         }
     }

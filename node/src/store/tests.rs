@@ -8,7 +8,7 @@ use bao_tree::{
 };
 use iroh_blobs::store::IROH_BLOCK_SIZE;
 use protocol::{FileEntry, GROUP_LEN, SHARD_LEN};
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 use tempfile::TempDir;
 
 async fn open(data: &Path) -> Store {
@@ -181,7 +181,7 @@ async fn collection_between_the_bytes_of_a_fetch_and_its_pin_loses_nothing() {
     let manifest = listing(&contents.each_ref().map(Vec::as_slice));
     let hash = manifest.hash();
     drop(store.put_manifest(&manifest).await.unwrap());
-    store.begin_job(hash).await.unwrap();
+    let held = store.hold(hash);
     let kept = store.put_small(vec![contents[0].clone().into()]).await.unwrap();
     let fresh = store.put_middling(Hash::of(&contents[1]), contents[1].clone().into());
     let mut fresh: Vec<Fresh> = vec![fresh.await.unwrap()];
@@ -189,17 +189,17 @@ async fn collection_between_the_bytes_of_a_fetch_and_its_pin_loses_nothing() {
     land(&part, &contents[2], 0..contents[2].len() as u64, None);
     fresh.push(store.finished(&part));
     drop((kept, part));
-    store.collect().await.unwrap();
+    store.collect(BTreeSet::new()).await.unwrap();
     store.settle(fresh).await.unwrap();
-    store.collect().await.unwrap();
+    store.collect(BTreeSet::new()).await.unwrap();
     store.pin(hash).await.unwrap();
-    store.end_job(hash).await.unwrap();
-    store.collect().await.unwrap();
+    drop(held);
+    store.collect(BTreeSet::new()).await.unwrap();
     for content in contents {
         assert!(store.read(Hash::of(&content), u64::MAX).await.unwrap() == content);
     }
     store.unpin(hash).await.unwrap();
-    assert_eq!(store.collect().await.unwrap().blobs, 4);
+    assert_eq!(store.collect(BTreeSet::new()).await.unwrap().blobs, 4);
     store.close().await;
 }
 
@@ -226,6 +226,21 @@ async fn rows_are_durable_once_they_were_synced() {
     assert_eq!(again.has_small(&hashes).await.unwrap().len(), hashes.len());
     assert!(again.read(hashes[7], 100).await.unwrap() == blobs[7]);
     again.close().await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn collection_that_waits_for_a_long_publish_holds_nobody_up() {
+    let (store, _data) = store().await;
+    let publishing = store.writing().await;
+    let mut collecting = Box::pin(store.collect(BTreeSet::new()));
+    assert!(futures::poll!(&mut collecting).is_pending());
+    let soon = Duration::from_secs(20);
+    let fetching = tokio::time::timeout(soon, store.writing()).await;
+    drop(fetching.expect("a fetch waits for the collection, and that for the publish"));
+    assert!(futures::poll!(&mut collecting).is_pending());
+    drop(publishing);
+    tokio::time::timeout(soon, collecting).await.unwrap().unwrap();
     store.close().await;
 }
 

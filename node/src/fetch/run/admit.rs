@@ -8,7 +8,7 @@ use crate::{
     store::blocking,
 };
 use protocol::FileEntry;
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Instant};
 
 impl Run<'_> {
     /// Takes in one more fetch: what of its files is missing is wanted from now on.
@@ -72,8 +72,8 @@ impl Run<'_> {
             self.plan.want(shards, false);
         }
         let blobs = &self.blobs;
-        self.wants
-            .add(want, files, missing, |at| blobs[at] == Blob::Loose);
+        let whole = |at| blobs[at] == Blob::Loose;
+        self.wants.add(Instant::now(), want, files, missing, whole);
         Ok(())
     }
 

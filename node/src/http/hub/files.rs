@@ -191,7 +191,7 @@ impl Hub {
     async fn source(&self, revision: &Revision, file: &FileEntry, all: bool) -> Result<Source, Problem> {
         let manifest = revision.manifest.hash();
         let source = Source::find(self.node(), manifest, file).await?;
-        let refused = self.refuses(revision);
+        let refused = self.refuses(revision, file);
         if source.is_whole() {
             return Ok(match refused {
                 Some(_) => source,
@@ -209,11 +209,10 @@ impl Hub {
         Ok(source.fetching())
     }
 
-    /// Why peers are not asked for files of a revision, if the user does not allow it. What is being fetched anyhow may be read.
-    fn refuses(&self, revision: &Revision) -> Option<String> {
+    /// Why peers are not asked for a file of a revision, if the user does not allow it. What is being fetched anyhow may be read.
+    pub(super) fn refuses(&self, revision: &Revision, file: &FileEntry) -> Option<String> {
         let node = self.node();
-        let manifest = Some(revision.manifest.hash());
-        if node.jobs().iter().any(|job| job.manifest == manifest) {
+        if node.fetches().wants(revision.manifest.hash(), file) {
             return None;
         }
         if node.config().on_demand == OnDemand::Never {

@@ -234,11 +234,16 @@ impl Hub {
         }
     }
 
-    /// Asks peers in the background, at most once a minute, whether there is a newer release than ours.
+    /// Asks peers in the background, at most once a minute, whether there is a newer release than ours. While too many are looked
+    /// for it is left to the next one who asks.
     fn look_for_newer(&self, repo: &RepoId) {
-        if self.0.config_allows(repo) && !self.0.searches.contains_key(repo) {
+        if !self.0.config_allows(repo) || self.0.searches.contains_key(repo) {
+            return;
+        }
+        if let Ok(look) = self.0.looks.clone().try_acquire_owned() {
             let (hub, repo) = (self.clone(), repo.clone());
             self.node().task(async move {
+                let _look = look;
                 let search = hub.search(&repo);
                 hub.0.searches.get_with(repo.clone(), search).await;
             });
@@ -359,4 +364,32 @@ fn unknown(repo: &Address) -> String {
         "no publisher you follow has a {what} {}: shoal follow PUBLISHER --as ALIAS says who is meant",
         repo.id
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::http::guard::Guard;
+    use crate::node::Node;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn thousand_repos_are_not_looked_for_all_at_once() {
+        let data = tempfile::tempdir().unwrap();
+        let mut config = Config::loopback(data.path());
+        config.on_demand = OnDemand::Any;
+        let node = Node::start(config).await.unwrap();
+        let guard = Guard::new(([127, 0, 0, 1], 80).into(), "token", Vec::new());
+        let hub = Hub::new(node.clone(), guard);
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let before = tasks();
+        for index in 0..1_000 {
+            let name = format!("repo{index}").parse().unwrap();
+            let publisher = node.library().publisher();
+            hub.look_for_newer(&RepoId { publisher, name });
+        }
+        let begun = tasks().saturating_sub(before);
+        assert!((1..100).contains(&begun), "{begun} searches");
+        node.shutdown().await;
+    }
 }
