@@ -17,7 +17,7 @@ use ed25519_dalek::SigningKey;
 use fd_lock::RwLockWriteGuard;
 use libp2p::PeerId;
 use opening::Opened;
-use protocol::{Alias, Hash, Manifest, Publisher, RepoId, RepoRef, SignedRelease};
+use protocol::{Alias, FileEntry, Hash, Manifest, Publisher, RepoId, RepoRef, SignedRelease};
 use std::{
     collections::{BTreeMap, HashSet},
     fs::File,
@@ -446,11 +446,16 @@ impl Library {
 
     /// Returns the distinct blobs of a manifest that are not here whole, by what the file system says: `(hash, length)`.
     pub(crate) async fn missing(&self, manifest: &Manifest) -> Result<Vec<(Hash, u64)>, StoreError> {
-        let mut blobs: Vec<(Hash, u64)> = manifest
-            .files()
-            .iter()
-            .map(|file| (file.blake3, file.size))
-            .collect();
+        self.missing_of(manifest.files()).await
+    }
+
+    /// The same of some files.
+    pub(crate) async fn missing_of(
+        &self,
+        files: impl IntoIterator<Item = &FileEntry>,
+    ) -> Result<Vec<(Hash, u64)>, StoreError> {
+        let files = files.into_iter();
+        let mut blobs: Vec<(Hash, u64)> = files.map(|file| (file.blake3, file.size)).collect();
         let mut seen = HashSet::new();
         blobs.retain(|(hash, size)| *size > 0 && seen.insert(*hash));
         let small: Vec<Hash> = blobs

@@ -77,6 +77,18 @@ impl Catalog {
         self.0.page::<Manifests>(&[], after.as_ref(), limit)
     }
 
+    /// Manifests whose hashes begin with these bytes, in order; at most `limit` and [`PAGE_ROWS_MAX`].
+    ///
+    /// # Errors
+    /// As [`Catalog::repo`].
+    pub fn manifests_from(
+        &self,
+        start: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Hash, ManifestRow)>, CatalogError> {
+        self.0.page::<Manifests>(start, None, limit)
+    }
+
     /// Where a blob lies, if it is one too big for the store's database.
     ///
     /// # Errors

@@ -166,10 +166,10 @@ pub(super) async fn answer(State(hub): State<Hub>, request: Request) -> Response
     let preflight = head.method == Method::OPTIONS && origin.is_some();
     let mut response = match preflight {
         true => StatusCode::NO_CONTENT.into_response(),
-        false => hub
-            .dispatch(&head, body)
-            .await
-            .unwrap_or_else(Problem::into_response),
+        false => {
+            let told = |problem: Problem| problem.without(hub.node().library().data()).into_response();
+            hub.dispatch(&head, body).await.unwrap_or_else(told)
+        }
     };
     let headers = response.headers_mut();
     headers.insert(
