@@ -9,7 +9,7 @@ use crate::{catalog::Sums, limits::PIECE_LEN};
 use protocol::FileEntry;
 use tracing::debug;
 
-/// The digests of a file that are said and not known yet, hashed on its way.
+/// Hashes all bytes of a file in order, on whatever way they are, for [`Store::conclude`].
 pub(crate) fn begin(file: &FileEntry) -> Linear {
     Linear::new(file.size, file.sha1.is_some())
 }
