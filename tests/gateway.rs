@@ -33,14 +33,14 @@ const PYTHON_2: (&str, &str) = ("User-Agent", "unknown/None; hf_hub/2.4.0; pytho
 
 /// What a node answered.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
@@ -73,11 +73,11 @@ async fn end(asking: JoinHandle<Answer>) -> Answer {
     within(ANSWER, "an answer", asking).await.unwrap().unwrap()
 }
 
-async fn get(door: &Door, path: &str, headers: &[(&str, &str)]) -> Answer {
+pub(crate) async fn get(door: &Door, path: &str, headers: &[(&str, &str)]) -> Answer {
     end(begin(door, Method::GET, path, headers)).await
 }
 
-async fn head(door: &Door, path: &str, headers: &[(&str, &str)]) -> Answer {
+pub(crate) async fn head(door: &Door, path: &str, headers: &[(&str, &str)]) -> Answer {
     end(begin(door, Method::HEAD, path, headers)).await
 }
 
@@ -94,7 +94,7 @@ fn send(address: SocketAddr, path: &str) -> TcpStream {
 }
 
 /// Reads an answer until the connection ends; returns its head and what came of the body.
-fn drain(mut stream: impl Read) -> (String, Vec<u8>) {
+pub(crate) fn drain(mut stream: impl Read) -> (String, Vec<u8>) {
     let mut all = Vec::new();
     // However it ends: what came is looked at.
     let _ = stream.read_to_end(&mut all);

@@ -8,6 +8,7 @@
 //! The store looks references up in the catalog, which can be rebuilt from `sources/`; otherwise it knows nobody.
 
 mod blob;
+mod claims;
 mod collect;
 pub(crate) mod digest;
 mod error;
@@ -23,6 +24,7 @@ mod tree;
 pub(crate) mod walk;
 
 pub(crate) use blob::{Blob, Lies};
+pub(crate) use claims::begin as begin_proof;
 pub use error::StoreError;
 pub(crate) use held::Held;
 pub(crate) use import::{How, Import};
@@ -65,6 +67,8 @@ struct Inner {
     held: Mutex<Vec<Weak<Hash>>>,
     gate: tokio::sync::RwLock<()>,
     settling: Mutex<()>,
+    /// The turn of whoever hashes a blob again for what a manifest says of it.
+    proving: Arc<tokio::sync::Mutex<()>>,
     quota: AtomicU64,
     /// Bytes of the disk that fetches and publishes under way will take.
     set_aside: Mutex<u64>,
@@ -103,6 +107,7 @@ impl Store {
             held: Mutex::default(),
             gate: tokio::sync::RwLock::new(()),
             settling: Mutex::new(()),
+            proving: Arc::default(),
             quota: AtomicU64::new(u64::MAX),
             set_aside: Mutex::default(),
             collector,

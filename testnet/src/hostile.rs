@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, identity::Keypair};
 use node::swarm::{DhtRole, Protocol, Swarm, SwarmConfig};
 use protocol::{
-    Manifest, RepoId, SignedRelease, Ticket,
+    FileEntry, Manifest, RepoId, SignedRelease, Ticket,
     release::provider_key,
     wire::{BLOBS_PROTOCOL, CATALOG_PROTOCOL, SWARM_PROTOCOL},
 };
@@ -100,6 +100,8 @@ pub struct HostileOptions {
     /// A manifest that it claims to have instead of the folder, of which it has no more than the manifest. It takes each request for
     /// the rest and never sends a byte.
     pub claims: Option<Manifest>,
+    /// What its manifest says of each file of the folder, made of what is so.
+    pub says: fn(FileEntry) -> FileEntry,
     /// What it tells of names: any release, old or forked, one a repo.
     pub releases: Vec<SignedRelease>,
 }
@@ -117,6 +119,7 @@ impl HostileOptions {
             manifest_too: false,
             holds: None,
             claims: None,
+            says: |file| file,
             releases: Vec::new(),
         }
     }
@@ -171,10 +174,10 @@ impl Hostile {
 
     /// The same with everything to choose.
     pub async fn start_with(options: HostileOptions) -> Result<Hostile> {
-        let (folder, claims) = (options.folder.clone(), options.claims);
+        let (folder, claims, says) = (options.folder.clone(), options.claims, options.says);
         let holdings = tokio::task::spawn_blocking(move || match claims {
             Some(manifest) => answer::Holdings::claim(manifest),
-            None => answer::Holdings::read(&folder),
+            None => answer::Holdings::read(&folder, says),
         })
         .await?;
         let holdings = holdings.with_context(|| format!("reading {}", options.folder.display()))?;

@@ -10,7 +10,7 @@ use protocol::{Hash, Publisher, RepoId};
 use super::engine::Engine;
 use super::record::{
     self, Digest, Digests, ManifestRow, Manifests, Place, Places, Provider, Providers, RepoRow, Repos, Rows,
-    Table,
+    Sums, SumsOf, Table,
 };
 use super::{Catalog, CatalogError, Inner, decode, lock, read_lock};
 
@@ -138,6 +138,14 @@ impl Catalog {
         limit: usize,
     ) -> Result<Vec<(PathBuf, Digest)>, CatalogError> {
         self.0.page::<Digests>(&record::below(folder), after, limit)
+    }
+
+    /// The other digests of a blob, if they were hashed here.
+    ///
+    /// # Errors
+    /// As [`Catalog::repo`].
+    pub fn sums(&self, blob: Hash) -> Result<Option<Sums>, CatalogError> {
+        self.0.get::<SumsOf>(&blob)
     }
 
     /// The remembered providers of a manifest, the one seen last first; at most [`super::PROVIDERS_MAX`].

@@ -329,7 +329,9 @@ impl Draft<'_> {
             }
         };
         self.base.into_iter().for_each(&mut list);
-        let history = self.library.names().history(self.repo);
+        let (library, repo) = (self.library.clone(), self.repo.clone());
+        let history = tokio::task::spawn_blocking(move || library.names().history(&repo));
+        let history = history.await.map_err(|_| StoreError::Closed)?;
         for release in history.map_err(LibraryError::from)? {
             match self.library.store().manifest(release.release().manifest).await {
                 Ok(manifest) => list(&manifest),

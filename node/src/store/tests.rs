@@ -293,3 +293,63 @@ fn chunks_of_several_ranges_are_their_union() {
         ChunkRanges::from(..ChunkNum(16)) | ChunkRanges::from(ChunkNum(48)..)
     );
 }
+
+/// A file's bytes, with what a publisher may say of them.
+fn said(content: &[u8], sha256: &[u8], sha1: &[u8]) -> FileEntry {
+    let digests = |bytes| digest::of_bytes(bytes, true);
+    FileEntry {
+        path: "a.bin".parse().unwrap(),
+        size: content.len() as u64,
+        blake3: Hash::of(content),
+        sha256: Some(digests(sha256).sha256),
+        sha1: digests(sha1).sha1,
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_blob_is_hashed_once_and_a_lie_is_told_from_it() {
+    let (store, _data) = store().await;
+    for len in [0, 5, 700_000, 2 * SHARD_LEN + 1] {
+        let bytes = content(len);
+        let hash = Hash::of(&bytes);
+        let (truth, lie) = (said(&bytes, &bytes, &bytes), said(&bytes, b"x", &bytes));
+        let half = said(&bytes, &bytes, b"x");
+        match len {
+            0 => {}
+            5 => drop(store.put_small(vec![bytes.clone().into()]).await.unwrap()),
+            700_000 => drop(store.put_middling(hash, bytes.clone().into()).await.unwrap()),
+            _ => {
+                let (_, part) = begin(&store, &bytes);
+                land(&part, &bytes, 0..SHARD_LEN, None);
+                // There is nothing to hold it against before all of it is here.
+                for file in [&truth, &lie] {
+                    assert!(matches!(store.prove(file).await, Err(StoreError::Missing(_))));
+                }
+                land(&part, &bytes, SHARD_LEN..len, None);
+                store.prove(&truth).await.unwrap();
+                store.settle(vec![store.finished(&part)]).await.unwrap();
+                drop(part);
+                // Once is enough: it is known without the bytes.
+                fs::remove_file(store.file_path(hash)).unwrap();
+                assert!(store.is_proven(&truth, None).unwrap());
+                assert!(store.is_proven(&lie, None).is_err() && store.is_proven(&half, None).is_err());
+                continue;
+            }
+        }
+        store.prove(&truth).await.unwrap();
+        for lie in [&lie, &half] {
+            let proven = store.prove(lie).await;
+            assert!(
+                matches!(proven, Err(StoreError::FalseDigest { .. })),
+                "{len}: {proven:?}"
+            );
+        }
+        let silent = FileEntry {
+            sha256: None,
+            sha1: None,
+            ..lie
+        };
+        store.prove(&silent).await.unwrap();
+    }
+    store.close().await;
+}

@@ -190,7 +190,7 @@ impl Hub {
     /// whoever goes away, or only what is read.
     async fn source(&self, revision: &Revision, file: &FileEntry, all: bool) -> Result<Source, Problem> {
         let manifest = revision.manifest.hash();
-        let source = Source::find(self.node(), manifest, file).await?;
+        let source = Source::find(self.node(), manifest, file, self.is_ours(revision)).await?;
         let refused = self.refuses(revision, file);
         if source.is_whole() {
             return Ok(match refused {
@@ -219,13 +219,18 @@ impl Hub {
             return Some("and on_demand = \"never\" in config.toml: shoal fetch gets it".to_owned());
         }
         let repo = revision.release.as_ref()?.release().repo();
-        let ours = repo.publisher == node.library().publisher();
-        (!ours && !self.0.config_allows(&repo)).then(|| {
+        (!self.is_ours(revision) && !self.0.config_allows(&repo)).then(|| {
             format!(
                 "and its publisher is not followed: shoal follow {} --as NAME, or on_demand = \"any\" in config.toml",
                 repo.publisher
             )
         })
+    }
+
+    /// Whether a revision was released under our key: what its manifest says was hashed when it was published.
+    fn is_ours(&self, revision: &Revision) -> bool {
+        let release = revision.release.as_ref();
+        release.is_some_and(|release| release.release().publisher == self.node().library().publisher())
     }
 
     /// Nobody gave a first byte in time.
