@@ -16,6 +16,7 @@ mod command_line;
 mod daemon;
 mod data_folder;
 mod doctor;
+mod engine;
 mod full_disk;
 mod gateway;
 mod gateway_api;
