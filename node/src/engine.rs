@@ -1,5 +1,10 @@
 //! The engine: models run in a child process of the node, which is this same program started again with nothing but its stdin
 //! and stdout. What a model's files do to it happens there.
 
+pub(crate) mod encoder;
+pub(crate) mod files;
+mod floats;
+pub(crate) mod numbers;
+pub(crate) mod tokens;
 pub(crate) mod weights;
 pub mod wire;
