@@ -19,18 +19,19 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Takes a token. Returns the text that is whole now, and the tokens it is; `None`: it goes on within a character, or is a
-    /// special token, which has no text and comes with the next that has.
+    /// Takes a token, and returns the text that is whole now: empty where it goes on within a character, or the token is a special
+    /// one, which has no text.
     ///
     /// # Errors
     /// As [`Tokens::decode`].
-    pub(crate) fn push(&mut self, tokens: &Tokens, id: u32) -> Result<Option<(String, Vec<u32>)>, Fault> {
+    pub(crate) fn push(&mut self, tokens: &Tokens, id: u32) -> Result<String, Fault> {
         self.ids.push(id);
         let text = tokens.decode(&self.ids)?;
-        let waits = text.ends_with(char::REPLACEMENT_CHARACTER) && self.ids.len() - self.out < WAITING_MAX;
+        let waits = text.ends_with(char::REPLACEMENT_CHARACTER)
+            && self.ids.len() - self.out < WAITING_MAX;
         match waits || text.len() <= self.text.len() {
-            true => Ok(None),
-            false => self.give(tokens, &text).map(Some),
+            true => Ok(String::new()),
+            false => self.give(tokens, &text),
         }
     }
 
@@ -38,15 +39,12 @@ impl Stream {
     ///
     /// # Errors
     /// As [`Tokens::decode`].
-    pub(crate) fn finish(mut self, tokens: &Tokens) -> Result<Option<(String, Vec<u32>)>, Fault> {
-        if self.out == self.ids.len() {
-            return Ok(None);
-        }
+    pub(crate) fn finish(&mut self, tokens: &Tokens) -> Result<String, Fault> {
         let text = tokens.decode(&self.ids)?;
-        self.give(tokens, &text).map(Some)
+        self.give(tokens, &text)
     }
 
-    fn give(&mut self, tokens: &Tokens, text: &str) -> Result<(String, Vec<u32>), Fault> {
+    fn give(&mut self, tokens: &Tokens, text: &str) -> Result<String, Fault> {
         let new = match text.strip_prefix(self.text.as_str()) {
             Some(new) => new.to_owned(),
             // The tokens before look otherwise with those behind them: what went out cannot be taken back.
@@ -55,6 +53,6 @@ impl Stream {
         self.ids.drain(..self.out);
         self.out = self.ids.len();
         self.text = tokens.decode(&self.ids)?;
-        Ok((new, self.ids.clone()))
+        Ok(new)
     }
 }
