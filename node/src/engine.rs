@@ -1,6 +1,11 @@
 //! The engine: models run in a child process of the node, which is this same program started again with nothing but its stdin
 //! and stdout. What a model's files do to it happens there.
 
+pub(crate) mod chat;
+pub(crate) mod config;
+pub(crate) mod decoder;
+pub(crate) mod generate;
+pub(crate) mod sample;
 pub(crate) mod encoder;
 pub(crate) mod files;
 mod floats;
