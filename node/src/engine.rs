@@ -4,12 +4,12 @@
 pub(crate) mod chat;
 pub(crate) mod config;
 pub(crate) mod decoder;
-pub(crate) mod generate;
-pub(crate) mod sample;
 pub(crate) mod encoder;
 pub(crate) mod files;
 mod floats;
+pub(crate) mod generate;
 pub(crate) mod numbers;
+pub(crate) mod sample;
 pub(crate) mod tokens;
 pub(crate) mod weights;
 pub mod wire;
