@@ -13,8 +13,6 @@ pub(crate) mod numbers;
 pub(crate) mod sample;
 #[cfg(test)]
 mod samples;
-pub(crate) mod numbers;
-pub(crate) mod sample;
 pub(crate) mod tokens;
 pub(crate) mod weights;
 pub mod wire;
