@@ -4,5 +4,18 @@
 pub mod child;
 pub mod doors;
 pub mod session;
+pub(crate) mod chat;
+pub(crate) mod config;
+pub(crate) mod decoder;
+pub(crate) mod encoder;
+pub(crate) mod files;
+mod floats;
+pub(crate) mod generate;
+pub(crate) mod model;
+pub(crate) mod numbers;
+pub(crate) mod sample;
+#[cfg(test)]
+mod samples;
+pub(crate) mod tokens;
 pub(crate) mod weights;
 pub mod wire;
