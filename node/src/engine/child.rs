@@ -1,6 +1,7 @@
-//! The child's side: how a program is told that it is to be an engine.
+//! The child's side: how a program is told that it is to be an engine, and [`run`], the whole of one.
 
 mod lines;
+mod serve;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -43,6 +44,14 @@ fn asked(arguments: impl IntoIterator<Item = OsString>) -> Option<Option<Bounds>
 pub fn enter(arguments: impl IntoIterator<Item = OsString>) -> Option<Result<Doorway, ExitCode>> {
     let bounds = asked(arguments)?.ok_or(ExitCode::from(MISUSE));
     Some(bounds.map(Doorway::enter))
+}
+
+/// Is an engine, if the arguments say so: to be called first in `main`, before anything is opened.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
+    Some(match enter(arguments)? {
+        Ok(doorway) => serve::serve(doorway),
+        Err(code) => code,
+    })
 }
 
 #[cfg(test)]

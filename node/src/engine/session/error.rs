@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, process::ExitStatus, time::Duration};
 
 use rustix::process::Signal;
 
-use crate::engine::{child, wire::Fault};
+use crate::engine::{child, doors::Bounds, wire::Fault};
 
 /// Why an engine does not answer. After all but [`EngineError::Fault`] of a loaded model it has ended.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +84,7 @@ pub(super) struct End {
 
 impl EngineError {
     /// What an end means, for a child with these bounds that was not killed by us.
-    pub(super) fn of(end: End, bounds: crate::engine::doors::Bounds) -> EngineError {
+    pub(super) fn of(end: End, bounds: Bounds) -> EngineError {
         use std::os::unix::process::ExitStatusExt;
 
         let End { status, said } = end;
@@ -111,8 +111,6 @@ impl EngineError {
         }
     }
 }
-
-use crate::engine::doors::Bounds;
 
 fn gib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 30)
