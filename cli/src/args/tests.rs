@@ -189,7 +189,19 @@ fn examples_of_the_help_parse() {
             if line.contains("...") {
                 continue;
             }
-            let line = line.split(" > ").next().unwrap().replace('\'', "");
+            let line = line.split(' ').take_while(|word| !matches!(*word, ">" | "<"));
+            let line = line.collect::<Vec<_>>().join(" ").replace('\'', "");
+            // Every other part stands between quotes, and is one word.
+            let parts = line.split('"').enumerate();
+            let line: String = parts
+                .map(|(at, part)| {
+                    if at % 2 == 1 {
+                        part.replace(' ', "_")
+                    } else {
+                        part.to_owned()
+                    }
+                })
+                .collect();
             assert!(parse(&line).is_ok(), "{line}: {}", parse(&line).unwrap_err());
             tried += 1;
         }
