@@ -11,7 +11,7 @@ const WAITING_MAX: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     /// The tokens that went out last, which what comes next may depend on (a space between words), then those that wait.
-    ids: Vec<u32>,
+    pub(super) ids: Vec<u32>,
     /// How many went out.
     out: usize,
     /// Their text.

@@ -234,7 +234,7 @@ fn a_stream_gives_whole_characters_and_loses_none() {
         assert_eq!(all, tokens.decode(&ids).unwrap());
     }
     assert!(
-        split > 20,
+        split > 10,
         "characters of several tokens were among them: {split}"
     );
 }
