@@ -1,5 +1,7 @@
 //! Matrices and norms. A matrix keeps its weights as they are in memory: 32 bits floats, halves, or packed blocks.
 
+use std::ops::Range;
+
 use candle_core::{DType, Device, IndexOp as _, Module as _, Tensor, quantized::QMatMul};
 use rayon::prelude::*;
 
@@ -8,6 +10,9 @@ use super::super::{config::Settings, weights::Tensors, wire::Fault};
 /// Bytes of weights that one task multiplies with, where a single row of states does not fill a matrix multiplication: small enough
 /// that all processors have work, large enough that handing it out costs nothing. A constant, so that results are too.
 const TASK_LEN: usize = 256 << 10;
+/// Fewest positions for which packed weights are unpacked before they multiply. candle multiplies packed blocks with a position after
+/// another, some kinds of blocks (Q4_1, Q5_0, Q5_1) in a loop without SIMD: unpacking costs as much as three positions, and once.
+const UNPACKED_MIN: usize = 4;
 
 /// `x·Wᵀ + b`, with W of `[out, in]`.
 #[derive(Debug)]
@@ -35,12 +40,17 @@ impl Linear {
 
     /// Multiplies states, `[n, in]`, to `[n, out]`.
     pub(super) fn forward(&self, states: &Tensor) -> candle_core::Result<Tensor> {
+        let positions = states.dim(0)?;
         let product = match &self.weights {
+            QMatMul::QTensor(weights) if positions >= UNPACKED_MIN => self.in_tasks(states, |rows| {
+                weights.embedding(&Tensor::arange(rows.start as u32, rows.end as u32, &Device::Cpu)?)
+            })?,
             QMatMul::QTensor(_) => self.weights.forward(states)?,
-            QMatMul::Tensor(weights) | QMatMul::TensorF16(weights) => match (states.dim(0)?, weights.dtype())
-            {
+            QMatMul::Tensor(weights) | QMatMul::TensorF16(weights) => match (positions, weights.dtype()) {
                 (2.., DType::F32) => states.matmul(&weights.t()?)?,
-                _ => self.in_tasks(states, weights)?,
+                _ => self.in_tasks(states, |rows| {
+                    weights.narrow(0, rows.start, rows.len())?.to_dtype(DType::F32)
+                })?,
             },
         };
         match &self.bias {
@@ -49,18 +59,18 @@ impl Linear {
         }
     }
 
-    /// Multiplies a few rows of weights a task. A single row of states is bound by how fast the weights come from memory, and one processor
-    /// does not exhaust that; halves are widened here, a task's worth at a time.
-    fn in_tasks(&self, states: &Tensor, weights: &Tensor) -> candle_core::Result<Tensor> {
+    /// Multiplies a few rows of weights a task, as 32 bits floats. A single row of states is bound by how fast the weights come from
+    /// memory, and one processor does not exhaust that; halves and packed blocks are widened here, a task's worth at a time.
+    fn in_tasks(
+        &self,
+        states: &Tensor,
+        floats: impl Fn(Range<usize>) -> candle_core::Result<Tensor> + Sync,
+    ) -> candle_core::Result<Tensor> {
         let [out, width] = self.shape;
         let rows = (TASK_LEN / (4 * width)).max(1);
         let parts: Vec<Tensor> = (0..out.div_ceil(rows))
             .into_par_iter()
-            .map(|task| {
-                let start = task * rows;
-                let part = weights.narrow(0, start, rows.min(out - start))?;
-                states.matmul(&part.to_dtype(DType::F32)?.t()?)
-            })
+            .map(|task| states.matmul(&floats(task * rows..out.min((task + 1) * rows))?.t()?))
             .collect::<candle_core::Result<_>>()?;
         Tensor::cat(&parts, 1)
     }
