@@ -63,8 +63,8 @@ pub const ATTESTATION_FEATURES_LEN_MAX: usize = 256;
 /// Most attestations in one answer: more keys than a user compares, in a quarter of a frame.
 pub const ATTESTATIONS_TOLD_MAX: usize = 64;
 
-/// Most attestations in one file: what a node keeps of several models.
-pub const BUNDLED_MAX: usize = 1024;
+/// Most attestations in one file: more than anybody carries by hand, and few enough for the body of one request.
+pub const BUNDLED_MAX: usize = 128;
 
 /// Largest file of attestations, in bytes: [`BUNDLED_MAX`] of [`ATTESTATION_LEN_MAX`], their lengths and a heading.
 pub const BUNDLE_LEN_MAX: usize = BUNDLED_MAX * (ATTESTATION_LEN_MAX + 2) + 64;
