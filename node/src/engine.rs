@@ -3,6 +3,8 @@
 
 pub mod child;
 pub mod doors;
+pub(crate) mod files;
+pub(crate) mod model;
 pub mod session;
 pub(crate) mod weights;
 pub mod wire;

@@ -1,6 +1,7 @@
-//! The child's side: how a program is told that it is to be an engine.
+//! The child's side: how a program is told that it is to be an engine, and [`run`], the whole of one.
 
 mod lines;
+mod serve;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -45,18 +46,21 @@ pub fn enter(arguments: impl IntoIterator<Item = OsString>) -> Option<Result<Doo
     Some(bounds.map(Doorway::enter))
 }
 
+/// Is an engine, if the arguments say so: to be called first in `main`, before anything is opened.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
+    Some(match enter(arguments)? {
+        Ok(doorway) => serve::serve(doorway),
+        Err(code) => code,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn child_reads_the_bounds_that_it_was_given() {
-        let all = [
-            (None, None),
-            (Some(7), None),
-            (None, Some(9)),
-            (Some(u64::MAX), Some(1)),
-        ];
+        let all = [(None, None), (Some(7), None), (None, Some(9)), (Some(u64::MAX), Some(1))];
         for (memory, cpu_s) in all {
             let bounds = Bounds { memory, cpu_s };
             let line = ["shoal".to_owned()].into_iter().chain(arguments(bounds));

@@ -86,6 +86,12 @@ impl Engine {
         !self.asked && !self.process.has_ended()
     }
 
+    /// Ends it, and returns when it is gone and its memory is free.
+    pub async fn end(mut self) {
+        self.process.kill();
+        self.process.end().await;
+    }
+
     /// Loads a model; `read` hears how many bytes of it have been read.
     ///
     /// # Errors

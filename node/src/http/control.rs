@@ -5,6 +5,7 @@
 //! | GET `status` `doctor` `peers` `jobs` `limits` `repos` `following` | how the node is, what it has |
 //! | GET `show?repo=` `ticket?repo=` | one repo |
 //! | POST `publish` `import` `fetch` `verify` | lines of progress, then the end |
+//! | POST `run` | lines of progress and of text, then the end; it ends with who asked |
 //! | POST `proof` | the bytes of a proof file |
 //! | POST `jobs/pause` `jobs/resume` `jobs/cancel` | the numbers of the fetches that do |
 //! | POST `limits` | the limits as they are from now on |
@@ -13,6 +14,7 @@
 //! Every route needs the token, and no GET changes anything.
 
 mod fetching;
+mod running;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -31,6 +33,7 @@ use tracing::warn;
 use super::contact::Contact;
 use super::guard::{self, Guard};
 use super::hub::{self, Hub};
+use super::openai;
 use super::jobs::Jobs;
 use super::messages::{
     ErrorAnswer, FollowAnswer, FollowAsk, Nothing, PeerAnswer, PublishAnswer, PublishAsk, ROOT, RepoAsk,
@@ -146,6 +149,7 @@ async fn introduce(address: SocketAddr, data: &Path) -> std::io::Result<Contact>
 }
 
 fn router(desk: Desk, hub: Hub, guard: Guard) -> Router {
+    let openai = openai::router(desk.node.clone(), guard.clone());
     let routes = Router::new()
         .route("/status", get(status))
         .route("/doctor", get(doctor))
@@ -163,6 +167,7 @@ fn router(desk: Desk, hub: Hub, guard: Guard) -> Router {
         .route("/import", post(import))
         .route("/fetch", post(fetching::fetch))
         .route("/verify", post(verify))
+        .route("/run", post(running::run))
         .route("/proof", post(proof))
         .route("/pin", post(pin))
         .route("/forget", post(forget))
@@ -179,6 +184,7 @@ fn router(desk: Desk, hub: Hub, guard: Guard) -> Router {
         .layer(middleware::from_fn_with_state(guard, guard::stand));
     Router::new()
         .nest(ROOT, routes)
+        .merge(openai)
         .fallback(hub::answer)
         .with_state(hub)
 }

@@ -10,7 +10,10 @@ use crate::library::{LibraryError, OpenError};
 use crate::names::{FollowingError, NamesError};
 use crate::node::StartError;
 use crate::publish::PublishError;
+use crate::engine::session::EngineError;
+use crate::engine::wire::Fault;
 use crate::resolve::ResolveError;
+use crate::run::RunError;
 use crate::store::StoreError;
 use crate::swarm::SwarmError;
 use crate::verify::VerifyError;
@@ -41,6 +44,9 @@ fn known(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref() {
         return of_resolve(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return of_run(error);
     }
     match error.downcast_ref() {
         Some(PublishError::Library(error)) => return of_library(error),
@@ -115,6 +121,23 @@ fn of_fetch(error: &FetchError) -> Option<String> {
             say("quote the pattern, so that the shell leaves it alone: --include '*.json'")
         }
         _ => None,
+    }
+}
+
+fn of_run(error: &RunError) -> Option<String> {
+    match error {
+        RunError::Library(error) => of_library(error),
+        RunError::Missing { what, .. } => Some(format!("shoal fetch {what} gets what is missing")),
+        RunError::Several { .. } => say("name one: --file FILE"),
+        RunError::Memory { given: true, .. } | RunError::Engine(EngineError::Memory { limit: Some(_) }) => {
+            say("give it more: --memory SIZE, or engine_memory in config.toml")
+        }
+        RunError::Memory { given: false, .. } => say("end what else takes memory, or run a smaller model"),
+        RunError::Engine(EngineError::Fault(Fault::Architecture { .. })) => {
+            say("the files are here and verified; only running this model is not possible")
+        }
+        RunError::Busy { .. } => say("ask again when others have their answers"),
+        RunError::NoModel { .. } | RunError::Header { .. } | RunError::Engine(_) => None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! value, those of long ones a stream of [`Line`]s, one a line.
 
 mod changes;
+mod running;
 
 use std::error::Error;
 use std::fmt;
@@ -14,6 +15,7 @@ pub use libp2p::Multiaddr;
 use protocol::{
     Alias, Hash, HashError, Kind, Publisher, RepoName, RepoRef, RepoRefError, Ticket, TicketError,
 };
+pub use running::{RunAsk, RunLine};
 use serde::{Deserialize, Serialize};
 
 use crate::fetch::FetchWhat;
