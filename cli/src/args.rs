@@ -94,6 +94,13 @@ pub(crate) enum Command {
         after_help = examples::FETCH
     )]
     Fetch(Fetch),
+    /// Run a model that is here: an embedding, a text, or a chat
+    ///
+    /// An encoder prints the embedding of PROMPT. Any other model goes on from it, through its own chat template if it has one.
+    /// On a terminal without PROMPT, a small chat. The model runs in a process of its own, which can neither open files nor reach a
+    /// network, and whose memory is limited.
+    #[command(after_help = examples::RUN)]
+    Run(Run),
     /// Verify files against hashes and a signature, offline
     ///
     /// With --proof: a folder against a proof file, without a node, a data folder or a network. Without: what this node
@@ -342,6 +349,35 @@ pub(crate) struct Limit {
     /// Bytes a second to receive from any one peer
     #[arg(long, value_name = "RATE")]
     pub(crate) peer_down: Option<AtMost>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// PUBLISHER/NAME, ALIAS/NAME or blake3/HASH
+    pub(crate) repo: RepoRef,
+    /// What is said to the model; - reads it from stdin
+    pub(crate) prompt: Option<String>,
+    /// Generate so many tokens at most
+    #[arg(long, value_name = "N", default_value = "512")]
+    pub(crate) max_tokens: NonZeroUsize,
+    /// How much variety there is, 0 to 2; 0: always the likeliest token
+    #[arg(long, value_name = "T", default_value = "0.7", value_parser = amounts::temperature)]
+    pub(crate) temperature: f64,
+    /// Draw only from the likeliest tokens that make up this share, 0 to 1
+    #[arg(long, value_name = "P", value_parser = amounts::share)]
+    pub(crate) top_p: Option<f64>,
+    /// Draw the same tokens each time [default: others each time]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Give the model PROMPT as it is, without its chat template
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Which file is the model, in a repo that has several
+    #[arg(long, value_name = "PATH")]
+    pub(crate) file: Option<String>,
+    /// Let it take so much memory, such as 4G [default: what it needs, if there is so much]
+    #[arg(long, value_name = "SIZE", value_parser = amounts::size)]
+    pub(crate) memory: Option<u64>,
 }
 
 #[derive(Debug, clap::Args)]

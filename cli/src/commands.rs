@@ -12,6 +12,7 @@ mod jobs;
 mod limit;
 mod publish;
 mod repos;
+mod run;
 mod running;
 mod up;
 mod validate;
@@ -31,6 +32,7 @@ pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<E
         // What is damaged, or could not be taken, is told with the rest.
         Command::Import(import) => return import::run(import, context).await,
         Command::Fetch(fetch) => fetch::run(fetch, context).await?,
+        Command::Run(run) => run::run(run, context).await?,
         // Finding something wrong is no failure of the command, and yet not 0.
         Command::Verify(verify) => return verify::run(verify, context).await,
         // So has what does not do what it should.

@@ -161,6 +161,7 @@ fn verb(phase: Phase) -> &'static str {
         Phase::HandingOut => "handing out",
         Phase::Announcing => "announcing",
         Phase::Validating => "validating",
+        Phase::Loading => "loading",
     }
 }
 

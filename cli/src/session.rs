@@ -6,8 +6,8 @@ use std::time::Duration;
 use node::attest::{self, AttestationView};
 use node::fetch::{FetchRequest, FetchWhat, Fetched, HubCache};
 use node::http::messages::{
-    AttestationsAsk, FetchAsk, FollowAnswer, FollowAsk, Nothing, ProbeAsk, PublishAnswer, PublishAsk, RepoAsk, TicketAnswer,
-    UnfollowAnswer, UnfollowAsk, ValidateAsk,
+    AttestationsAsk, FetchAsk, FollowAnswer, FollowAsk, Nothing, ProbeAsk, PublishAnswer, PublishAsk,
+    RepoAsk, TicketAnswer, UnfollowAnswer, UnfollowAsk, ValidateAsk,
 };
 use node::import::{ImportRequest, Imported};
 use node::library::{Collected, Forgotten, Library, Rebuilt, RepoView, Shown};

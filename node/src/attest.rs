@@ -6,7 +6,7 @@
 
 mod exchange;
 mod files;
-mod standing;
+pub(crate) mod standing;
 
 use std::collections::HashSet;
 

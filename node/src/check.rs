@@ -3,8 +3,15 @@
 //!
 //! It knows neither the store nor the network: it is given bytes, and readers of bytes.
 
-use std::{fmt, ops::Range};
+pub mod code;
+mod error;
+pub mod gguf;
+mod json;
+pub mod safetensors;
 
+use std::{collections::HashSet, fmt, ops::Range};
+
+pub use error::{CheckError, Wrong};
 use serde::{Deserialize, Serialize};
 
 /// A tensor in a file.
@@ -24,6 +31,24 @@ impl TensorInfo {
     /// Returns how many elements it has. A checked tensor has fewer than 2^63.
     pub fn elements(&self) -> u64 {
         self.shape.iter().product()
+    }
+}
+
+/// Multiplies dimensions; `None` where the product is 2^63 or more. Those that are 0 count only in the end, so that no order of
+/// multiplying them comes further.
+fn product(shape: &[u64]) -> Option<u64> {
+    let mut others = shape.iter().filter(|len| **len != 0);
+    let product = others.try_fold(1_u64, |product, len| product.checked_mul(*len))?;
+    let product = (product < 1 << 63).then_some(product)?;
+    Some(if shape.contains(&0) { 0 } else { product })
+}
+
+/// Refuses two tensors of one name.
+fn unique(tensors: &[TensorInfo]) -> Result<(), CheckError> {
+    let mut names = HashSet::with_capacity(tensors.len());
+    match tensors.iter().find(|tensor| !names.insert(&tensor.name)) {
+        None => Ok(()),
+        Some(twice) => Err(CheckError::twice("tensor", &twice.name)),
     }
 }
 

@@ -23,6 +23,7 @@ pub mod node;
 pub mod progress;
 pub mod publish;
 pub mod resolve;
+pub mod run;
 mod runs;
 mod serve;
 mod sharing;

@@ -7,6 +7,7 @@ use crate::{
     meter::Meter,
     progress::Progress,
     publish::{PublishError, PublishRequest, Published},
+    run::Engines,
     serve::Server,
     sharing::Sharing,
     store::{StoreError, blocking},
@@ -48,6 +49,7 @@ struct Inner {
     sharing: Sharing,
     throttle: Throttle,
     fetches: Jobs,
+    engines: Engines,
     config: Config,
     received: Meter,
     since: Instant,
@@ -156,6 +158,7 @@ impl Node {
             server: server.clone(),
             sharing: sharing.clone(),
             throttle,
+            engines: Engines::new(config.engines.clone()),
             config,
             fetches: Jobs::default(),
             received: Meter::new(),
@@ -187,6 +190,7 @@ impl Node {
     pub async fn shutdown(&self) {
         self.0.swarm.shutdown().await;
         self.0.sharing.close();
+        self.0.engines.clear();
         let tasks = std::mem::take(&mut *self.0.tasks.lock().expect("nothing panics while it holds this"));
         for task in tasks {
             task.abort();
@@ -203,6 +207,11 @@ impl Node {
     /// Its place in the network.
     pub fn swarm(&self) -> &Swarm {
         &self.0.swarm
+    }
+
+    /// The models that are loaded.
+    pub fn engines(&self) -> &Engines {
+        &self.0.engines
     }
 
     /// Who of which swarm has what.

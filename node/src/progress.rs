@@ -29,6 +29,8 @@ pub enum Phase {
     Announcing,
     /// A model is looked at, and asked.
     Validating,
+    /// A model is read into memory.
+    Loading,
 }
 
 /// How far a verb is, at one moment. Sizes in bytes; a total of 0 is not known yet.

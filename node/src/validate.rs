@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 pub use error::ValidateError;
-pub use make::{Made, ProbeRequest};
+pub use make::{Made, ProbeRequest, make_probes_in};
 pub use probes::{PATH as PROBES_PATH, Probes, ProbesError};
 pub use report::{Compared, Line, Report};
 
@@ -107,9 +107,11 @@ impl Node {
     /// Every [`ValidateError`].
     pub async fn validate(
         &self,
-        request: ValidateRequest,
+        mut request: ValidateRequest,
         progress: &Progress,
     ) -> Result<Report, ValidateError> {
+        let program = &self.config().engines.program;
+        request.program = request.program.or_else(|| program.clone());
         let manifest = self.library().resolve_local(&request.what)?;
         progress.phase(Phase::Finding, 0, 0);
         self.gather_attestations(manifest).await;
@@ -132,7 +134,10 @@ impl Library {
         let content = self.known_manifest(&request.what, hash).await?;
         let others = self.others(hash).await?;
         let found = match self.ready(&request.what, request.file.as_deref()).await {
-            Ok(ready) => self.examine(&request, &content, &ready, &others, progress).await?,
+            Ok(ready) => {
+                self.examine(&request, &content, &ready, &others, progress)
+                    .await?
+            }
             Err(error @ RunError::Header { .. }) => Findings {
                 structure: Line::failed(error::words(&error)),
                 ..Findings::nothing("the structure is wrong")
@@ -185,7 +190,11 @@ impl Library {
     ) -> Result<(), ValidateError> {
         let config = EngineConfig {
             program: request.program.clone(),
-            memory: Some(request.memory.map_or(SCAN_MEMORY, |memory| memory.min(SCAN_MEMORY))),
+            memory: Some(
+                request
+                    .memory
+                    .map_or(SCAN_MEMORY, |memory| memory.min(SCAN_MEMORY)),
+            ),
             ..EngineConfig::default()
         };
         progress.phase(Phase::Validating, ready.bytes(), 0);
@@ -331,7 +340,10 @@ impl Library {
         let (library, own) = (self.clone(), self.publisher());
         let read = blocking(move || Ok(library.attestations_of(manifest))).await;
         let all = read.map_err(LibraryError::from)??;
-        let before = all.iter().map(SignedAttestation::attestation).find(|it| it.by == own);
+        let before = all
+            .iter()
+            .map(SignedAttestation::attestation)
+            .find(|it| it.by == own);
         let before = before.and_then(|it| it.challenges.first());
         let mut nonces = vec![before.map_or_else(rand::random, |challenge| challenge.nonce)];
         for other in others.iter().filter_map(|it| it.challenges.first()) {

@@ -165,7 +165,9 @@ fn standing(standing: &Standing) -> Option<String> {
         Some(Verdict::NotDone) | None => {}
     }
     if reproduced > 0 || disagree > 0 {
-        let difference = max_diff.map(|max| format!(" (max diff {max:.0e})")).unwrap_or_default();
+        let difference = max_diff
+            .map(|max| format!(" (max diff {max:.0e})"))
+            .unwrap_or_default();
         let keys = output::count(reproduced, "key");
         parts.push(format!("reproduced by {keys} you follow{difference}"));
     }
@@ -176,7 +178,9 @@ fn standing(standing: &Standing) -> Option<String> {
     }
     if others > 0 {
         let keys = output::count(others, "key");
-        parts.push(format!("attested by {keys} you do not follow, which count nothing"));
+        parts.push(format!(
+            "attested by {keys} you do not follow, which count nothing"
+        ));
     }
     (!parts.is_empty()).then(|| parts.join(", "))
 }

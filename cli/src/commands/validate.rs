@@ -66,16 +66,24 @@ fn described(report: &Report) -> String {
     if same + other > 0 {
         let mut text = format!("the same as {} you follow found", output::count(same, "key"));
         let differences = report.compared.iter().filter(|compared| compared.agrees);
-        let largest = differences.filter_map(|compared| compared.difference).max_by(f64::total_cmp);
+        let largest = differences
+            .filter_map(|compared| compared.difference)
+            .max_by(f64::total_cmp);
         if let Some(largest) = largest {
             text.push_str(&format!(" (max diff {largest:.0e})"));
         }
         if other > 0 {
-            text.push_str(&format!(", and not what {} found", output::count(other, "other key")));
+            text.push_str(&format!(
+                ", and not what {} found",
+                output::count(other, "other key")
+            ));
         }
         pairs.push(("results", text));
     }
-    pairs.push(("signed", format!("by {}, in {}", report.by.short(), output::seconds(report.seconds))));
+    pairs.push((
+        "signed",
+        format!("by {}, in {}", report.by.short(), output::seconds(report.seconds)),
+    ));
     output::pairs(&pairs)
 }
 
@@ -91,7 +99,10 @@ pub(crate) async fn probe(probe: Probe, context: &mut Context<'_>) -> Result<(),
         let folder = absolute(folder)?;
         let (progress, snapshots) = Progress::channel();
         let work = make_probes_in(folder.clone(), &request, &progress);
-        (Meter::new(context).watch(snapshots, work, context).await?, folder.join(PROBES_PATH))
+        (
+            Meter::new(context).watch(snapshots, work, context).await?,
+            folder.join(PROBES_PATH),
+        )
     } else {
         let repo: RepoRef = probe.what.parse()?;
         let session = Session::open(context).await?;
@@ -131,7 +142,9 @@ mod tests {
             verdict,
             text: text.to_owned(),
         };
-        let key = "8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo".parse().unwrap();
+        let key = "8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo"
+            .parse()
+            .unwrap();
         let compared = |agrees, difference| Compared {
             by: key,
             agrees,
@@ -145,7 +158,11 @@ mod tests {
             probes: None,
             differences: [None; 3],
             bits_per_byte: None,
-            compared: vec![compared(true, Some(2e-7)), compared(true, None), compared(false, Some(1.0))],
+            compared: vec![
+                compared(true, Some(2e-7)),
+                compared(true, None),
+                compared(false, Some(1.0)),
+            ],
             by: key,
             seconds: 0.25,
         }

@@ -6,6 +6,7 @@
 //! | GET `show?repo=` `ticket?repo=` | one repo |
 //! | GET `attestations[?repo=]` | who found what |
 //! | POST `publish` `import` `fetch` `verify` `validate` `probe` | lines of progress, then the end |
+//! | POST `run` | lines of progress and of text, then the end; it ends with who asked |
 //! | POST `proof` `attestations/export` | the bytes of a file |
 //! | POST `attestations/import` | what became of it |
 //! | POST `jobs/pause` `jobs/resume` `jobs/cancel` | the numbers of the fetches that do |
@@ -15,6 +16,7 @@
 //! Every route needs the token, and no GET changes anything.
 
 mod fetching;
+mod running;
 mod validating;
 
 use std::net::SocketAddr;
@@ -39,6 +41,7 @@ use super::messages::{
     ErrorAnswer, FollowAnswer, FollowAsk, Nothing, PeerAnswer, PublishAnswer, PublishAsk, ROOT, RepoAsk,
     TicketAnswer, UnfollowAnswer, UnfollowAsk,
 };
+use super::openai;
 use super::request::{Asked, Refused, Told, absolute};
 use super::{BODY_LEN_MAX, HttpError, listen};
 use crate::doctor::Running;
@@ -149,6 +152,7 @@ async fn introduce(address: SocketAddr, data: &Path) -> std::io::Result<Contact>
 }
 
 fn router(desk: Desk, hub: Hub, guard: Guard) -> Router {
+    let openai = openai::router(desk.node.clone(), guard.clone());
     let routes = Router::new()
         .route("/status", get(status))
         .route("/doctor", get(doctor))
@@ -166,6 +170,7 @@ fn router(desk: Desk, hub: Hub, guard: Guard) -> Router {
         .route("/import", post(import))
         .route("/fetch", post(fetching::fetch))
         .route("/verify", post(verify))
+        .route("/run", post(running::run))
         .route("/proof", post(proof))
         .route("/validate", post(validating::validate))
         .route("/probe", post(validating::probe))
@@ -187,6 +192,7 @@ fn router(desk: Desk, hub: Hub, guard: Guard) -> Router {
         .layer(middleware::from_fn_with_state(guard, guard::stand));
     Router::new()
         .nest(ROOT, routes)
+        .merge(openai)
         .fallback(hub::answer)
         .with_state(hub)
 }

@@ -2,6 +2,7 @@
 //! value, those of long ones a stream of [`Line`]s, one a line.
 
 mod changes;
+mod running;
 mod validating;
 
 use std::error::Error;
@@ -12,11 +13,12 @@ use std::time::Instant;
 
 pub use changes::{EveryJob, JobAsk, JobPick, JobPickError, JobsAnswer, LimitsAsk};
 pub use libp2p::Multiaddr;
-pub use validating::{AttestationsAsk, ProbeAsk, SomeRepoAsk, ValidateAsk};
 use protocol::{
     Alias, Hash, HashError, Kind, Publisher, RepoName, RepoRef, RepoRefError, Ticket, TicketError,
 };
+pub use running::{RunAsk, RunLine};
 use serde::{Deserialize, Serialize};
+pub use validating::{AttestationsAsk, ProbeAsk, SomeRepoAsk, ValidateAsk};
 
 use crate::fetch::FetchWhat;
 use crate::names::Follow;

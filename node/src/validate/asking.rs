@@ -22,7 +22,10 @@ pub(super) async fn sit(
     let mut asked = 0_u64;
     while let Some(question) = exam.next() {
         asked += 1;
-        progress.note(Some(format!("question {asked} of {}", asked + exam.left() as u64 - 1)));
+        progress.note(Some(format!(
+            "question {asked} of {}",
+            asked + exam.left() as u64 - 1
+        )));
         let answer = match question {
             Question::Tokens(text) => engine.tokens(&text, true).await.map(Answer::Tokens),
             Question::Embed(ids) => {

@@ -76,8 +76,13 @@ pub(super) fn line(error: EngineError) -> Result<Line, ValidateError> {
 
 /// An error and what it comes from, in one line.
 pub(super) fn words(error: &(dyn Error + 'static)) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text.push_str(&format!(": {error}"));
+        next = error.source();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -32,7 +32,11 @@ fn extensions() -> Vec<&'static str> {
         ("avx2", std::arch::is_x86_feature_detected!("avx2")),
         ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
     ];
-    known.into_iter().filter(|(_, has)| *has).map(|(word, _)| word).collect()
+    known
+        .into_iter()
+        .filter(|(_, has)| *has)
+        .map(|(word, _)| word)
+        .collect()
 }
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -263,7 +263,10 @@ mod tests {
             panic!("{probes:?}");
         };
         assert_eq!(compare::logits(&rows[1], &logits.top, logits.lse), Some(0.0));
-        assert_eq!((greedy.tokens.as_slice(), greedy.margins.as_slice()), (&[7, 8][..], &[0.5, 2.0][..]));
+        assert_eq!(
+            (greedy.tokens.as_slice(), greedy.margins.as_slice()),
+            (&[7, 8][..], &[0.5, 2.0][..])
+        );
         let judged = continued(&rows, &greedy.tokens, &greedy.margins, greedy.tie);
         assert_eq!(judged, Continued::Same { ties: 0 });
         assert!(Probes::new(None, None, "a test", probes).is_ok());
@@ -271,14 +274,18 @@ mod tests {
 
     #[test]
     fn continuation_ends_where_a_token_is_not_the_likeliest() {
-        let rows = [row(&[(7, 5.0), (2, 4.5)], Some(5.0)), row(&[(9, 6.0), (8, 4.0)], None)];
+        let rows = [
+            row(&[(7, 5.0), (2, 4.5)], Some(5.0)),
+            row(&[(9, 6.0), (8, 4.0)], None),
+        ];
         let probes = declare("text", vec![4], &[7, 8], &rows).unwrap();
         assert!(matches!(&probes[1], Probe::Greedy(greedy) if greedy.tokens == [7]));
         let alone = declare("text", vec![4], &[8], &rows).unwrap();
         assert_eq!(alone.len(), 1);
         assert!(declare("text", vec![4, 5, 6], &[8], &rows).is_err());
-        assert!(declare("text", vec![4], &[8], &[row(&[(1, f32::NAN)], None)]).is_ok_and(|probes| {
-            Probes::new(None, None, "a test", probes).is_err()
-        }));
+        assert!(
+            declare("text", vec![4], &[8], &[row(&[(1, f32::NAN)], None)])
+                .is_ok_and(|probes| { Probes::new(None, None, "a test", probes).is_err() })
+        );
     }
 }

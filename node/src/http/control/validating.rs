@@ -29,9 +29,13 @@ pub(super) async fn probe(State(desk): State<Desk>, Told(ask): Told<ProbeAsk>) -
         let request = ProbeRequest {
             file: ask.file,
             memory: ask.memory,
-            program: None,
+            program: desk.node.config().engines.program.clone(),
         };
-        let made = desk.node.library().make_probes(&ask.repo, &request, &progress).await;
+        let made = desk
+            .node
+            .library()
+            .make_probes(&ask.repo, &request, &progress)
+            .await;
         made.map_err(|error| ErrorAnswer::of(&error))
     })
 }

@@ -1,0 +1,320 @@
+//! Pickles of all protocols, told by going through their operations as a loader would, without carrying any of them out.
+//! Source: Lib/pickletools.py of Python 3.14.
+
+/// Operations that bytes without a protocol's mark must go through before they are taken for the beginning of a pickle.
+const SURE_OPS: u32 = 64;
+/// Longest thing in a pickle that is believed, in bytes: nobody has a larger one.
+const THING_LEN_MAX: u64 = 1 << 40;
+/// Longest name of a module or of something in it, in bytes.
+const NAME_LEN_MAX: usize = 256;
+
+/// Whether a loader would take these bytes, the first of a file, for a pickle.
+///
+/// A pickle runs what it has up to an operation that does not read, so one that imports something counts whatever comes after.
+pub(super) fn is_one(head: &[u8]) -> bool {
+    let mut machine = Machine {
+        bytes: head,
+        ..Machine::default()
+    };
+    let end = machine.run();
+    let marked = matches!(head, [0x80, 0..=5, ..]);
+    let whole = end == End::Stop && machine.bytes.is_empty();
+    match marked {
+        true => machine.imports || (matches!(end, End::Stop | End::Cut) && machine.ops >= 2),
+        false => {
+            let calls = machine.imports && (machine.calls || end == End::Stop);
+            calls || (whole && machine.ops >= 3) || (end == End::Cut && machine.ops >= SURE_OPS)
+        }
+    }
+}
+
+/// How going through it ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// With the operation that ends a pickle.
+    Stop,
+    /// With the last of the bytes.
+    Cut,
+    /// With something that no loader goes on from.
+    Wrong,
+}
+
+/// What is on the stack.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slot {
+    Mark,
+    Thing,
+}
+
+/// What a loader keeps in mind, but for values.
+#[derive(Default)]
+struct Machine<'a> {
+    /// What is still to come.
+    bytes: &'a [u8],
+    stack: Vec<Slot>,
+    ops: u32,
+    /// Something was imported by its name.
+    imports: bool,
+    /// Something was called.
+    calls: bool,
+}
+
+impl<'a> Machine<'a> {
+    fn run(&mut self) -> End {
+        loop {
+            match self.step() {
+                Ok(()) => self.ops += 1,
+                Err(end) => return end,
+            }
+        }
+    }
+
+    fn step(&mut self) -> Result<(), End> {
+        let op = self.take(1)?.first().copied().ok_or(End::Cut)?;
+        match op {
+            b'(' => self.stack.push(Slot::Mark),
+            b'.' => {
+                self.pop(1)?;
+                self.ops += 1;
+                return Err(End::Stop);
+            }
+            b'0' => drop(self.stack.pop().ok_or(End::Wrong)?),
+            b'1' => drop(self.to_mark()?),
+            b'2' => self.change(1, 2)?,
+            b'F' => self.number(|text| text.trim().parse::<f64>().is_ok())?,
+            b'I' | b'L' => self.number(|text| {
+                let digits = text.trim().trim_end_matches('L').trim_start_matches(['-', '+']);
+                !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
+            })?,
+            b'S' => {
+                let line = self.line()?;
+                let quoted = matches!(line, [b'\'', .., b'\''] | [b'"', .., b'"']);
+                self.push_if(quoted)?;
+            }
+            b'V' => {
+                self.line()?;
+                self.push();
+            }
+            b'P' => {
+                self.line()?;
+                self.push();
+            }
+            b'g' => self.number(|text| text.trim().parse::<u64>().is_ok())?,
+            b'p' => {
+                let line = self.line()?;
+                let number = std::str::from_utf8(line).is_ok_and(|text| text.trim().parse::<u64>().is_ok());
+                if !number {
+                    return Err(End::Wrong);
+                }
+                self.need(1)?;
+            }
+            b'c' => {
+                self.import()?;
+                self.push();
+            }
+            b'i' => {
+                self.import()?;
+                self.to_mark()?;
+                self.push();
+                self.calls = true;
+            }
+            b'J' | b'j' => self.plain(4)?,
+            b'K' | b'h' => self.plain(1)?,
+            b'M' => self.plain(2)?,
+            b'G' => self.plain(8)?,
+            b'N' | b'}' | b']' | b')' | 0x88 | 0x89 | 0x8f | 0x97 => self.push(),
+            b'T' | b'B' | 0x8b => self.counted(4, false)?,
+            b'U' | b'C' | 0x8a => self.counted(1, false)?,
+            b'X' => self.counted(4, true)?,
+            0x8c => self.counted(1, true)?,
+            0x8d => self.counted(8, true)?,
+            0x8e | 0x96 => self.counted(8, false)?,
+            b'Q' | 0x85 => self.change(1, 1)?,
+            0x86 => self.change(2, 1)?,
+            0x87 => self.change(3, 1)?,
+            b'R' | b'b' | 0x81 => self.call(2)?,
+            0x92 => self.call(3)?,
+            b'o' => {
+                if self.to_mark()? == 0 {
+                    return Err(End::Wrong);
+                }
+                self.push();
+                self.calls = true;
+            }
+            b'a' => self.change(2, 1)?,
+            b's' => self.change(3, 1)?,
+            b'e' | b'u' | 0x90 => {
+                self.to_mark()?;
+                self.need(1)?;
+            }
+            b'd' | b'l' | b't' | 0x91 => {
+                self.to_mark()?;
+                self.push();
+            }
+            b'q' => {
+                self.take(1)?;
+                self.need(1)?;
+            }
+            b'r' => {
+                self.take(4)?;
+                self.need(1)?;
+            }
+            0x94 | 0x98 => self.need(1)?,
+            0x80 => {
+                let protocol = self.take(1)?;
+                if !matches!(protocol, [0..=5]) {
+                    return Err(End::Wrong);
+                }
+            }
+            // Numbers stand for names that were agreed on.
+            0x82 => self.agreed(1)?,
+            0x83 => self.agreed(2)?,
+            0x84 => self.agreed(4)?,
+            0x93 => {
+                self.change(2, 1)?;
+                self.imports = true;
+            }
+            0x95 => {
+                let len = self.len(8)?;
+                if len > THING_LEN_MAX {
+                    return Err(End::Wrong);
+                }
+            }
+            _ => return Err(End::Wrong),
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8], End> {
+        let (taken, rest) = self.bytes.split_at_checked(len).ok_or(End::Cut)?;
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    fn line(&mut self) -> Result<&'a [u8], End> {
+        let len = self
+            .bytes
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .ok_or(End::Cut)?;
+        let line = self.take(len)?;
+        self.take(1)?;
+        Ok(line)
+    }
+
+    fn push(&mut self) {
+        self.stack.push(Slot::Thing);
+    }
+
+    fn push_if(&mut self, right: bool) -> Result<(), End> {
+        match right {
+            true => {
+                self.push();
+                Ok(())
+            }
+            false => Err(End::Wrong),
+        }
+    }
+
+    /// A line with a number.
+    fn number(&mut self, is_one: impl Fn(&str) -> bool) -> Result<(), End> {
+        let line = self.line()?;
+        self.push_if(std::str::from_utf8(line).is_ok_and(is_one))
+    }
+
+    /// Something of a fixed length.
+    fn plain(&mut self, len: usize) -> Result<(), End> {
+        self.take(len)?;
+        self.push();
+        Ok(())
+    }
+
+    /// A name that was agreed on, by its number.
+    fn agreed(&mut self, len: usize) -> Result<(), End> {
+        self.plain(len)?;
+        self.imports = true;
+        Ok(())
+    }
+
+    /// A length.
+    fn len(&mut self, len: usize) -> Result<u64, End> {
+        let taken = self.take(len)?;
+        let mut eight = [0; 8];
+        eight.iter_mut().zip(taken).for_each(|(to, from)| *to = *from);
+        Ok(u64::from_le_bytes(eight))
+    }
+
+    /// Something behind its length.
+    fn counted(&mut self, len: usize, text: bool) -> Result<(), End> {
+        let len = self.len(len)?;
+        if len > THING_LEN_MAX {
+            return Err(End::Wrong);
+        }
+        let all = usize::try_from(len).unwrap_or(usize::MAX);
+        let here = self.bytes.get(..all).unwrap_or(self.bytes);
+        // A letter may be cut at the end of what is here.
+        let is_text = match std::str::from_utf8(here) {
+            Ok(_) => true,
+            Err(error) => here.len() < all && error.error_len().is_none(),
+        };
+        if text && !is_text {
+            return Err(End::Wrong);
+        }
+        self.take(all)?;
+        self.push();
+        Ok(())
+    }
+
+    /// Two lines: a module, and what is in it.
+    fn import(&mut self) -> Result<(), End> {
+        for _ in 0..2 {
+            let name = self.line()?;
+            let letter = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte >= 0x80;
+            let mut parts = name.split(|byte| *byte == b'.');
+            let is_part = |part: &[u8]| {
+                part.iter().all(letter) && part.first().is_some_and(|first| !first.is_ascii_digit())
+            };
+            if name.len() > NAME_LEN_MAX || !parts.all(is_part) {
+                return Err(End::Wrong);
+            }
+        }
+        self.imports = true;
+        Ok(())
+    }
+
+    /// Takes what is called, and with what, and leaves what comes of it.
+    fn call(&mut self, takes: usize) -> Result<(), End> {
+        self.change(takes, 1)?;
+        self.calls = true;
+        Ok(())
+    }
+
+    fn change(&mut self, takes: usize, leaves: usize) -> Result<(), End> {
+        self.pop(takes)?;
+        (0..leaves).for_each(|_| self.push());
+        Ok(())
+    }
+
+    fn need(&self, things: usize) -> Result<(), End> {
+        let top = self.stack.iter().rev().take(things);
+        match top.filter(|slot| **slot == Slot::Thing).count() == things {
+            true => Ok(()),
+            false => Err(End::Wrong),
+        }
+    }
+
+    fn pop(&mut self, things: usize) -> Result<(), End> {
+        self.need(things)?;
+        self.stack.truncate(self.stack.len() - things);
+        Ok(())
+    }
+
+    /// Takes everything down to the last mark; returns how much.
+    fn to_mark(&mut self) -> Result<usize, End> {
+        let mark = self.stack.iter().rposition(|slot| *slot == Slot::Mark);
+        let mark = mark.ok_or(End::Wrong)?;
+        let things = self.stack.len() - mark - 1;
+        self.stack.truncate(mark);
+        Ok(things)
+    }
+}
