@@ -4,10 +4,14 @@
 //! It knows neither the store nor the network: it is given bytes, and readers of bytes.
 
 pub mod code;
+pub mod config;
 mod error;
+pub mod facts;
 pub mod gguf;
 mod json;
 pub mod safetensors;
+pub mod shards;
+pub mod tokenizer;
 
 use std::{collections::HashSet, fmt, ops::Range};
 
@@ -123,3 +127,6 @@ impl fmt::Display for Dtype {
         fmt::Debug::fmt(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests;

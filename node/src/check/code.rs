@@ -145,10 +145,14 @@ pub fn worth_a_look(path: &str) -> bool {
     !PLAIN.contains(&ending(path).as_str())
 }
 
+/// Whether a file is Python by its name.
+pub fn is_python(path: &str) -> bool {
+    PYTHON.contains(&ending(path).as_str())
+}
+
 /// Tells what of a file can run code, by its first [`HEAD_LEN`] and last [`TAIL_LEN`] bytes; all of it twice where it is shorter.
 pub fn detect(path: &str, head: &[u8], tail: &[u8]) -> Option<CodeKind> {
-    let ending = ending(path);
-    if PYTHON.contains(&ending.as_str()) && !head.is_empty() {
+    if is_python(path) && !head.is_empty() {
         return Some(CodeKind::Python);
     }
     if pickle::is_one(head) {
@@ -163,7 +167,7 @@ pub fn detect(path: &str, head: &[u8], tail: &[u8]) -> Option<CodeKind> {
     if has_numpy_objects(head) {
         return Some(CodeKind::NumpyObjects);
     }
-    if PICKLED.contains(&ending.as_str()) && is_compressed(head) {
+    if PICKLED.contains(&ending(path).as_str()) && is_compressed(head) {
         return Some(CodeKind::CompressedPickle);
     }
     if is_native(head) {

@@ -12,12 +12,13 @@ const NAME_LEN_MAX: usize = 256;
 ///
 /// A pickle runs what it has up to an operation that does not read, so one that imports something counts whatever comes after.
 pub(super) fn is_one(head: &[u8]) -> bool {
+    let marked = matches!(head, [0x80, 0..=5, ..]);
     let mut machine = Machine {
         bytes: head,
+        marked,
         ..Machine::default()
     };
     let end = machine.run();
-    let marked = matches!(head, [0x80, 0..=5, ..]);
     let whole = end == End::Stop && machine.bytes.is_empty();
     match marked {
         true => machine.imports || (matches!(end, End::Stop | End::Cut) && machine.ops >= 2),
@@ -44,6 +45,8 @@ enum End {
 enum Slot {
     Mark,
     Thing,
+    /// Something that may be a name.
+    Name,
 }
 
 /// What a loader keeps in mind, but for values.
@@ -52,6 +55,8 @@ struct Machine<'a> {
     /// What is still to come.
     bytes: &'a [u8],
     stack: Vec<Slot>,
+    /// It begins with its protocol.
+    marked: bool,
     ops: u32,
     /// Something was imported by its name.
     imports: bool,
@@ -80,7 +85,11 @@ impl<'a> Machine<'a> {
             }
             b'0' => drop(self.stack.pop().ok_or(End::Wrong)?),
             b'1' => drop(self.to_mark()?),
-            b'2' => self.change(1, 2)?,
+            b'2' => {
+                let top = self.stack.last().copied();
+                self.need(1)?;
+                self.stack.extend(top);
+            }
             b'F' => self.number(|text| text.trim().parse::<f64>().is_ok())?,
             b'I' | b'L' => self.number(|text| {
                 let digits = text.trim().trim_end_matches('L').trim_start_matches(['-', '+']);
@@ -90,16 +99,18 @@ impl<'a> Machine<'a> {
                 let line = self.line()?;
                 let quoted = matches!(line, [b'\'', .., b'\''] | [b'"', .., b'"']);
                 self.push_if(quoted)?;
+                self.named();
             }
-            b'V' => {
-                self.line()?;
-                self.push();
+            b'V' | b'P' => {
+                let line = self.line()?;
+                let written = line.iter().all(|byte| *byte >= b' ' || *byte == b'\t');
+                self.push_if(written)?;
+                self.named();
             }
-            b'P' => {
-                self.line()?;
-                self.push();
+            b'g' => {
+                self.number(|text| text.trim().parse::<u64>().is_ok())?;
+                self.named();
             }
-            b'g' => self.number(|text| text.trim().parse::<u64>().is_ok())?,
             b'p' => {
                 let line = self.line()?;
                 let number = std::str::from_utf8(line).is_ok_and(|text| text.trim().parse::<u64>().is_ok());
@@ -118,13 +129,21 @@ impl<'a> Machine<'a> {
                 self.push();
                 self.calls = true;
             }
-            b'J' | b'j' => self.plain(4)?,
-            b'K' | b'h' => self.plain(1)?,
+            b'J' => self.plain(4)?,
+            b'K' => self.plain(1)?,
+            b'j' | b'h' => {
+                self.plain(if op == b'j' { 4 } else { 1 })?;
+                self.named();
+            }
             b'M' => self.plain(2)?,
             b'G' => self.plain(8)?,
             b'N' | b'}' | b']' | b')' | 0x88 | 0x89 | 0x8f | 0x97 => self.push(),
-            b'T' | b'B' | 0x8b => self.counted(4, false)?,
-            b'U' | b'C' | 0x8a => self.counted(1, false)?,
+            b'B' | 0x8b => self.counted(4, false)?,
+            b'C' | 0x8a => self.counted(1, false)?,
+            b'T' | b'U' => {
+                self.counted(if op == b'T' { 4 } else { 1 }, false)?;
+                self.named();
+            }
             b'X' => self.counted(4, true)?,
             0x8c => self.counted(1, true)?,
             0x8d => self.counted(8, true)?,
@@ -171,6 +190,9 @@ impl<'a> Machine<'a> {
             0x83 => self.agreed(2)?,
             0x84 => self.agreed(4)?,
             0x93 => {
+                if !matches!(self.stack.as_slice(), [.., Slot::Name, Slot::Name]) {
+                    return Err(End::Wrong);
+                }
                 self.change(2, 1)?;
                 self.imports = true;
             }
@@ -206,6 +228,13 @@ impl<'a> Machine<'a> {
         self.stack.push(Slot::Thing);
     }
 
+    /// What was pushed last may be a name.
+    fn named(&mut self) {
+        if let Some(last) = self.stack.last_mut() {
+            *last = Slot::Name;
+        }
+    }
+
     fn push_if(&mut self, right: bool) -> Result<(), End> {
         match right {
             true => {
@@ -232,7 +261,8 @@ impl<'a> Machine<'a> {
     /// A name that was agreed on, by its number.
     fn agreed(&mut self, len: usize) -> Result<(), End> {
         self.plain(len)?;
-        self.imports = true;
+        // Three bytes of chance are too few to tell one by.
+        self.imports |= self.marked;
         Ok(())
     }
 
@@ -262,6 +292,9 @@ impl<'a> Machine<'a> {
         }
         self.take(all)?;
         self.push();
+        if text {
+            self.named();
+        }
         Ok(())
     }
 
@@ -297,7 +330,7 @@ impl<'a> Machine<'a> {
 
     fn need(&self, things: usize) -> Result<(), End> {
         let top = self.stack.iter().rev().take(things);
-        match top.filter(|slot| **slot == Slot::Thing).count() == things {
+        match top.filter(|slot| **slot != Slot::Mark).count() == things {
             true => Ok(()),
             false => Err(End::Wrong),
         }

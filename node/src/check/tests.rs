@@ -1,0 +1,7 @@
+//! Readers of headers against strangers' files, and against the libraries that read the same files after them.
+
+mod agree;
+mod code;
+mod facts;
+mod hostile;
+mod samples;
