@@ -11,6 +11,7 @@
 
 mod acts;
 mod architecture;
+mod attest;
 mod clients;
 mod command_line;
 mod daemon;
@@ -36,4 +37,5 @@ mod restart;
 mod rot;
 mod running;
 mod swarm;
+mod validate;
 mod verify;

@@ -37,7 +37,9 @@ pub(crate) fn named(variable: &str, what: &str) -> Option<PathBuf> {
 
 /// A node whose engines are the program under test.
 async fn node() -> (Testnet, Door) {
-    let start = Testnet::start_with(1, |_, config| config.engines.program = Some(program::path().to_owned()));
+    let start = Testnet::start_with(1, |_, config| {
+        config.engines.program = Some(program::path().to_owned())
+    });
     let net = start.await.unwrap();
     let door = open_doors(net.node(0)).await;
     (net, door)
@@ -98,8 +100,20 @@ async fn whoever_is_refused_is_told_so_in_the_words_of_the_api() {
     let long = format!("{{\"model\":\"{}\"}}", "x".repeat(9 << 20));
     let table: Vec<(&str, &str, Vec<(&str, &str)>, &str, u16)> = vec![
         // A page of another origin, a name that resolves to us, a form.
-        ("POST", chat, vec![JSON, ("origin", "https://evil.example")], &good, 403),
-        ("POST", chat, vec![JSON, ("sec-fetch-site", "cross-site")], &good, 403),
+        (
+            "POST",
+            chat,
+            vec![JSON, ("origin", "https://evil.example")],
+            &good,
+            403,
+        ),
+        (
+            "POST",
+            chat,
+            vec![JSON, ("sec-fetch-site", "cross-site")],
+            &good,
+            403,
+        ),
         ("GET", "/v1/models", vec![("origin", "null")], "", 403),
         ("POST", chat, vec![JSON, ("host", "evil.example")], &good, 421),
         ("POST", chat, vec![("content-type", "text/plain")], &good, 415),
@@ -109,18 +123,33 @@ async fn whoever_is_refused_is_told_so_in_the_words_of_the_api() {
         ("POST", chat, vec![JSON], "[]", 400),
         ("POST", chat, vec![JSON], "{}", 400),
         ("POST", chat, vec![JSON], &long, 413),
-        ("POST", "/v1/embeddings", vec![JSON], "{\"model\":\"a/b\",\"input\":[1,\"a\"]}", 400),
+        (
+            "POST",
+            "/v1/embeddings",
+            vec![JSON],
+            "{\"model\":\"a/b\",\"input\":[1,\"a\"]}",
+            400,
+        ),
         ("GET", chat, vec![], "", 405),
         ("POST", "/v1/models", vec![JSON], "{}", 405),
         // What is not here; any token is taken.
-        ("POST", chat, vec![JSON, ("authorization", "Bearer sk-dummy")], &good, 404),
+        (
+            "POST",
+            chat,
+            vec![JSON, ("authorization", "Bearer sk-dummy")],
+            &good,
+            404,
+        ),
         ("GET", "/v1/models/nobody/nothing", vec![], "", 404),
     ];
     for (method, path, headers, body, status) in table {
         let (found, answer) = block_in_place(|| ask(&door, method, path, &headers, body));
         assert_eq!(found, status, "{method} {path} {headers:?}: {answer}");
         let message = answer["error"]["message"].as_str().unwrap_or_default();
-        assert!(!message.is_empty() && answer["error"]["type"].is_string(), "{answer}");
+        assert!(
+            !message.is_empty() && answer["error"]["type"].is_string(),
+            "{answer}"
+        );
     }
     let (status, listed) = block_in_place(|| ask(&door, "GET", "/v1/models", &[], ""));
     assert_eq!((status, listed), (200, json!({"object": "list", "data": []})));
@@ -133,7 +162,11 @@ async fn model_that_this_build_does_not_run_is_listed_and_refused_with_what_it_r
     let folder = tempfile::tempdir().unwrap();
     fixture::toy_model(&folder.path().join("toy"), 1).unwrap();
     let config = folder.path().join("toy/config.json");
-    std::fs::write(&config, "{\"architectures\":[\"GPT2LMHeadModel\"],\"model_type\":\"gpt2\"}").unwrap();
+    std::fs::write(
+        &config,
+        "{\"architectures\":[\"GPT2LMHeadModel\"],\"model_type\":\"gpt2\"}",
+    )
+    .unwrap();
     let (toy, _) = publish(net.node(0), &folder.path().join("toy"), "toy").await;
     let repo = toy.repo.to_string();
     let (_, listed) = block_in_place(|| ask(&door, "GET", "/v1/models", &[], ""));
@@ -144,7 +177,9 @@ async fn model_that_this_build_does_not_run_is_listed_and_refused_with_what_it_r
     let message = answer["error"]["message"].as_str().unwrap();
     assert_eq!(status, 400, "{answer}");
     assert!(
-        message.contains("GPT2LMHeadModel") && message.contains("BertModel") && message.contains("LlamaForCausalLM"),
+        message.contains("GPT2LMHeadModel")
+            && message.contains("BertModel")
+            && message.contains("LlamaForCausalLM"),
         "{message}"
     );
     door.close().await;

@@ -31,7 +31,10 @@ fn encoder_embeds_the_same_alone_and_in_a_running_node() {
     assert_eq!((field(&alone, "repo"), alone["tokens"].as_u64()), (repo, Some(9)));
     // What is printed without --json is the vector, and what is read from stdin the same as what is typed.
     let mut command = shoal.command(&["run", repo, "-"]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(b"A cat sits on the mat.\n").unwrap();
@@ -57,10 +60,21 @@ fn causal_model_goes_on_from_a_prompt_the_same_each_time() {
     let shoal = Shoal::new();
     let published = shoal.publish(&model, &["--name", "smollm2"]);
     let repo = field(&published, "repo");
-    let ask = ["run", repo, "The capital of France is", "--temperature", "0", "--max-tokens", "8"];
+    let ask = [
+        "run",
+        repo,
+        "The capital of France is",
+        "--temperature",
+        "0",
+        "--max-tokens",
+        "8",
+    ];
     let raw = shoal.json(&[&ask[..], &["--raw"]].concat());
     assert!(field(&raw, "text").contains("Paris"), "{raw}");
-    assert_eq!((raw["tokens"].as_u64(), field(&raw, "finish")), (Some(8), "length"));
+    assert_eq!(
+        (raw["tokens"].as_u64(), field(&raw, "finish")),
+        (Some(8), "length")
+    );
     let said = shoal.run(&[&ask[..], &["--raw"]].concat());
     assert_eq!(said.stdout, format!("{}\n", field(&raw, "text")));
     // Through its chat template it is an answer, and another text.
@@ -68,7 +82,18 @@ fn causal_model_goes_on_from_a_prompt_the_same_each_time() {
     assert_ne!(field(&chat, "text"), field(&raw, "text"));
     assert!(chat["prompt_tokens"].as_u64() > raw["prompt_tokens"].as_u64());
     let drawn = |seed| {
-        let seeded = ["run", repo, "Once", "--raw", "--temperature", "2", "--max-tokens", "8", "--seed", seed];
+        let seeded = [
+            "run",
+            repo,
+            "Once",
+            "--raw",
+            "--temperature",
+            "2",
+            "--max-tokens",
+            "8",
+            "--seed",
+            seed,
+        ];
         field(&shoal.json(&seeded), "text").to_owned()
     };
     assert_eq!(drawn("7"), drawn("7"));
@@ -78,7 +103,10 @@ fn causal_model_goes_on_from_a_prompt_the_same_each_time() {
     assert_eq!(field(&there, "text"), field(&raw, "text"));
     // Less memory than any way of loading it takes.
     let said = shoal.fails(1, &["run", repo, "x", "--memory", "100M"]);
-    assert!(said.stderr.contains("GiB of memory") && said.stderr.contains("hint: "), "{said:?}");
+    assert!(
+        said.stderr.contains("GiB of memory") && said.stderr.contains("hint: "),
+        "{said:?}"
+    );
 }
 
 #[test]
@@ -122,5 +150,8 @@ fn model_of_which_files_are_missing_names_them() {
     c.json(&["fetch", repo, "--include", "*.json", "--peer", peer]);
     let said = c.fails(1, &["run", repo, "x"]);
     let fetch = format!("hint: shoal fetch {repo}");
-    assert!(said.stderr.contains(".safetensors") && said.stderr.contains(&fetch), "{said:?}");
+    assert!(
+        said.stderr.contains(".safetensors") && said.stderr.contains(&fetch),
+        "{said:?}"
+    );
 }

@@ -20,6 +20,7 @@ mod make;
 mod probes;
 mod report;
 mod scan;
+mod structure;
 mod text;
 
 use std::{path::PathBuf, time::Instant};
@@ -46,7 +47,7 @@ use crate::{
     store::{StoreError, blocking},
 };
 use exam::{Exam, Examinee};
-use report::{Behaviour, counted};
+use report::Behaviour;
 
 /// Memory that looking at numbers takes at most, in bytes: a piece of a file for each thread, and the program.
 const SCAN_MEMORY: u64 = 2 << 30;
@@ -165,7 +166,7 @@ impl Library {
         progress: &Progress,
     ) -> Result<Findings, ValidateError> {
         let mut found = Findings::nothing("not asked for");
-        found.structure = structure(ready);
+        found.structure = structure::judge(&self.facts(content).await?);
         if request.level == Level::Structure || found.structure.verdict == Verdict::Failed {
             return Ok(found);
         }
@@ -438,19 +439,4 @@ impl Findings {
             probes: None,
         }
     }
-}
-
-/// Says what the headers of a model say, which were read and checked.
-fn structure(ready: &Ready) -> Line {
-    let tensors = ready.tensors();
-    if tensors.is_empty() {
-        return Line::failed("there is no tensor in it");
-    }
-    let elements = tensors.iter().map(crate::check::TensorInfo::elements);
-    let elements = elements.fold(0, u64::saturating_add);
-    Line::passed(format!(
-        "{}, {}",
-        counted(tensors.len() as u64, "tensor"),
-        counted(elements, "number")
-    ))
 }

@@ -102,6 +102,8 @@ pub struct HostileOptions {
     pub claims: Option<Manifest>,
     /// What it tells of names: any release, old or forked, one a repo.
     pub releases: Vec<SignedRelease>,
+    /// What it tells of who validated a model, whichever it is asked about.
+    pub attestations: Vec<Vec<u8>>,
 }
 
 impl HostileOptions {
@@ -118,6 +120,7 @@ impl HostileOptions {
             holds: None,
             claims: None,
             releases: Vec::new(),
+            attestations: Vec::new(),
         }
     }
 }
@@ -146,6 +149,7 @@ struct State {
     holdings: answer::Holdings,
     holds: Range<u32>,
     manifest_too: bool,
+    attestations: Vec<Vec<u8>>,
     mood: Mutex<Mood>,
     asked: watch::Sender<Asked>,
 }
@@ -196,6 +200,7 @@ impl Hostile {
             holds: options.holds.unwrap_or(0..holdings.map.count()),
             holdings,
             manifest_too: options.manifest_too,
+            attestations: options.attestations,
             mood: Mutex::new(Mood {
                 behaviour: options.behaviour,
                 releases: releases.collect(),

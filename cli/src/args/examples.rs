@@ -47,7 +47,7 @@ pub(super) const VALIDATE: &str = "Examples:
   shoal validate meta/llama --memory 8G --json";
 
 pub(super) const PROBE: &str = "Examples:
-  shoal probe ./my-model && shoal publish ./my-model
+  shoal probe ./my-model
   shoal probe meta/llama --out probes.json";
 
 pub(super) const ATTEST_LS: &str = "Examples:

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use node::http::messages::{NOT_VERIFIED, ValidateAsk};
 use node::progress::Progress;
 use node::validate::{Made, PROBES_PATH, ProbeRequest, Report, make_probes_in};
-use protocol::{RepoRef, Verdict};
+use protocol::RepoRef;
 use serde::Serialize;
 
 use crate::args::{AtMost, Probe, Validate};
@@ -135,7 +135,7 @@ fn write(made: &Made, file: &Path, context: &mut Context<'_>) -> Result<(), Fail
 mod tests {
     use super::*;
     use node::validate::{Compared, Line};
-    use protocol::Hash;
+    use protocol::{Hash, Verdict};
 
     fn report() -> Report {
         let line = |verdict, text: &str| Line {

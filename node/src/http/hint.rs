@@ -145,7 +145,10 @@ fn of_run(error: &RunError) -> Option<String> {
             say("the files are here and verified; only running this model is not possible")
         }
         RunError::Busy { .. } => say("ask again when others have their answers"),
-        RunError::NoModel { .. } | RunError::Header { .. } | RunError::Folder { .. } | RunError::Engine(_) => None,
+        RunError::NoModel { .. }
+        | RunError::Header { .. }
+        | RunError::Folder { .. }
+        | RunError::Engine(_) => None,
     }
 }
 

@@ -11,7 +11,7 @@ use super::compare;
 pub const PATH: &str = "probes.json";
 
 /// Largest file of probes, in bytes: 64 embeddings of 16,384 elements.
-pub const LEN_MAX: u64 = 8 << 20;
+pub(super) const LEN_MAX: u64 = 8 << 20;
 
 /// Most probes: a minute's work for a small model.
 const PROBES_MAX: usize = 64;

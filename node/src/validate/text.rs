@@ -23,7 +23,7 @@ mod tests {
     fn text_is_what_it_was() {
         assert_eq!(TEXT.len(), 1010);
         assert!(TEXT.is_ascii() && TEXT.ends_with("decision."));
-        assert_eq!(protocol::Hash::of(TEXT.as_bytes()).to_string(), "HASH");
+        assert_eq!(protocol::Hash::of(TEXT.as_bytes()).to_string(), "75acb1516a2198564df71280fbab8dd6812f09dd69e2f2dc97b11ca90a2d14a1");
     }
 
     #[test]
