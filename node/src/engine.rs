@@ -14,6 +14,8 @@ pub(crate) mod model;
 pub(crate) mod numbers;
 pub(crate) mod sample;
 pub mod session;
+#[cfg(test)]
+mod samples;
 pub(crate) mod tokens;
 pub(crate) mod weights;
 pub mod wire;

@@ -54,16 +54,20 @@ impl Chat {
     /// [`Fault::Invalid`]: it is no template, or too long.
     pub(crate) fn find(sources: Sources, specials: &BTreeMap<String, String>) -> Result<Option<Chat>, Fault> {
         const CONFIG: &str = "tokenizer_config.json";
-        let in_config = sources.tokenizer_config.and_then(|config| match config.get("chat_template")? {
-            serde_json::Value::String(template) => Some(template.as_str()),
-            serde_json::Value::Array(named) => {
-                let default = named.iter().find(|one| one["name"] == "default")?;
-                default["template"].as_str()
-            }
-            _ => None,
-        });
+        let in_config = sources
+            .tokenizer_config
+            .and_then(|config| match config.get("chat_template")? {
+                serde_json::Value::String(template) => Some(template.as_str()),
+                serde_json::Value::Array(named) => {
+                    let default = named.iter().find(|one| one["name"] == "default")?;
+                    default["template"].as_str()
+                }
+                _ => None,
+            });
         let file = sources.file.map(|template| ("chat_template.jinja", template));
-        let found = file.or(in_config.map(|template| (CONFIG, template))).or(sources.gguf);
+        let found = file
+            .or(in_config.map(|template| (CONFIG, template)))
+            .or(sources.gguf);
         let mut specials = specials.clone();
         for (key, value) in sources.tokenizer_config.into_iter().flatten() {
             // Some tools save the token's text, some all about the token.
@@ -72,14 +76,22 @@ impl Chat {
                 specials.insert(key.clone(), text.to_owned());
             }
         }
-        found.map(|(path, template)| Chat::new(path, template, specials)).transpose()
+        found
+            .map(|(path, template)| Chat::new(path, template, specials))
+            .transpose()
     }
 
     /// Compiles a template.
     fn new(path: &str, template: &str, specials: BTreeMap<String, String>) -> Result<Chat, Fault> {
-        let invalid = |what: String| Fault::Invalid { path: path.to_owned(), what };
+        let invalid = |what: String| Fault::Invalid {
+            path: path.to_owned(),
+            what,
+        };
         if template.len() > TEMPLATE_LEN_MAX {
-            return Err(invalid(format!("a chat template of {} bytes: {TEMPLATE_LEN_MAX} can be", template.len())));
+            return Err(invalid(format!(
+                "a chat template of {} bytes: {TEMPLATE_LEN_MAX} can be",
+                template.len()
+            )));
         }
         let mut environment = Environment::new();
         environment.set_trim_blocks(true);
@@ -98,7 +110,11 @@ impl Chat {
         environment
             .add_template_owned(NAME, template.to_owned())
             .map_err(|error| invalid(format!("chat template: {error}")))?;
-        Ok(Chat { environment, specials, path: path.to_owned() })
+        Ok(Chat {
+            environment,
+            specials,
+            path: path.to_owned(),
+        })
     }
 
     /// Renders a chat, up to where the model is to go on.
@@ -106,9 +122,14 @@ impl Chat {
     /// # Errors
     /// [`Fault::Ask`]: the template refuses these messages, or they are too long. [`Fault::Invalid`]: it takes too much, or does what it cannot.
     pub(crate) fn render(&self, messages: &[Message]) -> Result<String, Fault> {
-        let len: usize = messages.iter().map(|message| message.content.len() + message.role.len()).sum();
+        let len: usize = messages
+            .iter()
+            .map(|message| message.content.len() + message.role.len())
+            .sum();
         if len > RENDERED_LEN_MAX {
-            return Err(Fault::Ask(format!("messages of {len} bytes: {RENDERED_LEN_MAX} can be")));
+            return Err(Fault::Ask(format!(
+                "messages of {len} bytes: {RENDERED_LEN_MAX} can be"
+            )));
         }
         let chat = context! {
             messages => messages,
@@ -119,13 +140,21 @@ impl Chat {
             ..Value::from_serialize(&self.specials)
         };
         let mut out = Bounded(Vec::new());
-        let rendered = self.environment.get_template(NAME).and_then(|template| template.render_captured_to(chat, &mut out).map(drop));
+        let rendered = self
+            .environment
+            .get_template(NAME)
+            .and_then(|template| template.render_captured_to(chat, &mut out).map(drop));
         match rendered {
-            Ok(()) => String::from_utf8(out.0).map_err(|_| self.invalid("a text that is no UTF-8".to_owned())),
-            Err(error) if is_refusal(&error) => {
-                Err(Fault::Ask(format!("the model's chat template refuses these messages: {}", error.detail().unwrap_or_default())))
+            Ok(()) => {
+                String::from_utf8(out.0).map_err(|_| self.invalid("a text that is no UTF-8".to_owned()))
             }
-            Err(error) if error.kind() == ErrorKind::WriteFailure => Err(self.invalid(format!("it makes more than {RENDERED_LEN_MAX} bytes"))),
+            Err(error) if is_refusal(&error) => Err(Fault::Ask(format!(
+                "the model's chat template refuses these messages: {}",
+                error.detail().unwrap_or_default()
+            ))),
+            Err(error) if error.kind() == ErrorKind::WriteFailure => {
+                Err(self.invalid(format!("it makes more than {RENDERED_LEN_MAX} bytes")))
+            }
             Err(error) => Err(self.invalid(error.to_string())),
         }
     }
@@ -170,7 +199,10 @@ fn as_python_writes(out: &mut Output, _: &State, value: &Value) -> Result<(), Er
 
 fn write_repr(out: &mut Output, value: &Value, depth: usize) -> Result<(), Error> {
     if depth > RECURSION_MAX {
-        return Err(Error::new(ErrorKind::InvalidOperation, "a value too deep to print"));
+        return Err(Error::new(
+            ErrorKind::InvalidOperation,
+            "a value too deep to print",
+        ));
     }
     let (open, close) = match value.kind() {
         ValueKind::Map => ("{", "}"),

@@ -37,11 +37,36 @@ pub(crate) enum Architecture {
 /// What this build runs: what a file calls the architecture, in which form, and the model type that goes with that name. A pair is
 /// here only with a test that compares its logits with those that transformers computes (`decoder/parity.rs`).
 pub(crate) const SUPPORTED: &[(&str, Form, &str, Architecture)] = &[
-    ("LlamaForCausalLM", Form::Safetensors, "llama", Architecture::Llama),
-    ("MistralForCausalLM", Form::Safetensors, "mistral", Architecture::Mistral),
-    ("Qwen2ForCausalLM", Form::Safetensors, "qwen2", Architecture::Qwen2),
-    ("Qwen3ForCausalLM", Form::Safetensors, "qwen3", Architecture::Qwen3),
-    ("Gemma3ForCausalLM", Form::Safetensors, "gemma3_text", Architecture::Gemma3),
+    (
+        "LlamaForCausalLM",
+        Form::Safetensors,
+        "llama",
+        Architecture::Llama,
+    ),
+    (
+        "MistralForCausalLM",
+        Form::Safetensors,
+        "mistral",
+        Architecture::Mistral,
+    ),
+    (
+        "Qwen2ForCausalLM",
+        Form::Safetensors,
+        "qwen2",
+        Architecture::Qwen2,
+    ),
+    (
+        "Qwen3ForCausalLM",
+        Form::Safetensors,
+        "qwen3",
+        Architecture::Qwen3,
+    ),
+    (
+        "Gemma3ForCausalLM",
+        Form::Safetensors,
+        "gemma3_text",
+        Architecture::Gemma3,
+    ),
     ("Phi3ForCausalLM", Form::Safetensors, "phi3", Architecture::Phi3),
     ("llama", Form::Gguf, "llama", Architecture::Llama),
     ("qwen2", Form::Gguf, "qwen2", Architecture::Qwen2),
@@ -206,7 +231,10 @@ impl Settings {
         }
         let dim = self.rope_dim;
         if dim == 0 || dim > self.head_dim || !dim.is_multiple_of(2) {
-            return Err(self.invalid(format!("{dim} of {} numbers of a head cannot be turned", self.head_dim)));
+            return Err(self.invalid(format!(
+                "{dim} of {} numbers of a head cannot be turned",
+                self.head_dim
+            )));
         }
         if self.windows.contains(&Some(0)) {
             return Err(self.invalid("a window of 0 tokens".to_owned()));
@@ -219,7 +247,11 @@ impl Settings {
             ("attention scale", self.attention_scale),
             ("embedding scale", self.embedding_scale.unwrap_or(1.0)),
         ];
-        for (what, number) in numbers.into_iter().chain(self.rope.numbers()).chain(self.rope_window.iter().flat_map(Rope::numbers)) {
+        for (what, number) in numbers
+            .into_iter()
+            .chain(self.rope.numbers())
+            .chain(self.rope_window.iter().flat_map(Rope::numbers))
+        {
             if !(number > 0.0 && number <= 1e12) {
                 return Err(self.invalid(format!("{what} of {number}")));
             }
@@ -242,9 +274,16 @@ impl Rope {
             Scaling::None => [1.0; 4],
             Scaling::Linear { factor } => [factor, 1.0, 1.0, 1.0],
             // The passage from low to high divides by their difference.
-            Scaling::Llama3 { factor, low, high, original } => [factor, low, original, high - low],
+            Scaling::Llama3 {
+                factor,
+                low,
+                high,
+                original,
+            } => [factor, low, original, high - low],
         };
-        [("rope theta", self.theta)].into_iter().chain(scaling.map(|number| ("rope scaling", number)))
+        [("rope theta", self.theta)]
+            .into_iter()
+            .chain(scaling.map(|number| ("rope scaling", number)))
     }
 }
 
@@ -264,3 +303,6 @@ fn architecture(name: &str, form: Form, path: &str) -> Result<(Architecture, &'s
                 .collect(),
         })
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,13 @@ pub(crate) mod rows;
 
 use candle_core::{DType, Device, Tensor};
 
-use self::{block::Block, linear::{Linear, Norm}, names::Part, rope::Turns, rows::Rows};
+use self::{
+    block::Block,
+    linear::{Linear, Norm},
+    names::Part,
+    rope::Turns,
+    rows::Rows,
+};
 use super::{
     config::{Form, Settings},
     weights::Tensors,
@@ -62,21 +68,42 @@ impl Decoder {
         let factors = match form {
             Form::Gguf if tensors.has(names::ROPE_FACTORS) => {
                 let factors = tensors.tensor(names::ROPE_FACTORS, &[settings.rope_dim / 2])?;
-                Some(factors.to_dtype(DType::F32).and_then(|factors| factors.to_vec1()).map_err(|error| of(&settings, error))?)
+                Some(
+                    factors
+                        .to_dtype(DType::F32)
+                        .and_then(|factors| factors.to_vec1())
+                        .map_err(|error| of(&settings, error))?,
+                )
             }
             _ => None,
         };
         let rope = Turns::new(settings.rope, settings.rope_dim, factors.as_deref(), &settings)?;
-        let rope_window = settings.rope_window.map(|rope| Turns::new(rope, settings.rope_dim, None, &settings)).transpose()?;
+        let rope_window = settings
+            .rope_window
+            .map(|rope| Turns::new(rope, settings.rope_dim, None, &settings))
+            .transpose()?;
         let blocks = (0..settings.windows.len()).map(|layer| Block::load(layer, &settings, tensors));
         let blocks = blocks.collect::<Result<Vec<_>, _>>()?;
         if let Some(left) = tensors.left().find(|name| !names::ignored(name)) {
             return Err(Fault::Unsupported {
                 path: settings.path.clone(),
-                what: format!("tensor {left} has no place in a {} model of {} layers", settings.name, blocks.len()),
+                what: format!(
+                    "tensor {left} has no place in a {} model of {} layers",
+                    settings.name,
+                    blocks.len()
+                ),
             });
         }
-        Ok(Decoder { settings, embeddings, blocks, norm, head, rope, rope_window, position: 0 })
+        Ok(Decoder {
+            settings,
+            embeddings,
+            blocks,
+            norm,
+            head,
+            rope,
+            rope_window,
+            position: 0,
+        })
     }
 
     /// What it computes.
@@ -120,7 +147,9 @@ impl Decoder {
             Ok(Ok(()))
         })?;
         let last = last.ok_or_else(|| Fault::Ask("no tokens".to_owned()))?;
-        let logits = self.logits(&last).and_then(|logits| logits.flatten_all()?.to_vec1());
+        let logits = self
+            .logits(&last)
+            .and_then(|logits| logits.flatten_all()?.to_vec1());
         logits.map_err(|error| of(&self.settings, error))
     }
 
@@ -161,16 +190,23 @@ impl Decoder {
             return Err(Fault::Ask("no tokens".to_owned()));
         }
         if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
-            return Err(Fault::Ask(format!("token {id} is none of the {vocab} that the model has")));
+            return Err(Fault::Ask(format!(
+                "token {id} is none of the {vocab} that the model has"
+            )));
         }
         if self.settings.context.saturating_sub(self.position) < ids.len() {
             let (position, context) = (self.position, self.settings.context);
-            return Err(Fault::Ask(format!("{} tokens behind {position} are more than the {context} that the model can look back on", ids.len())));
+            return Err(Fault::Ask(format!(
+                "{} tokens behind {position} are more than the {context} that the model can look back on",
+                ids.len()
+            )));
         }
         let mut left = ids;
         while !left.is_empty() {
             let per_position = 4 * self.settings.heads * (self.position + CHUNK_MAX);
-            let chunk = (SCORES_LEN_MAX / per_position).clamp(1, CHUNK_MAX).min(left.len());
+            let chunk = (SCORES_LEN_MAX / per_position)
+                .clamp(1, CHUNK_MAX)
+                .min(left.len());
             let (now, later) = left.split_at(chunk);
             let taken = self.states(now).and_then(|states| take(self, &states));
             let taken = taken.unwrap_or_else(|error| Err(of(&self.settings, error)));
@@ -193,9 +229,16 @@ impl Decoder {
         }
         let positions = ids.dim(0)?;
         let turn = self.rope.at(from, positions)?;
-        let turn_window = self.rope_window.as_ref().map(|rope| rope.at(from, positions)).transpose()?;
+        let turn_window = self
+            .rope_window
+            .as_ref()
+            .map(|rope| rope.at(from, positions))
+            .transpose()?;
         for block in &mut self.blocks {
-            let turn = turn_window.as_ref().filter(|_| block.has_window()).unwrap_or(&turn);
+            let turn = turn_window
+                .as_ref()
+                .filter(|_| block.has_window())
+                .unwrap_or(&turn);
             states = block.forward(&states, turn, from)?;
         }
         self.position += positions;
@@ -209,18 +252,27 @@ impl Decoder {
 }
 
 /// Takes the output's matrix, if the model has one of its own.
-fn load_head(settings: &Settings, tensors: &mut Tensors, embeddings: &Linear) -> Result<Option<Linear>, Fault> {
+fn load_head(
+    settings: &Settings,
+    tensors: &mut Tensors,
+    embeddings: &Linear,
+) -> Result<Option<Linear>, Fault> {
     let name = Part::Head.name(settings.form, None);
     let shape = [settings.vocab, settings.hidden];
     match (settings.tied, tensors.has(&name)) {
         (Some(false), _) | (None, true) => Linear::load(tensors, &name, shape, false).map(Some),
         (Some(true) | None, false) => Ok(None),
         // Saved twice by some tools. Another matrix there would be a model that readers disagree about.
-        (Some(true), true) => match Linear::load(tensors, &name, shape, false)?.same(embeddings).map_err(|error| of(settings, error))? {
+        (Some(true), true) => match Linear::load(tensors, &name, shape, false)?
+            .same(embeddings)
+            .map_err(|error| of(settings, error))?
+        {
             true => Ok(None),
             false => Err(Fault::Unsupported {
                 path: settings.path.clone(),
-                what: format!("tie_word_embeddings is true, and tensor {name} is another than the embeddings"),
+                what: format!(
+                    "tie_word_embeddings is true, and tensor {name} is another than the embeddings"
+                ),
             }),
         },
     }

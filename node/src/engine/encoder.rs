@@ -203,10 +203,22 @@ const SCORES_MAX: usize = 1 << 24;
 /// Attention of all tokens to all, or to those at most `window` tokens away. `q`, `k` and `v` are `[heads, tokens, width of a head]`,
 /// as what is returned.
 fn attend(q: &Tensor, k: &Tensor, v: &Tensor, window: Option<usize>) -> candle_core::Result<Tensor> {
-    let (heads, tokens, width) = q.dims3()?;
+    let (heads, tokens, _) = q.dims3()?;
+    let rows = SCORES_MAX / (heads * tokens);
+    attend_in_steps(q, k, v, window, rows.clamp(1, tokens))
+}
+
+/// Attends for so many tokens at once.
+fn attend_in_steps(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    window: Option<usize>,
+    rows: usize,
+) -> candle_core::Result<Tensor> {
+    let (_, tokens, width) = q.dims3()?;
     let scale = 1.0 / (width as f64).sqrt();
     let keys = k.t()?;
-    let rows = (SCORES_MAX / (heads * tokens)).clamp(1, tokens);
     let mut parts = Vec::new();
     for start in (0..tokens).step_by(rows) {
         let len = rows.min(tokens - start);

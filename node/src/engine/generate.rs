@@ -45,15 +45,33 @@ pub(crate) fn generate(
     decoder.reset();
     let context = decoder.settings().context;
     if prompt.len() >= context {
-        return Err(Fault::Ask(format!("a prompt of {} tokens leaves no room in the {context} that the model can look back on", prompt.len())));
+        return Err(Fault::Ask(format!(
+            "a prompt of {} tokens leaves no room in the {context} that the model can look back on",
+            prompt.len()
+        )));
     }
-    let ends: Vec<u32> = decoder.settings().stops.iter().chain(limits.stop_ids).copied().collect();
+    let ends: Vec<u32> = decoder
+        .settings()
+        .stops
+        .iter()
+        .chain(limits.stop_ids)
+        .copied()
+        .collect();
     let most = limits.max_tokens.min(context - prompt.len());
-    let going = Going { prompt_tokens: prompt.len(), most, stop: limits.stop };
-    going.on(|id| ends.contains(&id), text, sink, |last| {
-        let logits = decoder.last(last.map_or(prompt, std::slice::from_ref))?;
-        sampler.next(&logits)
-    })
+    let going = Going {
+        prompt_tokens: prompt.len(),
+        most,
+        stop: limits.stop,
+    };
+    going.on(
+        |id| ends.contains(&id),
+        text,
+        sink,
+        |last| {
+            let logits = decoder.last(last.map_or(prompt, std::slice::from_ref))?;
+            sampler.next(&logits)
+        },
+    )
 }
 
 /// The loop, whatever the tokens come from.
@@ -84,10 +102,19 @@ impl Going<'_> {
         mut next: impl FnMut(Option<&u32>) -> Result<u32, Fault>,
     ) -> Result<Generated, Fault> {
         if self.stop.len() > STOPS_MAX {
-            return Err(Fault::Ask(format!("{} stop texts: {STOPS_MAX} can be", self.stop.len())));
+            return Err(Fault::Ask(format!(
+                "{} stop texts: {STOPS_MAX} can be",
+                self.stop.len()
+            )));
         }
-        if self.stop.iter().any(|stop| stop.is_empty() || stop.len() > STOP_LEN_MAX) {
-            return Err(Fault::Ask(format!("a stop text is empty, or longer than {STOP_LEN_MAX} bytes")));
+        if self
+            .stop
+            .iter()
+            .any(|stop| stop.is_empty() || stop.len() > STOP_LEN_MAX)
+        {
+            return Err(Fault::Ask(format!(
+                "a stop text is empty, or longer than {STOP_LEN_MAX} bytes"
+            )));
         }
         let started = Instant::now();
         let mut prompt_s = None;
@@ -161,7 +188,9 @@ impl Held {
     fn beginning(&self, stop: &[String]) -> usize {
         let of = |stop: &String| {
             let longest = self.text.len().min(stop.len() - 1);
-            (1..=longest).rev().find(|len| self.text.as_bytes().ends_with(&stop.as_bytes()[..*len]))
+            (1..=longest)
+                .rev()
+                .find(|len| self.text.as_bytes().ends_with(&stop.as_bytes()[..*len]))
         };
         stop.iter().filter_map(of).max().unwrap_or(0)
     }
@@ -174,34 +203,63 @@ mod tests {
     use super::*;
 
     /// Goes on with tokens whose texts are given; returns the text, the tokens, and the end.
-    fn run(texts: &[&str], most: usize, stop: &[&str], unwanted_after: usize) -> (String, Vec<u32>, Generated) {
+    fn run(
+        texts: &[&str],
+        most: usize,
+        stop: &[&str],
+        unwanted_after: usize,
+    ) -> (String, Vec<u32>, Generated) {
         let stop: Vec<String> = stop.iter().map(|stop| (*stop).to_owned()).collect();
         let (mut said, mut ids, mut pieces) = (String::new(), Vec::new(), 0);
-        let going = Going { prompt_tokens: 3, most, stop: &stop };
+        let going = Going {
+            prompt_tokens: 3,
+            most,
+            stop: &stop,
+        };
         let end = texts.len() as u32;
         let text = |id: Option<u32>| Ok(id.map_or(String::new(), |id| texts[id as usize].to_owned()));
         let sink = |text: &str, of: &[u32]| {
             said.push_str(text);
             ids.extend_from_slice(of);
             pieces += 1;
-            if pieces == unwanted_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if pieces == unwanted_after {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         };
-        let generated = going.on(|id| id == end, text, sink, |last| Ok(last.map_or(0, |last| last + 1)));
+        let generated = going.on(
+            |id| id == end,
+            text,
+            sink,
+            |last| Ok(last.map_or(0, |last| last + 1)),
+        );
         (said, ids, generated.unwrap())
     }
 
     #[test]
     fn it_ends_where_the_model_says_so_and_at_the_most_tokens() {
         let (said, ids, end) = run(&["a", "b", "c"], 9, &[], 0);
-        assert_eq!((said.as_str(), ids.as_slice(), end.end, end.tokens), ("abc", &[0, 1, 2][..], End::Stop, 3));
+        assert_eq!(
+            (said.as_str(), ids.as_slice(), end.end, end.tokens),
+            ("abc", &[0, 1, 2][..], End::Stop, 3)
+        );
         let (said, _, end) = run(&["a", "b", "c"], 2, &[], 0);
-        assert_eq!((said.as_str(), end.end, end.tokens, end.prompt_tokens), ("ab", End::Length, 2, 3));
+        assert_eq!(
+            (said.as_str(), end.end, end.tokens, end.prompt_tokens),
+            ("ab", End::Length, 2, 3)
+        );
         assert_eq!(run(&["a"], 0, &[], 0).2.tokens, 0);
     }
 
     #[test]
     fn a_stop_text_ends_it_wherever_tokens_are_cut() {
-        let cuts: [&[&str]; 4] = [&["one STOP two"], &["one S", "TOP two"], &["one ", "S", "T", "O", "P", " two"], &["one STO", "P", "x"]];
+        let cuts: [&[&str]; 4] = [
+            &["one STOP two"],
+            &["one S", "TOP two"],
+            &["one ", "S", "T", "O", "P", " two"],
+            &["one STO", "P", "x"],
+        ];
         for texts in cuts {
             let (said, _, end) = run(texts, 9, &["nothing", "STOP"], 0);
             assert_eq!((said.as_str(), end.end), ("one ", End::Stop), "{texts:?}");
@@ -219,9 +277,22 @@ mod tests {
 
     #[test]
     fn a_stop_text_that_is_empty_or_too_long_is_refused() {
-        for stop in [vec![String::new()], vec!["x".repeat(STOP_LEN_MAX + 1)], vec!["x".to_owned(); STOPS_MAX + 1]] {
-            let going = Going { prompt_tokens: 1, most: 1, stop: &stop };
-            let found = going.on(|_| false, |_| Ok(String::new()), |_, _| ControlFlow::Continue(()), |_| Ok(0));
+        for stop in [
+            vec![String::new()],
+            vec!["x".repeat(STOP_LEN_MAX + 1)],
+            vec!["x".to_owned(); STOPS_MAX + 1],
+        ] {
+            let going = Going {
+                prompt_tokens: 1,
+                most: 1,
+                stop: &stop,
+            };
+            let found = going.on(
+                |_| false,
+                |_| Ok(String::new()),
+                |_, _| ControlFlow::Continue(()),
+                |_| Ok(0),
+            );
             assert!(matches!(found, Err(Fault::Ask(_))));
         }
     }

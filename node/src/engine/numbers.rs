@@ -5,6 +5,9 @@
 //! lies above the largest. A sweep over a piece takes three integer operations an element, which the compiler does on whole
 //! vectors; only a piece in which one is found not to be finite is gone over again, to count.
 
+#[cfg(test)]
+mod tests;
+
 use super::{floats, wire::Numbers};
 use crate::check::{Dtype, TensorInfo};
 

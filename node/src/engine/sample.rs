@@ -25,13 +25,19 @@ impl Sampler {
     /// [`Fault::Ask`]: temperature is not 0 to 100, or `top_p` not 0 to 1.
     pub(crate) fn new(temperature: f64, top_p: Option<f64>, seed: u64) -> Result<Sampler, Fault> {
         if !(0.0..=TEMPERATURE_MAX).contains(&temperature) {
-            return Err(Fault::Ask(format!("temperature is {temperature}: 0 to {TEMPERATURE_MAX} can be")));
+            return Err(Fault::Ask(format!(
+                "temperature is {temperature}: 0 to {TEMPERATURE_MAX} can be"
+            )));
         }
         let top_p = top_p.unwrap_or(1.0);
         if !(0.0..=1.0).contains(&top_p) {
             return Err(Fault::Ask(format!("top_p is {top_p}: 0 to 1 can be")));
         }
-        Ok(Sampler { temperature, top_p, state: seed })
+        Ok(Sampler {
+            temperature,
+            top_p,
+            state: seed,
+        })
     }
 
     /// Chooses a token. Of equally likely ones, the one with the lower number is the likelier.
@@ -40,9 +46,14 @@ impl Sampler {
     /// [`Fault::NotANumber`]: a logit is none, or there are no logits.
     pub(crate) fn next(&mut self, logits: &[f32]) -> Result<u32, Fault> {
         if let Some(token) = logits.iter().position(|logit| !logit.is_finite()) {
-            return Err(Fault::NotANumber(format!("{} as the logit of token {token}", logits[token])));
+            return Err(Fault::NotANumber(format!(
+                "{} as the logit of token {token}",
+                logits[token]
+            )));
         }
-        let likeliest = (0u32..).zip(logits).reduce(|best, other| if other.1 > best.1 { other } else { best });
+        let likeliest = (0u32..)
+            .zip(logits)
+            .reduce(|best, other| if other.1 > best.1 { other } else { best });
         let (likeliest, max) = likeliest.ok_or_else(|| Fault::NotANumber("no logits".to_owned()))?;
         if self.temperature == 0.0 {
             return Ok(likeliest);
@@ -144,18 +155,29 @@ mod tests {
             // Five times the standard deviation.
             assert!((found - share).abs() < 0.009, "{token}: {found}");
         }
-        let hot = draw(&logits, 2.0, None, 42, 80_000).iter().filter(|drawn| **drawn == 2).count();
+        let hot = draw(&logits, 2.0, None, 42, 80_000)
+            .iter()
+            .filter(|drawn| **drawn == 2)
+            .count();
         assert!((0.45..0.50).contains(&(hot as f64 / 80_000.0)), "{hot}");
     }
 
     #[test]
     fn what_is_no_temperature_or_share_is_refused() {
-        for (temperature, top_p) in [(-0.1, None), (f64::NAN, None), (f64::INFINITY, None), (101.0, None)] {
+        for (temperature, top_p) in [
+            (-0.1, None),
+            (f64::NAN, None),
+            (f64::INFINITY, None),
+            (101.0, None),
+        ] {
             assert!(matches!(Sampler::new(temperature, top_p, 0), Err(Fault::Ask(_))));
         }
         for top_p in [-0.1, 1.1, f64::NAN] {
             assert!(matches!(Sampler::new(1.0, Some(top_p), 0), Err(Fault::Ask(_))));
         }
-        assert!(matches!(Sampler::new(1.0, None, 0).unwrap().next(&[]), Err(Fault::NotANumber(_))));
+        assert!(matches!(
+            Sampler::new(1.0, None, 0).unwrap().next(&[]),
+            Err(Fault::NotANumber(_))
+        ));
     }
 }

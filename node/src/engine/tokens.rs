@@ -4,8 +4,10 @@
 
 mod gguf;
 mod stream;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use tokenizers::Tokenizer;
@@ -32,7 +34,10 @@ pub(crate) struct Tokens {
     tokenizer: Tokenizer,
     /// What goes in front of a text and behind it, beside what `tokenizer` puts there itself.
     around: (Vec<u32>, Vec<u32>),
+    /// The token at which a text begins, and the one at which it ends, by the files' own word.
     bos: Option<u32>,
+    end: Option<u32>,
+    /// All tokens at which a text may end.
     eos: BTreeSet<u32>,
 }
 
@@ -85,13 +90,16 @@ impl Tokens {
                 .collect::<Vec<u32>>()
         };
         let bos = named("bos_token").or_else(|| numbered("bos_token_id").first().copied());
-        let mut eos = BTreeSet::from_iter(numbered("eos_token_id"));
-        eos.extend(named("eos_token"));
+        let numbers = numbered("eos_token_id");
+        let end = named("eos_token").or_else(|| numbers.first().copied());
+        let mut eos = BTreeSet::from_iter(numbers);
+        eos.extend(end);
         eos.extend(turn_ends(&tokenizer));
         Ok(Tokens {
             tokenizer,
             around: (Vec::new(), Vec::new()),
             bos,
+            end,
             eos,
         })
     }
@@ -130,14 +138,12 @@ impl Tokens {
             .map_err(|error| Fault::Ask(format!("the tokenizer has no text for these tokens: {error}")))
     }
 
-    /// How the token with this number is written.
-    pub(crate) fn written(&self, id: u32) -> Option<String> {
-        self.tokenizer.id_to_token(id)
-    }
-
-    /// The token at which a text begins, where the model has one.
-    pub(crate) fn bos(&self) -> Option<u32> {
-        self.bos
+    /// How special tokens are written, by what chat templates call them.
+    pub(crate) fn specials(&self) -> BTreeMap<String, String> {
+        let written =
+            |(name, id): (&str, Option<u32>)| Some((name.to_owned(), self.tokenizer.id_to_token(id?)?));
+        let named = [("bos_token", self.bos), ("eos_token", self.end)];
+        named.into_iter().filter_map(written).collect()
     }
 
     /// The tokens at which a text, or a turn of a chat, is over.

@@ -56,7 +56,8 @@ fn write(value: &Value, indent: Option<usize>, depth: usize, out: &mut String) -
         empty = false;
         line(out, depth + 1);
         if open == '{' {
-            let key = serde_json::to_string(&element.to_string()).map_err(|error| wrong(error.to_string()))?;
+            let key =
+                serde_json::to_string(&element.to_string()).map_err(|error| wrong(error.to_string()))?;
             out.push_str(&key);
             out.push_str(": ");
             write(&value.get_item(&element)?, indent, depth + 1, out)?;

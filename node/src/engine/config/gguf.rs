@@ -3,9 +3,11 @@
 
 use serde_json::{Map, Value};
 
+use crate::check::gguf::{self, Header};
+
 use super::{
-    super::wire::Fault, Activation, Architecture, Biases, Form, Pairs, Rope, Scaling, Settings, architecture, keys,
-    keys::Keys,
+    super::wire::Fault, Activation, Architecture, Biases, Form, Pairs, Rope, Scaling, Settings, architecture,
+    keys, keys::Keys,
 };
 
 /// Keys of an architecture that are read here, or say nothing of what is computed.
@@ -38,18 +40,48 @@ const PATTERN_GEMMA3: usize = 6;
 const LAYERS_GEMMA3_27B: usize = 62;
 
 impl Settings {
-    /// Reads the metadata of a GGUF file; long lists in it may be left out, but that of the vocabulary's size is `vocab` tokens where
-    /// no key says it.
+    /// Reads the header of a GGUF file.
     ///
     /// # Errors
     /// As [`Settings::from_config`].
-    pub(crate) fn from_gguf(metadata: &Map<String, Value>, vocab: Option<usize>, path: &str) -> Result<Settings, Fault> {
+    pub(crate) fn from_gguf(header: &Header, path: &str) -> Result<Settings, Fault> {
+        let tokens = header.texts("tokenizer.ggml.tokens").map(<[String]>::len);
+        let value = |value: &gguf::Value| match value {
+            gguf::Value::Unsigned(number) => Value::from(*number),
+            gguf::Value::Negative(number) => Value::from(*number),
+            gguf::Value::Float(number) => Value::from(*number),
+            gguf::Value::Bool(flag) => Value::from(*flag),
+            gguf::Value::Text(text) => Value::from(text.as_str()),
+            // No key that is read here has a list: one that does is refused for its type.
+            gguf::Value::Texts(_)
+            | gguf::Value::Integers(_)
+            | gguf::Value::Floats(_)
+            | gguf::Value::Skipped { .. } => Value::Array(Vec::new()),
+        };
+        let metadata = header
+            .metadata
+            .iter()
+            .map(|(key, found)| (key.clone(), value(found)))
+            .collect();
+        Settings::from_metadata(&metadata, tokens, path)
+    }
+
+    /// Reads the metadata of a GGUF file, whose vocabulary has `vocab` tokens where no key says it.
+    pub(in crate::engine) fn from_metadata(
+        metadata: &Map<String, Value>,
+        vocab: Option<usize>,
+        path: &str,
+    ) -> Result<Settings, Fault> {
         let general = Keys::new(metadata, "", path);
         let name = general.text("general.architecture")?.unwrap_or_default();
         let (architecture, _) = architecture(name, Form::Gguf, path)?;
         let prefix = format!("{name}.");
         let keys = Keys::new(metadata, &prefix, path);
-        if let Some(key) = metadata.keys().filter_map(|key| key.strip_prefix(&prefix)).find(|key| !KNOWN.contains(key)) {
+        if let Some(key) = metadata
+            .keys()
+            .filter_map(|key| key.strip_prefix(&prefix))
+            .find(|key| !KNOWN.contains(key))
+        {
             return Err(keys.unknown(key));
         }
         if keys.flag("attention.causal")? == Some(false) {
@@ -93,7 +125,9 @@ impl Settings {
             windows: windows(&keys, architecture, layers, context)?,
             norm_eps: match keys.number("attention.layer_norm_rms_epsilon")? {
                 Some(eps) => eps,
-                None => return Err(keys.invalid(format!("it has no {prefix}attention.layer_norm_rms_epsilon"))),
+                None => {
+                    return Err(keys.invalid(format!("it has no {prefix}attention.layer_norm_rms_epsilon")));
+                }
             },
             // The converter adds the 1.
             norm_from_one: false,
@@ -106,9 +140,15 @@ impl Settings {
                 false => Activation::Silu,
             },
             fused: architecture == Architecture::Phi3,
-            biases: Biases { qkv: architecture == Architecture::Qwen2, ..Biases::default() },
+            biases: Biases {
+                qkv: architecture == Architecture::Qwen2,
+                ..Biases::default()
+            },
             rope: rope(&keys, architecture)?,
-            rope_window: gemma.then_some(Rope { theta: THETA_WINDOW_GEMMA3, scaling: Scaling::None }),
+            rope_window: gemma.then_some(Rope {
+                theta: THETA_WINDOW_GEMMA3,
+                scaling: Scaling::None,
+            }),
             rope_dim,
             pairs: match architecture {
                 Architecture::Llama => Pairs::Neighbours,
@@ -125,7 +165,9 @@ impl Settings {
 fn rope(keys: &Keys, architecture: Architecture) -> Result<Rope, Fault> {
     let theta = match (keys.number("rope.freq_base")?, architecture) {
         (Some(theta), _) => theta,
-        (None, Architecture::Gemma3) => return Err(keys.invalid("it has no gemma3.rope.freq_base".to_owned())),
+        (None, Architecture::Gemma3) => {
+            return Err(keys.invalid("it has no gemma3.rope.freq_base".to_owned()));
+        }
         // What the format says of a file without the key.
         (None, _) => 10_000.0,
     };
@@ -140,7 +182,12 @@ fn rope(keys: &Keys, architecture: Architecture) -> Result<Rope, Fault> {
 }
 
 /// Returns how far each layer looks back.
-fn windows(keys: &Keys, architecture: Architecture, layers: usize, context: usize) -> Result<Vec<Option<usize>>, Fault> {
+fn windows(
+    keys: &Keys,
+    architecture: Architecture,
+    layers: usize,
+    context: usize,
+) -> Result<Vec<Option<usize>>, Fault> {
     if layers > super::LAYERS_MAX {
         return Err(keys.invalid(format!("block_count is {layers}: {} can be", super::LAYERS_MAX)));
     }
@@ -153,11 +200,16 @@ fn windows(keys: &Keys, architecture: Architecture, layers: usize, context: usiz
             Ok((0..layers).map(|layer| with(layer).then_some(window)).collect())
         }
         // The converter writes 0 for none. Files of before it wrote the key leave it open.
-        Architecture::Phi3 => Ok(vec![Some(window.ok_or_else(needed)?).filter(|window| *window > 0); layers]),
-        Architecture::Llama | Architecture::Mistral | Architecture::Qwen2 | Architecture::Qwen3 => match window {
-            None | Some(0) => Ok(vec![None; layers]),
-            Some(window) if window >= context => Ok(vec![None; layers]),
-            Some(_) => Err(keys.unknown("attention.sliding_window")),
-        },
+        Architecture::Phi3 => Ok(vec![
+            Some(window.ok_or_else(needed)?).filter(|window| *window > 0);
+            layers
+        ]),
+        Architecture::Llama | Architecture::Mistral | Architecture::Qwen2 | Architecture::Qwen3 => {
+            match window {
+                None | Some(0) => Ok(vec![None; layers]),
+                Some(window) if window >= context => Ok(vec![None; layers]),
+                Some(_) => Err(keys.unknown("attention.sliding_window")),
+            }
+        }
     }
 }

@@ -4,8 +4,8 @@
 use serde_json::{Map, Value};
 
 use super::{
-    super::wire::Fault, Activation, Architecture, Biases, Form, Pairs, Rope, Scaling, Settings, architecture, keys,
-    keys::Keys,
+    super::wire::Fault, Activation, Architecture, Biases, Form, Pairs, Rope, Scaling, Settings, architecture,
+    keys, keys::Keys,
 };
 
 /// What transformers takes for an architecture where its config leaves a key out.
@@ -32,13 +32,38 @@ impl Architecture {
         };
         match self {
             Architecture::Llama => llama,
-            Architecture::Mistral => Defaults { kv_heads: Some(8), context: 131_072, ..llama },
-            Architecture::Qwen2 => Defaults { kv_heads: Some(32), context: 32_768, stops: &[], ..llama },
-            Architecture::Qwen3 => Defaults { kv_heads: Some(32), head_dim: Some(128), context: 32_768, stops: &[], ..llama },
-            Architecture::Gemma3 => {
-                Defaults { kv_heads: Some(4), head_dim: Some(256), tied: true, context: 131_072, stops: &[1], ..llama }
-            }
-            Architecture::Phi3 => Defaults { norm_eps: 1e-5, context: 4096, stops: &[32_000], ..llama },
+            Architecture::Mistral => Defaults {
+                kv_heads: Some(8),
+                context: 131_072,
+                ..llama
+            },
+            Architecture::Qwen2 => Defaults {
+                kv_heads: Some(32),
+                context: 32_768,
+                stops: &[],
+                ..llama
+            },
+            Architecture::Qwen3 => Defaults {
+                kv_heads: Some(32),
+                head_dim: Some(128),
+                context: 32_768,
+                stops: &[],
+                ..llama
+            },
+            Architecture::Gemma3 => Defaults {
+                kv_heads: Some(4),
+                head_dim: Some(256),
+                tied: true,
+                context: 131_072,
+                stops: &[1],
+                ..llama
+            },
+            Architecture::Phi3 => Defaults {
+                norm_eps: 1e-5,
+                context: 4096,
+                stops: &[32_000],
+                ..llama
+            },
         }
     }
 }
@@ -64,7 +89,10 @@ impl Settings {
         let lifted = lifted(config, path)?;
         let keys = Keys::new(&lifted, "", path);
         let model_type = keys.text("model_type")?;
-        let named = keys.get("architectures").and_then(|names| names.get(0)).and_then(Value::as_str);
+        let named = keys
+            .get("architectures")
+            .and_then(|names| names.get(0))
+            .and_then(Value::as_str);
         let name = named.or(model_type).unwrap_or_default();
         let by_type = super::SUPPORTED.iter().find(|(_, form, known, _)| {
             *form == Form::Safetensors && named.is_none() && Some(*known) == model_type
@@ -91,7 +119,9 @@ impl Settings {
             true => keys.number("query_pre_attn_scalar")?.unwrap_or(256.0),
             false => head_dim as f64,
         };
-        let stops = generation.and_then(|generation| generation.get("eos_token_id")).filter(|ids| !ids.is_null());
+        let stops = generation
+            .and_then(|generation| generation.get("eos_token_id"))
+            .filter(|ids| !ids.is_null());
         let stops = stops.or_else(|| keys.raw("eos_token_id"));
         Settings {
             name: name.to_owned(),
@@ -102,7 +132,10 @@ impl Settings {
             hidden,
             intermediate: keys.count_needed("intermediate_size")?,
             heads,
-            kv_heads: keys.count("num_key_value_heads")?.or(defaults.kv_heads).unwrap_or(heads),
+            kv_heads: keys
+                .count("num_key_value_heads")?
+                .or(defaults.kv_heads)
+                .unwrap_or(heads),
             head_dim,
             windows,
             norm_eps: keys.number("rms_norm_eps")?.unwrap_or(defaults.norm_eps),
@@ -139,7 +172,15 @@ fn lifted(config: &Map<String, Value>, path: &str) -> Result<Map<String, Value>,
             }
             Some(outer) if value.is_null() || *outer == value => {}
             // What the whole is called, and how it was saved, says nothing of its text part.
-            Some(_) if ["architectures", "model_type", "dtype", "torch_dtype", "transformers_version"].contains(&key.as_str()) => {}
+            Some(_)
+                if [
+                    "architectures",
+                    "model_type",
+                    "dtype",
+                    "torch_dtype",
+                    "transformers_version",
+                ]
+                .contains(&key.as_str()) => {}
             Some(_) => {
                 return Err(Fault::Invalid {
                     path: path.to_owned(),
@@ -154,7 +195,12 @@ fn lifted(config: &Map<String, Value>, path: &str) -> Result<Map<String, Value>,
 /// Refuses keys that change what is computed, wherever they have an effect that is not known here.
 fn refuse(keys: &Keys, architecture: Architecture) -> Result<(), Fault> {
     // Weights that are no plain numbers; attention to what comes later; caps on scores and logits.
-    for key in ["quantization_config", "compression_config", "attn_logit_softcapping", "final_logit_softcapping"] {
+    for key in [
+        "quantization_config",
+        "compression_config",
+        "attn_logit_softcapping",
+        "final_logit_softcapping",
+    ] {
         if keys.get(key).is_some() {
             return Err(keys.unknown(key));
         }
@@ -192,10 +238,17 @@ fn biases(keys: &Keys, architecture: Architecture) -> Result<Biases, Fault> {
     let attention = keys.flag("attention_bias")?.unwrap_or(false);
     let feed_forward = keys.flag("mlp_bias")?.unwrap_or(false);
     match architecture {
-        Architecture::Llama => Ok(Biases { qkv: attention, output: attention, feed_forward }),
+        Architecture::Llama => Ok(Biases {
+            qkv: attention,
+            output: attention,
+            feed_forward,
+        }),
         _ if feed_forward => Err(keys.unknown("mlp_bias")),
         // There it is so whatever the config says.
-        Architecture::Qwen2 => Ok(Biases { qkv: true, ..Biases::default() }),
+        Architecture::Qwen2 => Ok(Biases {
+            qkv: true,
+            ..Biases::default()
+        }),
         _ if attention => Err(keys.unknown("attention_bias")),
         _ => Ok(Biases::default()),
     }
@@ -204,7 +257,10 @@ fn biases(keys: &Keys, architecture: Architecture) -> Result<Biases, Fault> {
 /// Returns how far each layer looks back.
 fn windows(keys: &Keys, architecture: Architecture, layers: usize) -> Result<Vec<Option<usize>>, Fault> {
     if layers > super::LAYERS_MAX {
-        return Err(keys.invalid(format!("num_hidden_layers is {layers}: {} can be", super::LAYERS_MAX)));
+        return Err(keys.invalid(format!(
+            "num_hidden_layers is {layers}: {} can be",
+            super::LAYERS_MAX
+        )));
     }
     let said = keys.count("sliding_window")?;
     let left_out = keys.raw("sliding_window").is_none();
@@ -222,20 +278,32 @@ fn windows(keys: &Keys, architecture: Architecture, layers: usize) -> Result<Vec
         }
         Architecture::Gemma3 => {
             let every = keys.count("sliding_window_pattern")?.unwrap_or(6);
-            if keys.count("_sliding_window_pattern")?.is_some_and(|other| other != every) && keys.get("layer_types").is_none() {
+            if keys
+                .count("_sliding_window_pattern")?
+                .is_some_and(|other| other != every)
+                && keys.get("layer_types").is_none()
+            {
                 return Err(keys.unknown("_sliding_window_pattern"));
             }
             if every == 0 {
                 return Err(keys.unknown("sliding_window_pattern"));
             }
-            (if left_out { Some(WINDOW) } else { said }, Box::new(move |layer| !(layer + 1).is_multiple_of(every)))
+            (
+                if left_out { Some(WINDOW) } else { said },
+                Box::new(move |layer| !(layer + 1).is_multiple_of(every)),
+            )
         }
     };
-    let by_rule: Vec<Option<usize>> = (0..layers).map(|layer| window.filter(|_| of_layer(layer))).collect();
+    let by_rule: Vec<Option<usize>> = (0..layers)
+        .map(|layer| window.filter(|_| of_layer(layer)))
+        .collect();
     let Some(types) = keys.get("layer_types") else {
         return Ok(by_rule);
     };
-    let types = types.as_array().filter(|types| types.len() == layers).ok_or_else(|| keys.unknown("layer_types"))?;
+    let types = types
+        .as_array()
+        .filter(|types| types.len() == layers)
+        .ok_or_else(|| keys.unknown("layer_types"))?;
     let by_type = types.iter().map(|layer| match layer.as_str() {
         Some("full_attention") => Ok(None),
         Some("sliding_attention") if window.is_some() => Ok(window),
@@ -243,7 +311,10 @@ fn windows(keys: &Keys, architecture: Architecture, layers: usize) -> Result<Vec
     });
     let by_type = by_type.collect::<Result<Vec<_>, _>>()?;
     // Only these look at the types; for the others a type that the rule does not give is no known model.
-    let looks = matches!(architecture, Architecture::Qwen2 | Architecture::Qwen3 | Architecture::Gemma3);
+    let looks = matches!(
+        architecture,
+        Architecture::Qwen2 | Architecture::Qwen3 | Architecture::Gemma3
+    );
     match looks || by_type == by_rule {
         true => Ok(by_type),
         false => Err(keys.unknown("layer_types")),
@@ -251,13 +322,20 @@ fn windows(keys: &Keys, architecture: Architecture, layers: usize) -> Result<Vec
 }
 
 /// Returns rope, that of layers with a window where it is another, and how many numbers of a head are turned.
-fn ropes(keys: &Keys, architecture: Architecture, context: usize, head_dim: usize) -> Result<(Rope, Option<Rope>, usize), Fault> {
+fn ropes(
+    keys: &Keys,
+    architecture: Architecture,
+    context: usize,
+    head_dim: usize,
+) -> Result<(Rope, Option<Rope>, usize), Fault> {
     let parameters = keys.object("rope_parameters")?;
     let scaling = keys.object("rope_scaling")?;
     if architecture == Architecture::Gemma3 {
         let of = |name: &str| -> Result<Option<&Map<String, Value>>, Fault> {
             match parameters {
-                Some(parameters) => Keys::new(parameters, "", "").object(name).map_err(|_| keys.unknown("rope_parameters")),
+                Some(parameters) => Keys::new(parameters, "", "")
+                    .object(name)
+                    .map_err(|_| keys.unknown("rope_parameters")),
                 None => Ok(None),
             }
         };
@@ -265,7 +343,14 @@ fn ropes(keys: &Keys, architecture: Architecture, context: usize, head_dim: usiz
         if parameters.is_some_and(|parameters| parameters.keys().any(|key| !kinds.contains(&key.as_str()))) {
             return Err(keys.unknown("rope_parameters"));
         }
-        let full = Scaled { keys, parameters: of(kinds[0])?, scaling, theta_key: "rope_theta", theta: THETA_GEMMA3, context };
+        let full = Scaled {
+            keys,
+            parameters: of(kinds[0])?,
+            scaling,
+            theta_key: "rope_theta",
+            theta: THETA_GEMMA3,
+            context,
+        };
         let sliding = Scaled {
             parameters: of(kinds[1])?,
             scaling: None,
@@ -279,14 +364,23 @@ fn ropes(keys: &Keys, architecture: Architecture, context: usize, head_dim: usiz
         }
         return Ok((full, Some(sliding), head_dim));
     }
-    let scaled = Scaled { keys, parameters, scaling, theta_key: "rope_theta", theta: THETA, context };
+    let scaled = Scaled {
+        keys,
+        parameters,
+        scaling,
+        theta_key: "rope_theta",
+        theta: THETA,
+        context,
+    };
     let (rope, part) = scaled.rope()?;
     let part = match (part, keys.number("partial_rotary_factor")?) {
         (Some(one), Some(other)) if one != other => return Err(keys.unknown("partial_rotary_factor")),
         (one, other) => one.or(other).unwrap_or(1.0),
     };
     match architecture {
-        Architecture::Phi3 if part > 0.0 && part <= 1.0 => Ok((rope, None, (head_dim as f64 * part) as usize)),
+        Architecture::Phi3 if part > 0.0 && part <= 1.0 => {
+            Ok((rope, None, (head_dim as f64 * part) as usize))
+        }
         _ if part == 1.0 => Ok((rope, None, head_dim)),
         _ if keys.get("partial_rotary_factor").is_some() => Err(keys.unknown("partial_rotary_factor")),
         _ => Err(keys.unknown("rope_parameters")),
@@ -311,27 +405,52 @@ impl Scaled<'_> {
     fn rope(self) -> Result<(Rope, Option<f64>), Fault> {
         let keys = self.keys;
         let mut said = Map::new();
-        let outer = keys.get(self.theta_key).map(|theta| ("rope_theta".to_owned(), theta.clone()));
+        let outer = keys
+            .get(self.theta_key)
+            .map(|theta| ("rope_theta".to_owned(), theta.clone()));
         let inner = [self.parameters, self.scaling].into_iter().flatten().flatten();
-        for (key, value) in inner.map(|(key, value)| (key.clone(), value.clone())).chain(outer) {
-            let key = if key == "type" { "rope_type".to_owned() } else { key };
+        for (key, value) in inner
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .chain(outer)
+        {
+            let key = if key == "type" {
+                "rope_type".to_owned()
+            } else {
+                key
+            };
             if value.is_null() {
                 continue;
             }
             match said.get(&key) {
-                Some(before) if before.as_f64() != value.as_f64() || (before.as_f64().is_none() && *before != value) => {
+                Some(before)
+                    if before.as_f64() != value.as_f64()
+                        || (before.as_f64().is_none() && *before != value) =>
+                {
                     return Err(keys.invalid(format!("{key} of rope is one thing here, and another there")));
                 }
                 _ => said.insert(key, value),
             };
         }
-        let holder = if self.parameters.is_some() { "rope_parameters" } else { "rope_scaling" };
+        let holder = if self.parameters.is_some() {
+            "rope_parameters"
+        } else {
+            "rope_scaling"
+        };
         let rope = Keys::new(&said, "", "");
         let bad = |_| keys.unknown(holder);
-        let number = |key: &str| rope.number(key).map_err(bad)?.ok_or_else(|| keys.invalid(format!("{holder} has no {key}")));
+        let number = |key: &str| {
+            rope.number(key)
+                .map_err(bad)?
+                .ok_or_else(|| keys.invalid(format!("{holder} has no {key}")))
+        };
         let (scaling, known): (_, &[&str]) = match rope.text("rope_type").map_err(bad)?.unwrap_or("default") {
             "default" => (Scaling::None, &[]),
-            "linear" => (Scaling::Linear { factor: number("factor")? }, &["factor"]),
+            "linear" => (
+                Scaling::Linear {
+                    factor: number("factor")?,
+                },
+                &["factor"],
+            ),
             "llama3" => {
                 let original = rope.number("original_max_position_embeddings").map_err(bad)?;
                 let scaling = Scaling::Llama3 {
@@ -340,15 +459,34 @@ impl Scaled<'_> {
                     high: number("high_freq_factor")?,
                     original: original.unwrap_or(self.context as f64),
                 };
-                (scaling, &["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"])
+                (
+                    scaling,
+                    &[
+                        "factor",
+                        "low_freq_factor",
+                        "high_freq_factor",
+                        "original_max_position_embeddings",
+                    ],
+                )
             }
-            other => return Err(keys.unsupported(format!("{holder} of type {other:?}: default, linear and llama3 are known"))),
+            other => {
+                return Err(keys.unsupported(format!(
+                    "{holder} of type {other:?}: default, linear and llama3 are known"
+                )));
+            }
         };
-        let known = |key: &str| ["rope_type", "rope_theta", "partial_rotary_factor"].contains(&key) || known.contains(&key);
+        let known = |key: &str| {
+            ["rope_type", "rope_theta", "partial_rotary_factor"].contains(&key) || known.contains(&key)
+        };
         if let Some(key) = said.keys().find(|key| !known(key)) {
-            return Err(keys.unsupported(format!("{key} in {holder} is not known to this build, and changes what the model computes")));
+            return Err(keys.unsupported(format!(
+                "{key} in {holder} is not known to this build, and changes what the model computes"
+            )));
         }
         let theta = rope.number("rope_theta").map_err(bad)?.unwrap_or(self.theta);
-        Ok((Rope { theta, scaling }, rope.number("partial_rotary_factor").map_err(bad)?))
+        Ok((
+            Rope { theta, scaling },
+            rope.number("partial_rotary_factor").map_err(bad)?,
+        ))
     }
 }

@@ -34,12 +34,15 @@ impl<'a> Keys<'a> {
 
     /// Returns a count.
     pub(super) fn count(&self, key: &str) -> Result<Option<usize>, Fault> {
-        self.typed(key, "a count", |value| value.as_u64().and_then(|count| usize::try_from(count).ok()))
+        self.typed(key, "a count", |value| {
+            value.as_u64().and_then(|count| usize::try_from(count).ok())
+        })
     }
 
     /// Returns a count that must be there: there is no value that a model could be expected to have.
     pub(super) fn count_needed(&self, key: &str) -> Result<usize, Fault> {
-        self.count(key)?.ok_or_else(|| self.invalid(format!("it has no {}{key}", self.prefix)))
+        self.count(key)?
+            .ok_or_else(|| self.invalid(format!("it has no {}{key}", self.prefix)))
     }
 
     /// Returns a number.
@@ -62,7 +65,12 @@ impl<'a> Keys<'a> {
         self.typed(key, "an object", Value::as_object)
     }
 
-    fn typed<T>(&self, key: &str, what: &str, read: impl FnOnce(&'a Value) -> Option<T>) -> Result<Option<T>, Fault> {
+    fn typed<T>(
+        &self,
+        key: &str,
+        what: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, Fault> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
@@ -75,7 +83,10 @@ impl<'a> Keys<'a> {
     /// Refuses a key that changes what the model computes, in a way that is not known here.
     pub(super) fn unknown(&self, key: &str) -> Fault {
         let value = self.raw(key).map(shown).unwrap_or_default();
-        self.unsupported(format!("{}{key} {value} is not known to this build, and changes what the model computes", self.prefix))
+        self.unsupported(format!(
+            "{}{key} {value} is not known to this build, and changes what the model computes",
+            self.prefix
+        ))
     }
 
     /// Refuses what is said in words.

@@ -18,7 +18,13 @@ impl Memory {
     }
 
     /// Adds keys and values, `[kv_heads, n, head_dim]`, behind the first `from`; returns those of positions `start..from + n`.
-    pub(super) fn add(&mut self, k: &Tensor, v: &Tensor, from: usize, start: usize) -> candle_core::Result<(Tensor, Tensor)> {
+    pub(super) fn add(
+        &mut self,
+        k: &Tensor,
+        v: &Tensor,
+        from: usize,
+        start: usize,
+    ) -> candle_core::Result<(Tensor, Tensor)> {
         let (heads, count, width) = k.dims3()?;
         let end = from + count;
         let (keys, values) = match self.both.take() {
@@ -38,7 +44,10 @@ impl Memory {
         };
         keys.slice_set(&k.contiguous()?, 1, from)?;
         values.slice_set(&v.contiguous()?, 1, from)?;
-        let seen = (keys.narrow(1, start, end - start)?, values.narrow(1, start, end - start)?);
+        let seen = (
+            keys.narrow(1, start, end - start)?,
+            values.narrow(1, start, end - start)?,
+        );
         self.both = Some((keys, values));
         Ok(seen)
     }
@@ -49,7 +58,12 @@ impl Memory {
 /// - `q`: `[heads, n, head_dim]`, scaled; `k`, `v`: `[kv_heads, seen, head_dim]`, of which the last `n` are the positions' own.
 /// - `window`: how far back each looks, itself included.
 /// - Returns `[n, heads * head_dim]`.
-pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, window: Option<usize>) -> candle_core::Result<Tensor> {
+pub(super) fn attend(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    window: Option<usize>,
+) -> candle_core::Result<Tensor> {
     let (heads, count, width) = q.dims3()?;
     let (kv_heads, seen, _) = k.dims3()?;
     // Heads that share keys are rows of one multiplication.
@@ -58,7 +72,10 @@ pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, window: Option<usize>) 
     // The caller gives no more keys than the window of the first position reaches back to: one position alone sees all of them.
     if count > 1 {
         let mask = mask(count, seen, window)?;
-        scores = scores.reshape((heads, count, seen))?.broadcast_add(&mask)?.reshape(scores.shape())?;
+        scores = scores
+            .reshape((heads, count, seen))?
+            .broadcast_add(&mask)?
+            .reshape(scores.shape())?;
     }
     let weights = candle_nn::ops::softmax_last_dim(&scores)?;
     let mixed = weights.matmul(v)?.reshape((heads, count, width))?;
@@ -71,7 +88,13 @@ fn mask(count: usize, seen: usize, window: Option<usize>) -> candle_core::Result
     let at = |i: usize| {
         let own = before + i;
         let first = window.map_or(0, |window| (own + 1).saturating_sub(window));
-        (0..seen).map(move |other| if (first..=own).contains(&other) { 0.0 } else { f32::NEG_INFINITY })
+        (0..seen).map(move |other| {
+            if (first..=own).contains(&other) {
+                0.0
+            } else {
+                f32::NEG_INFINITY
+            }
+        })
     };
     let values: Vec<f32> = (0..count).flat_map(at).collect();
     Tensor::from_vec(values, (count, seen), &Device::Cpu)

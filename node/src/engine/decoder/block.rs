@@ -55,7 +55,10 @@ impl Block {
     pub(super) fn load(layer: usize, settings: &Settings, tensors: &mut Tensors) -> Result<Block, Fault> {
         let name = |part: Part| part.name(settings.form, Some(layer));
         let (hidden, wide) = (settings.hidden, settings.intermediate);
-        let (q, kv) = (settings.heads * settings.head_dim, settings.kv_heads * settings.head_dim);
+        let (q, kv) = (
+            settings.heads * settings.head_dim,
+            settings.kv_heads * settings.head_dim,
+        );
         let biases = settings.biases;
         let mut linear = |part, out, width, bias| Linear::load(tensors, &name(part), [out, width], bias);
         let projections = match settings.fused {
@@ -81,12 +84,24 @@ impl Block {
             norm: norm(Part::AttentionNorm, hidden)?,
             projections,
             qk_norm: match settings.qk_norm {
-                true => Some((norm(Part::QNorm, settings.head_dim)?, norm(Part::KNorm, settings.head_dim)?)),
+                true => Some((
+                    norm(Part::QNorm, settings.head_dim)?,
+                    norm(Part::KNorm, settings.head_dim)?,
+                )),
                 false => None,
             },
             output,
-            norm_behind: four.then(|| norm(Part::AttentionNormBehind, hidden)).transpose()?,
-            feed_norm: norm(if four { Part::FeedNormOfFour } else { Part::FeedNorm }, hidden)?,
+            norm_behind: four
+                .then(|| norm(Part::AttentionNormBehind, hidden))
+                .transpose()?,
+            feed_norm: norm(
+                if four {
+                    Part::FeedNormOfFour
+                } else {
+                    Part::FeedNorm
+                },
+                hidden,
+            )?,
             gates,
             down,
             feed_norm_behind: four.then(|| norm(Part::FeedNormBehind, hidden)).transpose()?,
@@ -111,7 +126,12 @@ impl Block {
     }
 
     /// Computes states, `[n, hidden]`, of positions from `from` on.
-    pub(super) fn forward(&mut self, states: &Tensor, turn: &Turn, from: usize) -> candle_core::Result<Tensor> {
+    pub(super) fn forward(
+        &mut self,
+        states: &Tensor,
+        turn: &Turn,
+        from: usize,
+    ) -> candle_core::Result<Tensor> {
         let attended = self.attention(&self.norm.forward(states)?, turn, from)?;
         let states = (states + behind(self.norm_behind.as_ref(), attended)?)?;
         let fed = self.feed_forward(&self.feed_norm.forward(&states)?)?;
@@ -125,12 +145,20 @@ impl Block {
             Projections::Fused(all) => {
                 let all = all.forward(states)?;
                 let (q, kv) = (heads * self.head_dim, kv_heads * self.head_dim);
-                (all.narrow(1, 0, q)?, all.narrow(1, q, kv)?, all.narrow(1, q + kv, kv)?)
+                (
+                    all.narrow(1, 0, q)?,
+                    all.narrow(1, q, kv)?,
+                    all.narrow(1, q + kv, kv)?,
+                )
             }
         };
         let by_head = |states: Tensor, heads: usize| {
             let positions = states.dim(0)?;
-            states.contiguous()?.reshape((positions, heads, self.head_dim))?.transpose(0, 1)?.contiguous()
+            states
+                .contiguous()?
+                .reshape((positions, heads, self.head_dim))?
+                .transpose(0, 1)?
+                .contiguous()
         };
         let (mut q, mut k, v) = (by_head(q, heads)?, by_head(k, kv_heads)?, by_head(v, kv_heads)?);
         if let Some((q_norm, k_norm)) = &self.qk_norm {
@@ -149,7 +177,10 @@ impl Block {
             Gates::Fused(both) => {
                 let both = both.forward(states)?;
                 let wide = both.dim(D::Minus1)? / 2;
-                (both.narrow(1, 0, wide)?.contiguous()?, both.narrow(1, wide, wide)?.contiguous()?)
+                (
+                    both.narrow(1, 0, wide)?.contiguous()?,
+                    both.narrow(1, wide, wide)?.contiguous()?,
+                )
             }
         };
         let gate = match self.activation {

@@ -19,7 +19,12 @@ pub(super) struct Linear {
 
 impl Linear {
     /// Takes a matrix of exactly this shape, `[out, in]`, and its bias.
-    pub(super) fn load(tensors: &mut Tensors, name: &str, shape: [usize; 2], bias: bool) -> Result<Linear, Fault> {
+    pub(super) fn load(
+        tensors: &mut Tensors,
+        name: &str,
+        shape: [usize; 2],
+        bias: bool,
+    ) -> Result<Linear, Fault> {
         let weights = tensors.matrix(name, shape)?;
         let bias = match bias {
             true => Some(floats(tensors, &name.replace(".weight", ".bias"), &shape[..1])?),
@@ -32,7 +37,8 @@ impl Linear {
     pub(super) fn forward(&self, states: &Tensor) -> candle_core::Result<Tensor> {
         let product = match &self.weights {
             QMatMul::QTensor(_) => self.weights.forward(states)?,
-            QMatMul::Tensor(weights) | QMatMul::TensorF16(weights) => match (states.dim(0)?, weights.dtype()) {
+            QMatMul::Tensor(weights) | QMatMul::TensorF16(weights) => match (states.dim(0)?, weights.dtype())
+            {
                 (2.., DType::F32) => states.matmul(&weights.t()?)?,
                 _ => self.in_tasks(states, weights)?,
             },
@@ -71,7 +77,10 @@ impl Linear {
         }
         for row in 0..self.shape[0] as u32 {
             let row = Tensor::new(&[row], &Device::Cpu)?;
-            let (ours, theirs) = (self.rows(&row)?.i(0)?.to_vec1::<f32>()?, other.rows(&row)?.i(0)?.to_vec1::<f32>()?);
+            let (ours, theirs) = (
+                self.rows(&row)?.i(0)?.to_vec1::<f32>()?,
+                other.rows(&row)?.i(0)?.to_vec1::<f32>()?,
+            );
             if ours.iter().zip(&theirs).any(|(a, b)| a.to_bits() != b.to_bits()) {
                 return Ok(false);
             }
@@ -89,12 +98,20 @@ pub(super) struct Norm {
 
 impl Norm {
     /// Takes the weights of a norm over so many numbers.
-    pub(super) fn load(tensors: &mut Tensors, name: &str, width: usize, settings: &Settings) -> Result<Norm, Fault> {
+    pub(super) fn load(
+        tensors: &mut Tensors,
+        name: &str,
+        width: usize,
+        settings: &Settings,
+    ) -> Result<Norm, Fault> {
         let mut weights = floats(tensors, name, &[width])?;
         if settings.norm_from_one {
             weights = (weights + 1.0).map_err(|error| super::of(settings, error))?;
         }
-        Ok(Norm { weights, eps: settings.norm_eps as f32 })
+        Ok(Norm {
+            weights,
+            eps: settings.norm_eps as f32,
+        })
     }
 
     /// Norms states whose last dimension is the norm's.
@@ -105,5 +122,8 @@ impl Norm {
 
 /// Takes a small tensor as 32 bits floats, whatever it is kept as.
 fn floats(tensors: &mut Tensors, name: &str, shape: &[usize]) -> Result<Tensor, Fault> {
-    tensors.tensor(name, shape)?.to_dtype(DType::F32).map_err(|error| Fault::Ask(format!("tensor {name}: {error}")))
+    tensors
+        .tensor(name, shape)?
+        .to_dtype(DType::F32)
+        .map_err(|error| Fault::Ask(format!("tensor {name}: {error}")))
 }

@@ -42,7 +42,9 @@ impl Rows {
     /// # Errors
     /// [`Fault::NotANumber`] where a logit is none.
     pub(crate) fn add(&mut self, logits: &Tensor) -> Result<(), Fault> {
-        let logits = logits.to_vec2::<f32>().map_err(|error| Fault::Ask(format!("logits: {error}")))?;
+        let logits = logits
+            .to_vec2::<f32>()
+            .map_err(|error| Fault::Ask(format!("logits: {error}")))?;
         for logits in logits {
             let bytes: Vec<u8> = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
             self.hash.update(&bytes);
@@ -60,7 +62,10 @@ impl Rows {
 
 fn row(logits: &[f32], next: Option<u32>, top: usize, position: usize) -> Result<Row, Fault> {
     if let Some(token) = logits.iter().position(|logit| !logit.is_finite()) {
-        let what = format!("{} as the logit of token {token} behind position {position}", logits[token]);
+        let what = format!(
+            "{} as the logit of token {token} behind position {position}",
+            logits[token]
+        );
         return Err(Fault::NotANumber(what));
     }
     let max = logits.iter().copied().fold(f32::MIN, f32::max);
@@ -106,7 +111,10 @@ mod tests {
         assert_eq!(rows[0].next, Some(3.0));
         assert!((rows[1].lse - 4f32.ln()).abs() < 1e-6);
         assert_eq!(rows[1].next, None);
-        let bytes: Vec<u8> = [1f32, 3.0, 3.0, -2.0, 0.0, 0.0, 0.0, 0.0].iter().flat_map(|f| f.to_le_bytes()).collect();
+        let bytes: Vec<u8> = [1f32, 3.0, 3.0, -2.0, 0.0, 0.0, 0.0, 0.0]
+            .iter()
+            .flat_map(|f| f.to_le_bytes())
+            .collect();
         assert_eq!(digest, Hash::of(&bytes));
     }
 
@@ -117,7 +125,10 @@ mod tests {
                 let mut logits = vec![1.0, 2.0, 3.0];
                 logits[at] = bad;
                 let found = rows(&tensor(&[vec![0.0; 3], logits]), &[0, 1], 1);
-                assert!(matches!(&found, Err(Fault::NotANumber(_))), "{bad} at {at}: {found:?}");
+                assert!(
+                    matches!(&found, Err(Fault::NotANumber(_))),
+                    "{bad} at {at}: {found:?}"
+                );
             }
         }
     }

@@ -1,7 +1,7 @@
 //! BERT, DistilBERT, RoBERTa and XLM-RoBERTa: layers that are normalized behind each step, and positions that are learned.
 //!
 //! After transformers' `modeling_bert.py` and its kin. The activation is the exact GELU of all of them; candle-transformers' own
-//! DistilBERT takes the approximation instead, and is off by 1e-4.
+//! DistilBERT takes its approximation by tanh instead.
 
 use candle_core::{Device, Tensor};
 use candle_nn::{LayerNorm, Module};

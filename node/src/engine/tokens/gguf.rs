@@ -29,8 +29,8 @@ const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
 
 /// How a vocabulary's texts are split before its merges.
-struct Pre {
-    name: &'static str,
+pub(super) struct Pre {
+    pub(super) name: &'static str,
     /// Whether texts are composed (NFC) first.
     composed: bool,
     /// Whether every digit stands alone.
@@ -43,7 +43,7 @@ struct Pre {
     bos: bool,
 }
 
-const PRES: [Pre; 4] = [
+pub(super) const PRES: [Pre; 4] = [
     Pre {
         name: "gpt-2",
         composed: false,
@@ -154,6 +154,7 @@ impl Tokens {
             tokenizer,
             around,
             bos,
+            end: eos,
             eos: ends,
         })
     }

@@ -27,8 +27,7 @@ impl Stream {
     pub(crate) fn push(&mut self, tokens: &Tokens, id: u32) -> Result<String, Fault> {
         self.ids.push(id);
         let text = tokens.decode(&self.ids)?;
-        let waits = text.ends_with(char::REPLACEMENT_CHARACTER)
-            && self.ids.len() - self.out < WAITING_MAX;
+        let waits = text.ends_with(char::REPLACEMENT_CHARACTER) && self.ids.len() - self.out < WAITING_MAX;
         match waits || text.len() <= self.text.len() {
             true => Ok(String::new()),
             false => self.give(tokens, &text),
