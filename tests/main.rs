@@ -11,13 +11,14 @@
 
 mod acts;
 mod architecture;
+mod attest;
 mod clients;
 mod command_line;
 mod daemon;
 mod data_folder;
 mod doctor;
-mod false_digests;
 mod engine;
+mod false_digests;
 mod full_disk;
 mod gateway;
 mod gateway_api;
@@ -37,4 +38,5 @@ mod restart;
 mod rot;
 mod running;
 mod swarm;
+mod validate;
 mod verify;

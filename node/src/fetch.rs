@@ -301,6 +301,9 @@ impl Node {
             peer: peer.to_string(),
             bytes,
         };
+        if fetched_bytes > 0 {
+            self.ask_for_attestations(sought.manifest);
+        }
         info!(manifest = %sought.manifest.short(), bytes, fetched_bytes, "fetched");
         Ok(Fetched {
             repo: sought.repo,

@@ -3,6 +3,7 @@
 //! Possessions ([`catalog`], [`names`], [`keys`], the store, [`swarm`]) keep things; verbs (publish, fetch, serve, verify, …) use
 //! them; doors ([`http`]) use [`Node`]. [`Library`] is all of it that works without a network.
 
+pub mod attest;
 pub mod catalog;
 pub mod check;
 pub mod config;
@@ -29,6 +30,7 @@ mod sharing;
 mod store;
 pub mod swarm;
 mod throttle;
+pub mod validate;
 pub mod verify;
 
 pub use config::Config;

@@ -7,6 +7,7 @@ mod views;
 pub use views::{Collected, EntryView, Forgotten, Rebuilt, RepoView, Shown};
 
 use crate::{
+    attest::Attestations,
     catalog::{Batch, Catalog, CatalogError, ManifestRow, OpenState, RepoRow, Reserve, ReserveError},
     fetch::Unfinished,
     keys::KeyError,
@@ -37,6 +38,7 @@ struct Inner {
     catalog: Catalog,
     names: Names,
     following: Following,
+    attestations: Attestations,
     node_key: SigningKey,
     publisher_key: SigningKey,
     reserve: Mutex<Reserve>,
@@ -76,6 +78,9 @@ pub enum OpenError {
     /// Aliases do not read.
     #[error("the aliases")]
     Following(#[from] FollowingError),
+    /// Attestations cannot be kept.
+    #[error("the attestations")]
+    Attestations(#[from] crate::attest::KeepError),
     /// The store or the catalog cannot be opened.
     #[error(transparent)]
     Library(#[from] LibraryError),
@@ -122,6 +127,7 @@ impl Library {
             catalog: opened.catalog,
             names: opened.names,
             following: opened.following,
+            attestations: opened.attestations,
             node_key: opened.node_key,
             publisher_key: opened.publisher_key,
             reserve: Mutex::new(opened.reserve),
@@ -201,6 +207,10 @@ impl Library {
 
     pub(crate) fn names(&self) -> &Names {
         &self.0.names
+    }
+
+    pub(crate) fn attestations(&self) -> &Attestations {
+        &self.0.attestations
     }
 
     /// Re-makes the reserve file when there is room again, or gives it up. Call it now and then.

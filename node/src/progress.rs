@@ -27,6 +27,8 @@ pub enum Phase {
     HandingOut,
     /// The swarm is told.
     Announcing,
+    /// A model is looked at, and asked.
+    Validating,
     /// A model is read into memory.
     Loading,
 }

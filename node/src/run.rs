@@ -3,6 +3,7 @@
 
 mod engines;
 mod error;
+mod folder;
 mod needs;
 mod pick;
 mod talk;
@@ -10,7 +11,7 @@ mod talk;
 use std::{
     collections::HashSet,
     fs::File,
-    io::{BufReader, Read},
+    io::{self, BufReader, Read},
     path::PathBuf,
 };
 
@@ -20,12 +21,13 @@ use tokio::task::spawn_blocking;
 
 pub use engines::{Engines, EnginesConfig, Held};
 pub use error::RunError;
+pub(crate) use folder::ready_in;
 pub use needs::{Room, available};
 pub use pick::Picked;
 pub use talk::{Answer, Talk, talk};
 
 use crate::{
-    check::{CheckError, TensorInfo, gguf, safetensors},
+    check::{TensorInfo, gguf, safetensors},
     engine::{
         session::{Engine, EngineConfig},
         wire::{Bytes, Given, Loaded, Weights},
@@ -65,6 +67,11 @@ impl Ready {
     /// The bytes of all its files.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.size).sum()
+    }
+
+    /// Its tensors, as its files' headers say.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
     }
 }
 
@@ -108,25 +115,7 @@ impl Library {
         options: &RunOptions,
         progress: &Progress,
     ) -> Result<(Engine, Loaded), RunError> {
-        let room = match options.memory {
-            Some(bytes) => Room::Given(bytes),
-            None => available(),
-        };
-        let plan = needs::plan(&ready.tensors, options.weights, room)?;
-        let config = EngineConfig {
-            program: options.program.clone(),
-            memory: plan.limit,
-            ..EngineConfig::default()
-        };
-        progress.phase(Phase::Loading, ready.bytes(), 0);
-        let mut engine = Engine::start(&config).await?;
-        let mut seen = 0;
-        let read = |bytes: u64| {
-            progress.add(bytes.saturating_sub(seen), 0);
-            seen = seen.max(bytes);
-        };
-        let loaded = engine.load(ready.files.clone(), plan.weights, read).await?;
-        Ok((engine, loaded))
+        load(ready, options, progress).await
     }
 
     /// All files that the engine needs are here whole, by what the file system says: it hashes them itself.
@@ -172,25 +161,54 @@ impl Library {
     }
 }
 
+/// Loads a model into an engine of its own.
+pub(crate) async fn load(
+    ready: &Ready,
+    options: &RunOptions,
+    progress: &Progress,
+) -> Result<(Engine, Loaded), RunError> {
+    let room = match options.memory {
+        Some(bytes) => Room::Given(bytes),
+        None => available(),
+    };
+    let plan = needs::plan(&ready.tensors, options.weights, room)?;
+    let config = EngineConfig {
+        program: options.program.clone(),
+        memory: plan.limit,
+        ..EngineConfig::default()
+    };
+    progress.phase(Phase::Loading, ready.bytes(), 0);
+    let mut engine = Engine::start(&config).await?;
+    let mut seen = 0;
+    let read = |bytes: u64| {
+        progress.add(bytes.saturating_sub(seen), 0);
+        seen = seen.max(bytes);
+    };
+    let loaded = engine.load(ready.files.clone(), plan.weights, read).await?;
+    Ok((engine, loaded))
+}
+
 /// Reads the tensors of a file of weights from its header. Blocking. What it says decides how much memory is set aside, and no more:
 /// the engine reads it again, and believes it only once the bytes are the right ones.
 fn header(file: &FileEntry, blob: Blob) -> Result<Vec<TensorInfo>, RunError> {
+    match blob {
+        Blob::Memory(bytes) => header_in(file, Ok(bytes.as_ref())),
+        Blob::File(_, at) => header_in(file, File::open(at)),
+        Blob::Growing(_) => Err(LibraryError::from(StoreError::Missing(file.blake3)).into()),
+    }
+}
+
+/// Reads the header of a file that was opened.
+fn header_in(file: &FileEntry, opened: io::Result<impl Read>) -> Result<Vec<TensorInfo>, RunError> {
     let path = file.path.as_str();
     let wrong = |source| RunError::Header {
         path: path.to_owned(),
         source,
     };
-    let read = |source: &mut dyn Read| match path.ends_with(".gguf") {
-        true => gguf::read(source, file.size).map(|header| header.tensors),
-        false => safetensors::read(source, file.size).map(|header| header.tensors),
-    };
-    let tensors = match blob {
-        Blob::Memory(bytes) => read(&mut bytes.as_ref()),
-        Blob::File(_, at) => match File::open(at) {
-            Ok(opened) => read(&mut BufReader::new(opened)),
-            Err(error) => Err(CheckError::from(error)),
-        },
-        Blob::Growing(_) => return Err(LibraryError::from(StoreError::Missing(file.blake3)).into()),
+    let mut source = BufReader::new(opened.map_err(|error| wrong(error.into()))?);
+    let tensors = match path.ends_with(".gguf") {
+        true => gguf::read(&mut source, file.size).map(|header| header.tensors),
+        false => safetensors::read(&mut source, file.size).map(|header| header.tensors),
     };
     tensors.map_err(wrong)
 }

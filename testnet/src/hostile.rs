@@ -104,6 +104,8 @@ pub struct HostileOptions {
     pub says: fn(FileEntry) -> FileEntry,
     /// What it tells of names: any release, old or forked, one a repo.
     pub releases: Vec<SignedRelease>,
+    /// What it tells of who validated a model, whichever it is asked about.
+    pub attestations: Vec<Vec<u8>>,
 }
 
 impl HostileOptions {
@@ -121,6 +123,7 @@ impl HostileOptions {
             claims: None,
             says: |file| file,
             releases: Vec::new(),
+            attestations: Vec::new(),
         }
     }
 }
@@ -149,6 +152,7 @@ struct State {
     holdings: answer::Holdings,
     holds: Range<u32>,
     manifest_too: bool,
+    attestations: Vec<Vec<u8>>,
     mood: Mutex<Mood>,
     asked: watch::Sender<Asked>,
 }
@@ -199,6 +203,7 @@ impl Hostile {
             holds: options.holds.unwrap_or(0..holdings.map.count()),
             holdings,
             manifest_too: options.manifest_too,
+            attestations: options.attestations,
             mood: Mutex::new(Mood {
                 behaviour: options.behaviour,
                 releases: releases.collect(),

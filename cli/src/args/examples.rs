@@ -41,6 +41,25 @@ pub(super) const VERIFY: &str = "Examples:
   shoal verify ./llama --proof llama.proof
   shoal verify meta/llama";
 
+pub(super) const VALIDATE: &str = "Examples:
+  shoal validate meta/llama
+  shoal validate meta/llama --level numbers
+  shoal validate meta/llama --memory 8G --json";
+
+pub(super) const PROBE: &str = "Examples:
+  shoal probe ./my-model
+  shoal probe meta/llama --out probes.json";
+
+pub(super) const ATTEST_LS: &str = "Examples:
+  shoal attest ls
+  shoal attest ls meta/llama --json";
+
+pub(super) const ATTEST_EXPORT: &str = "Example:
+  shoal attest export meta/llama --out llama.attestations";
+
+pub(super) const ATTEST_IMPORT: &str = "Example:
+  shoal attest import llama.attestations";
+
 pub(super) const PROOF: &str = "Example:
   shoal proof meta/llama --out llama.proof";
 

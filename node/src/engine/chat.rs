@@ -7,7 +7,7 @@
 
 mod json;
 
-use std::{collections::BTreeMap, fmt::Write as _, io};
+use std::{collections::BTreeMap, io};
 
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Value, context, value::ValueKind};
 use minijinja_contrib::pycompat::unknown_method_callback;

@@ -139,7 +139,7 @@ impl Doorway {
 pub fn start_threads() {
     rayon::broadcast(|_| ());
     candle_core::utils::with_threadpool(|| rayon::broadcast(|_| ()));
-    #[cfg(target_arch = "aarch64")]
+    // What adds and multiplies long tensors element by element has threads of its own.
     candle_core::utils::barrier_pool();
     // It is found out once, by reading what the system says of its processors.
     let _ = candle_core::utils::get_num_threads();

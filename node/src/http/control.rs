@@ -4,9 +4,12 @@
 //! |---|---|
 //! | GET `status` `doctor` `peers` `jobs` `limits` `repos` `following` | how the node is, what it has |
 //! | GET `show?repo=` `ticket?repo=` | one repo |
-//! | POST `publish` `import` `fetch` `verify` | lines of progress, then the end |
+//! | GET `attestations[?repo=]` | who found what |
+//! | POST `publish` `import` `fetch` `verify` `validate` `probe` | lines of progress, then the end |
 //! | POST `run` | lines of progress and of text, then the end; it ends with who asked |
-//! | POST `proof` | the bytes of a proof file |
+//! | POST `run` | lines of progress and of text, then the end; it ends with who asked |
+//! | POST `proof` `attestations/export` | the bytes of a file |
+//! | POST `attestations/import` | what became of it |
 //! | POST `jobs/pause` `jobs/resume` `jobs/cancel` | the numbers of the fetches that do |
 //! | POST `limits` | the limits as they are from now on |
 //! | POST `pin` `forget` `collect` `follow` `unfollow` `catalog/rebuild` `shutdown` | done, or why not |
@@ -15,6 +18,7 @@
 
 mod fetching;
 mod running;
+mod validating;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -169,6 +173,11 @@ fn router(desk: Desk, hub: Hub, guard: Guard) -> Router {
         .route("/verify", post(verify))
         .route("/run", post(running::run))
         .route("/proof", post(proof))
+        .route("/validate", post(validating::validate))
+        .route("/probe", post(validating::probe))
+        .route("/attestations", get(validating::attestations))
+        .route("/attestations/export", post(validating::export))
+        .route("/attestations/import", post(validating::import))
         .route("/pin", post(pin))
         .route("/forget", post(forget))
         .route("/collect", post(collect))
@@ -215,6 +224,9 @@ async fn show(
     State(desk): State<Desk>,
     Asked(RepoAsk { repo }): Asked<RepoAsk>,
 ) -> Result<Json<Shown>, Refused> {
+    if let Ok(manifest) = desk.node.library().resolve_local(&repo) {
+        desk.node.glance_at_attestations(manifest).await;
+    }
     Ok(Json(desk.node.library().show(&repo).await?))
 }
 

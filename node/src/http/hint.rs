@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 
+use crate::attest::{AttestError, KeepError};
 use crate::catalog::CatalogError;
 use crate::engine::session::EngineError;
 use crate::engine::wire::Fault;
@@ -16,6 +17,7 @@ use crate::resolve::ResolveError;
 use crate::run::RunError;
 use crate::store::StoreError;
 use crate::swarm::SwarmError;
+use crate::validate::ValidateError;
 use crate::verify::VerifyError;
 
 const SPACE: &str = "free some space: shoal ls shows what is kept, shoal forget REPO lets go of it";
@@ -32,6 +34,12 @@ pub fn hint(error: &(dyn Error + 'static)) -> Option<String> {
 fn known(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref() {
         return of_start(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return of_validate(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return of_attest(error);
     }
     if let Some(error) = error.downcast_ref() {
         return of_open(error);
@@ -137,7 +145,36 @@ fn of_run(error: &RunError) -> Option<String> {
             say("the files are here and verified; only running this model is not possible")
         }
         RunError::Busy { .. } => say("ask again when others have their answers"),
-        RunError::NoModel { .. } | RunError::Header { .. } | RunError::Engine(_) => None,
+        RunError::NoModel { .. }
+        | RunError::Header { .. }
+        | RunError::Folder { .. }
+        | RunError::Engine(_) => None,
+    }
+}
+
+fn of_validate(error: &ValidateError) -> Option<String> {
+    match error {
+        ValidateError::Library(error) => of_library(error),
+        ValidateError::Run(error) => of_run(error),
+        ValidateError::Attest(error) => of_attest(error),
+        ValidateError::Damaged { .. } => {
+            say("shoal verify REPO names what is damaged, and has it fetched again")
+        }
+        ValidateError::Engine(EngineError::Memory { .. }) => say("give it more: --memory SIZE"),
+        ValidateError::Nothing { .. }
+        | ValidateError::Probes(_)
+        | ValidateError::Engine(_)
+        | ValidateError::Write { .. } => None,
+    }
+}
+
+fn of_attest(error: &AttestError) -> Option<String> {
+    match error {
+        AttestError::Library(error) => of_library(error),
+        AttestError::Nothing(what) => Some(format!("shoal validate {what} makes one")),
+        AttestError::Keep(KeepError::StorageFull { .. }) => say(SPACE),
+        AttestError::Bundle(_) => say("shoal attest export REPO makes such a file"),
+        AttestError::Keep(_) | AttestError::Attestation(_) => None,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod changes;
 mod running;
+mod validating;
 
 use std::error::Error;
 use std::fmt;
@@ -17,6 +18,7 @@ use protocol::{
 };
 pub use running::{RunAsk, RunLine};
 use serde::{Deserialize, Serialize};
+pub use validating::{AttestationsAsk, ProbeAsk, SomeRepoAsk, ValidateAsk};
 
 use crate::fetch::FetchWhat;
 use crate::names::Follow;

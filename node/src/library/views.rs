@@ -2,8 +2,9 @@
 
 use super::{Library, LibraryError, is_small};
 use crate::{
+    attest::Standing,
     catalog::{ManifestRow, RepoRow},
-    store::Lies,
+    store::{Lies, blocking},
 };
 use protocol::{Alias, Hash, Kind, RepoId, RepoRef, SignedRelease, Upstream};
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,9 @@ pub struct Shown {
     pub expires: Option<u64>,
     /// What it is a copy of.
     pub upstream: Option<Upstream>,
+    /// How it stands with those whom the user follows.
+    #[serde(default)]
+    pub standing: Standing,
     /// Its files.
     pub entries: Vec<EntryView>,
 }
@@ -200,12 +204,16 @@ impl Library {
                 place,
             });
         }
+        let library = self.clone();
+        // What others say of it is not worth failing for.
+        let standing = blocking(move || Ok(library.standing(hash).unwrap_or_default())).await?;
         let release = release.as_ref().map(SignedRelease::release);
         Ok(Shown {
             view,
             issued: release.map(|release| release.issued),
             expires: release.map(|release| release.expires),
             upstream: release.and_then(|release| release.upstream.clone()),
+            standing,
             entries,
         })
     }

@@ -38,6 +38,14 @@ pub enum RunError {
         /// What is wrong.
         source: CheckError,
     },
+    /// A folder, or a file in it, cannot be read.
+    #[error("{path} cannot be read", path = path.display())]
+    Folder {
+        /// Which.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The model does not fit into the memory that there is.
     #[error("it needs {} GiB of memory, and {} are {}", gib(*need), gib(*room), if *given { "given" } else { "free" })]
     Memory {

@@ -82,7 +82,9 @@ impl Problem {
             RunError::Memory { .. } => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", said(error))
             }
-            RunError::Library(_) | RunError::Header { .. } => Problem::ours(said(error)),
+            RunError::Library(_) | RunError::Header { .. } | RunError::Folder { .. } => {
+                Problem::ours(said(error))
+            }
         }
     }
 
