@@ -441,7 +441,7 @@ fn newer_clients_shared_blobs_and_lists_of_files_are_understood() {
         (&revision["fate"], &revision["copy"]),
         (&json!("published"), &json!(false))
     );
-    let shown = shoal.json(&["show", field(&repo(&named, "acme/tiny", "model"), "repo")]);
+    let shown = shoal.json(&["show", field(repo(&named, "acme/tiny", "model"), "repo")]);
     assert_eq!(shown["upstream"], Value::Null, "{shown}");
     // With the last file it is the copy.
     cache.file(name, MAIN, "never-fetched.bin", b"12345");
@@ -453,7 +453,7 @@ fn newer_clients_shared_blobs_and_lists_of_files_are_understood() {
         (&json!("published"), &json!(0), &json!(true)),
         "{revision}"
     );
-    let shown = shoal.json(&["show", field(&repo(&imported, "acme/tiny", "model"), "repo")]);
+    let shown = shoal.json(&["show", field(repo(&imported, "acme/tiny", "model"), "repo")]);
     assert_eq!(shown["upstream"]["commit"], json!(MAIN), "{shown}");
     // The name that the repo gives the shared bytes is what they are held against.
     fixture::flip(&shared, 5).unwrap();

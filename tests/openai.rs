@@ -92,13 +92,16 @@ fn ask(door: &Door, method: &str, path: &str, headers: &[(&str, &str)], body: &s
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
+/// Method, path, headers and body of a request, and the status of its answer.
+type Refused<'a> = (&'a str, &'a str, Vec<(&'a str, &'a str)>, &'a str, u16);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_refused_is_told_so_in_the_words_of_the_api() {
     let (_net, door) = node().await;
     let good = json!({"model": "nobody/nothing", "messages": [{"role": "user", "content": "x"}]}).to_string();
     let chat = "/v1/chat/completions";
     let long = format!("{{\"model\":\"{}\"}}", "x".repeat(9 << 20));
-    let table: Vec<(&str, &str, Vec<(&str, &str)>, &str, u16)> = vec![
+    let table: Vec<Refused<'_>> = vec![
         // A page of another origin, a name that resolves to us, a form.
         (
             "POST",

@@ -107,6 +107,9 @@ fn one_scaled_matrix_is_caught_by_behaviour_and_by_nothing_below() {
     assert!(shown.stdout.contains("failed here"), "{shown:?}");
 }
 
+/// What becomes of a weight, by its place and what it was.
+type Wrong = fn(usize, f32) -> f32;
+
 #[test]
 fn what_is_no_number_and_what_is_nothing_but_zeros_is_caught_by_numbers() {
     let Some((_folder, model)) = copy(MINILM) else {
@@ -115,7 +118,7 @@ fn what_is_no_number_and_what_is_nothing_but_zeros_is_caught_by_numbers() {
     let shoal = Shoal::new();
     shoal.json(&["probe", text(&model)]);
     let whole = fs::read(model.join("model.safetensors")).unwrap();
-    let wrong: [(&str, fn(usize, f32) -> f32); 3] = [
+    let wrong: [(&str, Wrong); 3] = [
         ("1 NaN", |at, element| if at == 4711 { f32::NAN } else { element }),
         (
             "1 infinite",

@@ -226,7 +226,7 @@ impl Settings {
             return Err(self.invalid(format!("{heads} heads cannot share {kv_heads} key heads")));
         }
         let wide = self.heads.max(self.kv_heads).checked_mul(self.head_dim);
-        if !wide.is_some_and(|wide| wide <= COUNT_MAX) {
+        if wide.is_none_or(|wide| wide > COUNT_MAX) {
             return Err(self.invalid(format!("{} heads of {} are too many", self.heads, self.head_dim)));
         }
         let dim = self.rope_dim;

@@ -112,6 +112,7 @@ impl Decoder {
     }
 
     /// How many tokens it has read since it was loaded, or reset.
+    #[cfg(test)]
     pub(crate) fn position(&self) -> usize {
         self.position
     }
@@ -127,6 +128,7 @@ impl Decoder {
     /// # Errors
     /// [`Fault::Ask`]: no tokens, one that is not in the vocabulary, or more than the model can look back on. [`Fault::Invalid`]: the
     /// model's own matrices do not multiply. After an error it has forgotten all.
+    #[cfg(test)]
     pub(crate) fn forward(&mut self, ids: &[u32]) -> Result<Tensor, Fault> {
         let mut slices = Vec::new();
         self.each(ids, |logits| {

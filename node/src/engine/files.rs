@@ -360,7 +360,7 @@ fn weight(pass: &mut Pass, tensor: &TensorInfo, weights: Weights) -> Result<Weig
         }
         .map_err(refused);
     }
-    let len = tensor.elements().checked_mul(4).unwrap_or(u64::MAX);
+    let len = tensor.elements().saturating_mul(4);
     let mut values: Vec<f32> = room(tensor.elements()).ok_or_else(|| memory(len))?;
     let mut made = Ok(());
     pass.pieces(tensor, |piece| {

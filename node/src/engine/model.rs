@@ -44,12 +44,14 @@ pub(crate) struct Model {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a process has one of them")]
 enum Kind {
     Encoder(Encoder),
     Decoder(Decoder),
 }
 
 /// What is known of a model before its tensors are read.
+#[expect(clippy::large_enum_variant, reason = "a process has one of them")]
 enum Plan {
     Encoder(Family, Value, Pooling),
     Decoder(Settings),

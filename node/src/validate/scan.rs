@@ -101,6 +101,9 @@ mod tests {
         judge(&found, &tensors)
     }
 
+    /// Damages what was found.
+    type Change = fn(&mut Numbers);
+
     #[test]
     fn what_is_no_number_fails_and_names_its_tensor() {
         let line = judged(&[4, 4], |_| {});
@@ -108,7 +111,7 @@ mod tests {
             (line.verdict, &*line.text),
             (Verdict::Passed, "20 numbers in 2 tensors")
         );
-        let changes: [(fn(&mut Numbers), &str); 5] = [
+        let changes: [(Change, &str); 5] = [
             (|numbers| numbers.nan = 1, "encoder.b has 1 NaN"),
             (|numbers| numbers.infinite = 2, "encoder.b has 2 infinite"),
             (|numbers| numbers.max_abs = f64::NAN, "no largest"),

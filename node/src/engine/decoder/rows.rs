@@ -20,6 +20,7 @@ pub(crate) struct Rows {
 ///
 /// # Errors
 /// [`Fault::NotANumber`] where a logit is none.
+#[cfg(test)]
 pub(crate) fn rows(logits: &Tensor, ids: &[u32], top: usize) -> Result<(Vec<Row>, Hash), Fault> {
     let mut rows = Rows::new(ids, top);
     rows.add(logits)?;

@@ -154,7 +154,7 @@ pub(super) fn modernbert(config: &Value) -> Result<ModernBertShape, Fault> {
         epsilon: number(config, "norm_eps").or_else(|_| number(config, "layer_norm_eps"))?,
     };
     heads(shape.width, shape.heads)?;
-    if shape.width / shape.heads % 2 != 0 {
+    if !(shape.width / shape.heads).is_multiple_of(2) {
         return Err(invalid("the width of a head is odd, and its halves are rotated"));
     }
     Ok(shape)

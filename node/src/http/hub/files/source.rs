@@ -94,7 +94,7 @@ enum Proof {
     /// It is.
     Given,
     /// All of the file passes in order, and is hashed on the way: so many bytes are to come.
-    OnTheWay(Linear, u64),
+    OnTheWay(Box<Linear>, u64),
     /// Parts of it go out: all of it is hashed as soon as it is here.
     WhenWhole,
 }
@@ -169,7 +169,7 @@ impl Source {
         let (reader, prover) = (self.clone(), self.clone());
         let proof = match (self.proven, range == (0..self.file.size)) {
             (true, _) => Proof::Given,
-            (false, true) => Proof::OnTheWay(begin_proof(&self.file), self.file.size),
+            (false, true) => Proof::OnTheWay(Box::new(begin_proof(&self.file)), self.file.size),
             (false, false) => Proof::WhenWhole,
         };
         let bring = move |piece: Range<u64>| {
@@ -210,7 +210,7 @@ impl Source {
                     if left > 0 {
                         return Ok(Proof::OnTheWay(linear, left));
                     }
-                    store.conclude(&file, linear)?;
+                    store.conclude(&file, *linear)?;
                     Ok(Proof::Given)
                 })
                 .await
