@@ -61,6 +61,17 @@ impl Stage {
 
     /// Runs a client until it says that all held.
     async fn run(&self, program: &Path, arguments: &[&str], token: Option<&str>) {
+        self.run_with(program, arguments, token, &[]).await;
+    }
+
+    /// The same with more variables.
+    async fn run_with(
+        &self,
+        program: &Path,
+        arguments: &[&str],
+        token: Option<&str>,
+        variables: &[(&str, &str)],
+    ) {
         let home = self.net.scratch().join("home");
         fs::create_dir_all(&home).unwrap();
         let mut command = Command::new("timeout");
@@ -76,7 +87,8 @@ impl Stage {
             .env("HF_HUB_DISABLE_TELEMETRY", "1")
             .env("HF_HUB_DISABLE_UPDATE_CHECK", "1")
             .env("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-            .env("NO_PROXY", "127.0.0.1,localhost");
+            .env("NO_PROXY", "127.0.0.1,localhost")
+            .envs(variables.iter().copied());
         if let Some(token) = token {
             command.env("HF_TOKEN", token);
         }
@@ -210,6 +222,20 @@ async fn datasets_load_a_dataset_from_a_peer() {
     let stage = Stage::with(folder.path(), Kind::Dataset).await;
     stage
         .run(&python, &[&script("dataset.py"), "alice/model", "3000000"], None)
+        .await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn datasets_and_transformers_publish() {
+    let Some(python) = installed(HUB_2) else { return };
+    let folder = model();
+    let stage = Stage::with(folder.path(), Kind::Model).await;
+    let token = stage.token();
+    // As for large files: without it, the newest client sends shards by no way but `xet`.
+    let plain = [("HF_HUB_DISABLE_XET", "1")];
+    stage
+        .run_with(&python, &[&script("push.py")], Some(&token), &plain)
         .await;
     stage.end().await;
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use node::config::OnDemand;
 use node::http::control::Door;
 use node::node::{Limits, Node};
+use node::progress::Progress;
 use node::publish::{PublishRequest, Published};
 use node::{fetch::FetchRequest, fetch::FetchWhat};
 use protocol::{Alias, FileEntry, Kind, RepoRef};
@@ -32,14 +33,14 @@ const PYTHON_2: (&str, &str) = ("User-Agent", "unknown/None; hf_hub/2.4.0; pytho
 
 /// What a node answered.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
@@ -72,11 +73,11 @@ async fn end(asking: JoinHandle<Answer>) -> Answer {
     within(ANSWER, "an answer", asking).await.unwrap().unwrap()
 }
 
-async fn get(door: &Door, path: &str, headers: &[(&str, &str)]) -> Answer {
+pub(crate) async fn get(door: &Door, path: &str, headers: &[(&str, &str)]) -> Answer {
     end(begin(door, Method::GET, path, headers)).await
 }
 
-async fn head(door: &Door, path: &str, headers: &[(&str, &str)]) -> Answer {
+pub(crate) async fn head(door: &Door, path: &str, headers: &[(&str, &str)]) -> Answer {
     end(begin(door, Method::HEAD, path, headers)).await
 }
 
@@ -93,7 +94,7 @@ fn send(address: SocketAddr, path: &str) -> TcpStream {
 }
 
 /// Reads an answer until the connection ends; returns its head and what came of the body.
-fn drain(mut stream: impl Read) -> (String, Vec<u8>) {
+pub(crate) fn drain(mut stream: impl Read) -> (String, Vec<u8>) {
     let mut all = Vec::new();
     // However it ends: what came is looked at.
     let _ = stream.read_to_end(&mut all);
@@ -584,6 +585,58 @@ async fn peers_are_asked_only_as_the_user_allows() {
     assert_eq!(get(&door, &by_hash, &[]).await.status, 200);
     let door = open_doors(net.node(4)).await;
     assert!(get(&door, &address, &[]).await.body == model.bytes("model.bin"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fetch_under_way_lets_clients_read_what_it_wants_and_nothing_else() {
+    let net = Testnet::start_with(4, |index, config| {
+        if index == C {
+            config.on_demand = OnDemand::Never;
+        }
+    })
+    .await
+    .unwrap();
+    let files = [("wanted.bin", 6 << 20), ("other.bin", 6 << 20)];
+    let model = Model::publish(&net, A, "model", &files).await;
+    net.node(A).set_limits(up(2 << 20));
+    let manifest = RepoRef::Content(model.published.manifest);
+    let mut request = FetchRequest::new(FetchWhat::Repo(manifest));
+    request.include = vec!["wanted.bin".into()];
+    let fetcher = net.node(C).clone();
+    let fetching = tokio::spawn(async move { fetcher.fetch(request, &Progress::default()).await });
+    let some = async || net.node(C).jobs().iter().any(|job| job.shards > 0).then_some(());
+    net.until("a first shard", some).await.unwrap();
+    let door = open_doors(net.node(C)).await;
+    let at = |path: &str| format!("/blake3/{}/resolve/main/{path}", model.published.manifest);
+    for method in [Method::HEAD, Method::GET] {
+        let refused = end(begin(&door, method, &at("other.bin"), &[])).await;
+        assert_eq!(refused.code(), (404, "RepoNotFound"));
+    }
+    assert!(!fetching.is_finished(), "the fetch was over before anybody asked");
+    let wanted = get(&door, &at("wanted.bin"), &[]).await;
+    assert!(wanted.body == model.bytes("wanted.bin"));
+    let fetched = within(ANSWER, "the fetch", fetching)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    assert_eq!(fetched.fetched_bytes, 6 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn card_of_a_publisher_that_is_not_followed_is_not_asked_for() {
+    let net = Testnet::start(4).await.unwrap();
+    let model = Model::publish(&net, A, "model", &[("config.json", 500)]).await;
+    std::fs::write(model.folder.join("README.md"), "---\nlicense: mit\n---\n").unwrap();
+    let (published, _) = publish(net.node(A), &model.folder, "model").await;
+    let model = Model { published, ..model };
+    fetch_small(net.node(C), &model).await;
+    let door = open_doors(net.node(C)).await;
+    let address = format!("/api/models/{}", model.id());
+    let answer = get(&door, &address, &[]).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let said = String::from_utf8(answer.body).unwrap();
+    assert!(said.contains("README.md") && !said.contains("\"mit\""), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -620,3 +620,158 @@ async fn what_was_uploaded_and_never_committed_is_gone_after_a_restart_and_the_t
         .commit("local/model", &[header(), file("a", b"1")])
         .of(200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repo_that_was_let_go_here_takes_uploads_again() {
+    let gateway = Gateway::open(1).await;
+    let first = gateway
+        .commit("local/model", &[header(), file("a", b"1")])
+        .of(200);
+    let repo = RepoRef::Id(gateway.repo("model"));
+    gateway.net.node(0).forget(&repo).await.unwrap();
+    // Whoever asks for room for it has it, and finds it empty.
+    let create = json!({ "name": "model" });
+    gateway.post("/api/repos/create", create).of(200);
+    let info = gateway.get("/api/models/local/model").of(200);
+    assert_eq!(info["siblings"], json!([]));
+    let said = gateway
+        .commit("local/model", &[on_top_of(&info["sha"]), file("b", b"2")])
+        .of(200);
+    assert_ne!(said["commitOid"], first["commitOid"]);
+    assert_eq!(gateway.paths("model").await, ["b"]);
+    assert_eq!(gateway.show("model").await.view.seq, Some(2));
+
+    gateway.net.node(0).forget(&repo).await.unwrap();
+    gateway
+        .commit("local/model", &[header(), file("b", b"2")])
+        .of(200);
+    let view = gateway.show("model").await.view;
+    assert_eq!(
+        (view.seq, view.complete, view.pinned),
+        (Some(2), true, true),
+        "the same content again"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repo_that_was_let_go_here_goes_on_from_what_a_peer_has() {
+    let gateway = Gateway::open(2).await;
+    gateway
+        .commit("local/model", &[header(), file("a", b"1")])
+        .of(200);
+    fetch(gateway.net.node(1), &gateway.repo("model"), None).await;
+    let repo = RepoRef::Id(gateway.repo("model"));
+    gateway.net.node(0).forget(&repo).await.unwrap();
+    gateway
+        .commit("local/model", &[header(), file("b", b"2")])
+        .of(200);
+    assert_eq!(gateway.paths("model").await, ["a", "b"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_sent_again_mend_what_is_not_here_any_more() {
+    let gateway = Gateway::open(1).await;
+    let contents = ["lost.bin", "flipped.bin"].map(|path| (path, bytes(path.len() as u64, 3 << 20)));
+    let mut lines = vec![header()];
+    lines.extend(contents.iter().map(|(path, bytes)| file(path, bytes)));
+    let first = gateway.commit("local/model", &lines).of(200);
+    for entry in gateway.show("model").await.entries {
+        let name = entry.blake3.to_string();
+        let path = gateway.net.data(0).join("files").join(&name[..2]).join(&name);
+        let mut content = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        if entry.path == "flipped.bin" {
+            content[1_000_000] ^= 1;
+            fs::write(&path, content).unwrap();
+        }
+    }
+    let library = gateway.net.node(0).library();
+    assert!(!crate::acts::verify(library, &gateway.repo("model")).await.ok);
+
+    let asked: Vec<Value> = contents
+        .iter()
+        .map(|(path, bytes)| json!({ "path": path, "size": bytes.len() }))
+        .collect();
+    let said = gateway.post(
+        "/api/models/local/model/preupload/main",
+        json!({ "files": asked }),
+    );
+    for answer in said.of(200)["files"].as_array().unwrap() {
+        assert!(
+            answer.get("oid").is_none(),
+            "who has it already need not send it: {answer}"
+        );
+    }
+    // One in each of the two ways.
+    let [(lost, by_itself), (flipped, in_line)] = &contents;
+    let object = gateway.upload("local/model", "basic", by_itself);
+    gateway
+        .put(&object["actions"]["upload"]["href"], by_itself)
+        .of(200);
+    let lines = [header(), large(lost, by_itself), file(flipped, in_line)];
+    let again = gateway.commit("local/model", &lines).of(200);
+    assert_eq!(again["commitOid"], first["commitOid"]);
+    let view = gateway.show("model").await.view;
+    assert_eq!((view.seq, view.complete), (Some(1), true));
+    assert_verifies(library, &gateway.repo("model")).await;
+    assert_eq!(gateway.staged(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn oldest_of_many_revisions_is_still_had_by_its_id() {
+    let gateway = Gateway::open(1).await;
+    let mut commits = Vec::new();
+    for number in 0..20 {
+        let lines = [header(), file("n.json", format!("{number}").as_bytes())];
+        let said = gateway.commit("local/model", &lines).of(200);
+        commits.push(said["commitOid"].as_str().unwrap().to_owned());
+    }
+    for (number, commit) in commits.iter().enumerate() {
+        let path = format!("/local/model/resolve/{commit}/n.json");
+        assert_eq!(gateway.get(&path).of(200), number);
+        let path = format!("/api/models/local/model/revision/{commit}");
+        assert_eq!(gateway.get(&path).of(200)["sha"], *commit);
+    }
+    // It is a revision of this repo, and of no other.
+    gateway
+        .commit("local/other", &[header(), file("a", b"1")])
+        .of(200);
+    let path = format!("/local/other/resolve/{}/n.json", commits[0]);
+    gateway.get(&path).refused(404, &["has no revision"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_much_hears_why_it_is_refused() {
+    let gateway = Gateway::open(1).await;
+    let much = bytes(1, 24 << 20);
+    let object = gateway.upload("local/model", "basic", &much);
+    let parts = gateway.upload("local/model", "multipart", &much);
+    let quota = gateway.net.node(0).library();
+    quota.set_quota(Some(1));
+    let href = &object["actions"]["upload"]["href"];
+    gateway.put(href, &much).refused(422, &["quota", "shoal forget"]);
+    let header_of = &parts["actions"]["upload"]["header"];
+    gateway.put(&header_of["00001"], &much).refused(422, &["quota"]);
+    let nowhere = format!("/lfs-upload/{}", "0".repeat(64));
+    for path in [&nowhere, &format!("{}/x", href.as_str().unwrap())] {
+        gateway.put(&path.as_str().into(), &much).refused(404, &[]);
+    }
+    // A small file takes room as well.
+    let lines = [header(), file("a", b"1")];
+    gateway
+        .commit("local/model", &lines)
+        .refused(422, &["quota", "shoal forget"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_here_is_told_without_where_the_data_lies() {
+    let gateway = Gateway::open(1).await;
+    let content = bytes(1, 3 << 20);
+    let name = protocol::Hash::of(&content).to_string();
+    let data = gateway.net.data(0);
+    fs::write(data.join("files").join(&name[..2]), b"in the way of a folder").unwrap();
+    let answer = gateway.commit("local/model", &[header(), file("a", &content)]);
+    let shown = format!("{answer:?}");
+    answer.refused(422, &["DATA/files/"]);
+    assert!(!shown.contains(data.to_str().unwrap()), "{shown}");
+}

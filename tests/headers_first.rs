@@ -2,18 +2,21 @@
 //! `show` says what a model is.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use node::config::OnDemand;
 use node::fetch::{FetchError, FetchRequest, FetchWhat, Fetched};
-use node::node::Limits;
+use node::node::{Limits, Node};
 use node::publish::PublishRequest;
 use protocol::{Kind, RepoRef};
-use serde_json::Value;
-use testnet::fixture;
+use serde_json::{Value, json};
 use testnet::nodes::{Testnet, within};
+use testnet::{fixture, skip};
 
-use crate::acts::{fetch, publish, request, unseen};
+use crate::acts::{fetch, open_doors, publish, request, unseen};
+use crate::gateway::get;
+use crate::openai::{MINILM, SMOLLM2};
 use crate::program::{Shoal, text};
 
 const A: usize = 1;
@@ -96,6 +99,12 @@ fn of(repo: &protocol::RepoId, to: &Path) -> FetchRequest {
     }
 }
 
+async fn bring(node: &Node, request: FetchRequest) -> Result<Fetched, FetchError> {
+    within(FETCH, "a fetch", node.fetch(request, &unseen()))
+        .await
+        .unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_run_code_is_left_out_until_it_is_allowed() {
     let net = Testnet::start(3).await.unwrap();
@@ -108,12 +117,7 @@ async fn what_can_run_code_is_left_out_until_it_is_allowed() {
         ..Limits::default()
     });
     let out = net.scratch().join("out");
-    let fetched = within(
-        FETCH,
-        "a fetch",
-        net.node(B).fetch(of(&published.repo, &out), &unseen()),
-    );
-    let fetched = fetched.await.unwrap().unwrap();
+    let fetched = bring(net.node(B), of(&published.repo, &out)).await.unwrap();
     assert_eq!(left_out(&fetched), CODE);
     assert_eq!(fixture::files(&out).unwrap(), PLAIN);
     assert_eq!(fetched.files, PLAIN.len() as u64);
@@ -130,13 +134,13 @@ async fn what_can_run_code_is_left_out_until_it_is_allowed() {
     // By its exact path a file is asked for by name; by a pattern it is not.
     let mut named = of(&published.repo, &out);
     named.include = vec!["small.pkl".into(), "archive.pt".into(), "middling.*".into()];
-    let fetched = net.node(B).fetch(named, &unseen()).await.unwrap();
+    let fetched = bring(net.node(B), named).await.unwrap();
     assert_eq!(left_out(&fetched), ["middling.weights"]);
     assert_eq!(fixture::files(&out).unwrap().len(), PLAIN.len() + 2);
 
     let mut allowed = of(&published.repo, &out);
     allowed.allow_code = true;
-    let fetched = net.node(B).fetch(allowed, &unseen()).await.unwrap();
+    let fetched = bring(net.node(B), allowed).await.unwrap();
     assert_eq!(left_out(&fetched), [""; 0]);
     fixture::assert_same(&folder, &out);
     assert!(net.node(B).library().list().unwrap()[0].complete);
@@ -199,8 +203,7 @@ async fn broken_model_ends_a_fetch_unless_it_is_asked_for_by_name() {
         ..Limits::default()
     });
     let out = net.scratch().join("out");
-    let fetching = net.node(B).fetch(of(&published.repo, &out), &unseen());
-    let error = within(FETCH, "a fetch", fetching).await.unwrap().unwrap_err();
+    let error = bring(net.node(B), of(&published.repo, &out)).await.unwrap_err();
     let FetchError::Broken { path, source, .. } = &error else {
         panic!("{error}")
     };
@@ -218,12 +221,12 @@ async fn broken_model_ends_a_fetch_unless_it_is_asked_for_by_name() {
     let mut named = of(&published.repo, &out);
     named.include = vec!["sub/model.safetensors".into()];
     net.node(B).set_limits(Limits::default());
-    let fetched = net.node(B).fetch(named, &unseen()).await.unwrap();
+    let fetched = bring(net.node(B), named).await.unwrap();
     assert_eq!((fetched.files, fetched.bytes), (1, (40 << 20) + 1));
     // What was asked for by name serves others, and one who wants the rest alone is not stopped.
     let mut rest = of(&published.repo, &out);
     rest.exclude = vec!["sub/**".into()];
-    assert_eq!(net.node(B).fetch(rest, &unseen()).await.unwrap().files, 1);
+    assert_eq!(bring(net.node(B), rest).await.unwrap().files, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,9 +262,9 @@ async fn node_that_starts_again_leaves_out_the_same() {
     let fetching = tokio::spawn(async move { node.fetch(request, &unseen()).await });
     let begun = async || net.node(B).jobs().iter().any(|job| job.shards > 2).then_some(());
     net.until("some of it to come", begun).await.unwrap();
-    net.stop(B).await;
     fetching.abort();
-    net.start_again(B).await.unwrap();
+    assert!(fetching.await.unwrap_err().is_cancelled());
+    net.restart(B).await.unwrap();
     net.node(A).set_limits(Limits::default());
     net.meet().await.unwrap();
     assert_eq!(net.node(B).resume_jobs().await, 1);
@@ -273,13 +276,103 @@ async fn node_that_starts_again_leaves_out_the_same() {
     let shown = net
         .node(B)
         .library()
-        .show(&RepoRef::Id(published.repo))
+        .show(&RepoRef::Id(published.repo.clone()))
         .await
         .unwrap();
     for entry in shown.entries {
         let long = ["archive.pt", "pytorch_model.bin"].contains(&entry.path.as_str());
         assert_eq!(entry.place == "partial", long, "{entry:?}");
     }
+
+    // What it has it gives on, after another start too; who asks nobody else leaves out the same.
+    net.stop(A).await;
+    net.restart(B).await.unwrap();
+    let announced = async || (net.node(B).status().await.ok()?.announced > 0).then_some(());
+    net.until("a repo without all its files to be announced", announced)
+        .await
+        .unwrap();
+    let again = net.scratch().join("again");
+    let fetched = fetch(net.node(0), &published.repo, Some(&again)).await;
+    assert_eq!(left_out(&fetched), CODE);
+    assert_eq!(fixture::files(&again).unwrap(), PLAIN);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joins_a_fetch_that_wants_code_does_not_get_it() {
+    let net = Testnet::start(3).await.unwrap();
+    let folder = net.scratch().join("model");
+    model(&folder);
+    let (published, _) = publish(net.node(A), &folder, "model").await;
+    let (all, some) = (net.scratch().join("all"), net.scratch().join("some"));
+    let mut allowed = of(&published.repo, &all);
+    allowed.allow_code = true;
+    let (one, other, b) = (unseen(), unseen(), net.node(B));
+    let both = async {
+        tokio::join!(
+            b.fetch(allowed, &one),
+            b.fetch(of(&published.repo, &some), &other)
+        )
+    };
+    let (allowed, cautious) = within(FETCH, "two fetches", both).await.unwrap();
+    assert_eq!(left_out(&allowed.unwrap()), [""; 0]);
+    fixture::assert_same(&folder, &all);
+    assert_eq!(left_out(&cautious.unwrap()), CODE);
+    assert_eq!(fixture::files(&some).unwrap(), PLAIN);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_of_the_gateway_asks_for_a_file_by_name_and_only_where_it_may() {
+    let net = Testnet::start_with(4, |index, config| {
+        config.on_demand = match index {
+            B => OnDemand::Never,
+            _ => OnDemand::Any,
+        }
+    })
+    .await
+    .unwrap();
+    let folder = net.scratch().join("model");
+    model(&folder);
+    let (published, _) = publish(net.node(A), &folder, "model").await;
+    net.node(A).set_limits(Limits {
+        up: Some(2 << 20),
+        ..Limits::default()
+    });
+    let (node, request) = (
+        net.node(B).clone(),
+        FetchWhat::Repo(published.repo.clone().into()),
+    );
+    let fetching = tokio::spawn(async move { node.fetch(FetchRequest::new(request), &unseen()).await });
+    let some = async || net.node(B).jobs().iter().any(|job| job.shards > 0).then_some(());
+    net.until("a first shard", some).await.unwrap();
+    let at = |path: &str| format!("/blake3/{}/resolve/main/{path}", published.manifest);
+    // What a fetch under way may leave out it does not bring for a client either.
+    let never = open_doors(net.node(B)).await;
+    let refused = get(&never, &at("pytorch_model.bin"), &[]).await;
+    assert_eq!(refused.status, 404, "{}", refused.header("x-error-message"));
+    assert!(!fetching.is_finished(), "the fetch was over before anybody asked");
+    let config = get(&never, &at("config.json"), &[]).await;
+    assert!(config.body == fs::read(folder.join("config.json")).unwrap());
+    net.node(A).set_limits(Limits::default());
+    let fetched = within(FETCH, "a fetch", fetching).await.unwrap().unwrap();
+    assert_eq!(left_out(&fetched.unwrap()), CODE);
+    let any = open_doors(net.node(3)).await;
+    let asked = get(&any, &at("pytorch_model.bin"), &[]).await;
+    assert!(asked.body == fs::read(folder.join("pytorch_model.bin")).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn model_without_its_pickle_is_listed_to_be_run() {
+    let net = Testnet::start(3).await.unwrap();
+    let folder = net.scratch().join("toy");
+    fixture::toy_model(&folder, 1).unwrap();
+    fs::write(folder.join("pytorch_model.bin"), pickle(3 << 20)).unwrap();
+    let (published, _) = publish(net.node(A), &folder, "toy").await;
+    let fetched = fetch(net.node(B), &published.repo, None).await;
+    assert_eq!(left_out(&fetched), ["pytorch_model.bin"]);
+    let door = open_doors(net.node(B)).await;
+    let listed = get(&door, "/v1/models", &[]).await;
+    let listed: Value = serde_json::from_slice(&listed.body).unwrap();
+    assert_eq!(listed["data"][0]["id"], published.repo.to_string());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,6 +392,62 @@ async fn reader_of_a_file_asks_for_it_by_name() {
     assert_eq!(&end.unwrap()[..], b"0}.");
 }
 
+/// What the program says of a real model, if the variable names its folder.
+fn shown_of(variable: &str) -> Option<(Value, String)> {
+    let Some(folder) = std::env::var_os(variable).map(PathBuf::from) else {
+        skip(format!("{variable} names no folder"));
+        return None;
+    };
+    let shoal = Shoal::new();
+    let published = shoal.json(&["publish", text(&folder), "--name", "real"]);
+    let repo = format!("blake3/{}", published["manifest"].as_str().unwrap());
+    Some((shoal.json(&["show", &repo]), shoal.run(&["show", &repo]).stdout))
+}
+
+#[test]
+fn minilm_shows_its_tensors_parameters_and_architecture() {
+    let Some((shown, said)) = shown_of(MINILM) else {
+        return;
+    };
+    let facts = &shown["facts"];
+    assert_eq!(facts["formats"], json!(["safetensors"]));
+    assert_eq!(facts["architecture"], "BertModel");
+    assert_eq!(facts["parameters"]["F32"], 22_713_216);
+    assert_eq!((&facts["context"], &facts["layers"]), (&json!(512), &json!(6)));
+    assert_eq!((&facts["width"], &facts["vocab"]), (&json!(384), &json!(30_522)));
+    let tensors = facts["weights"][0]["tensors"].as_array().unwrap();
+    let named = |name: &str| tensors.iter().find(|tensor| tensor["name"] == name).unwrap();
+    assert_eq!(
+        named("embeddings.word_embeddings.weight")["shape"],
+        json!([30_522, 384])
+    );
+    assert_eq!((&facts["problems"], &facts["code"]), (&json!([]), &json!([])));
+    for line in [
+        "BertModel, 6 layers, 384 wide, 30522 tokens",
+        "22.7 M (22.7 M F32, 512 I64)",
+        "512 tokens",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+}
+
+#[test]
+fn smollm2_shows_its_packed_tensors_parameters_and_context() {
+    let Some((shown, said)) = shown_of(SMOLLM2) else {
+        return;
+    };
+    let facts = &shown["facts"];
+    assert_eq!(facts["formats"], json!(["gguf"]));
+    assert_eq!(
+        (&facts["architecture"], &facts["context"]),
+        (&json!("llama"), &json!(8_192))
+    );
+    let counts = facts["parameters"].as_object().unwrap().values();
+    let all: u64 = counts.map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(all, 134_515_008);
+    assert!(said.contains("134.5 M"), "{said}");
+}
+
 #[test]
 fn program_says_what_was_left_out_and_what_a_model_is() {
     let folder = tempfile::tempdir().unwrap();
@@ -315,7 +464,7 @@ fn program_says_what_was_left_out_and_what_a_model_is() {
         let of = of.as_array().unwrap().iter();
         of.map(|one| one["path"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(facts["formats"], serde_json::json!(["safetensors"]));
+    assert_eq!(facts["formats"], json!(["safetensors"]));
     assert_eq!(paths(&facts["code"]), ["small.pkl"]);
     assert_eq!(paths(&facts["problems"]), ["broken.gguf"]);
     assert!(facts["parameters"]["F32"].as_u64().unwrap() > 10_000);

@@ -425,8 +425,36 @@ fn newer_clients_shared_blobs_and_lists_of_files_are_understood() {
         (&json!(4), &json!(4), &json!(1)),
         "{revision}"
     );
+    // A part is not released as a copy: whoever asks it for the rest would be told that there is no such file.
+    assert_eq!(
+        (&revision["fate"], &revision["seq"], &revision["copy"]),
+        (&json!("stored"), &Value::Null, &json!(false)),
+        "{revision}"
+    );
     let said = shoal.run(&["import", text(&cache.path())]);
     assert!(said.stdout.contains("1 of its files are not here"), "{said:?}");
+    assert!(said.stdout.contains("--name"), "{said:?}");
+    // Under a name of its own it may be released, as what it is.
+    let named = shoal.json(&["import", text(&cache.repo(name)), "--name", "some-of-it"]);
+    let revision = &repo(&named, "acme/tiny", "model")["revisions"][0];
+    assert_eq!(
+        (&revision["fate"], &revision["copy"]),
+        (&json!("published"), &json!(false))
+    );
+    let shown = shoal.json(&["show", field(repo(&named, "acme/tiny", "model"), "repo")]);
+    assert_eq!(shown["upstream"], Value::Null, "{shown}");
+    // With the last file it is the copy.
+    cache.file(name, MAIN, "never-fetched.bin", b"12345");
+    age(&cache.repo(name).join("blobs"));
+    let imported = shoal.json(&["import", text(&cache.path())]);
+    let revision = &repo(&imported, "acme/tiny", "model")["revisions"][0];
+    assert_eq!(
+        (&revision["fate"], &revision["missing"], &revision["copy"]),
+        (&json!("published"), &json!(0), &json!(true)),
+        "{revision}"
+    );
+    let shown = shoal.json(&["show", field(repo(&imported, "acme/tiny", "model"), "repo")]);
+    assert_eq!(shown["upstream"]["commit"], json!(MAIN), "{shown}");
     // The name that the repo gives the shared bytes is what they are held against.
     fixture::flip(&shared, 5).unwrap();
     let said = shoal.fails(3, &["import", text(&cache.path())]);

@@ -4,13 +4,15 @@ use std::fs;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use node::fetch::{FetchRequest, FetchWhat};
 use node::node::Node;
 use node::publish::Published;
 use node::verify::Reason;
 use protocol::{Hash, RepoRef, SHARD_LEN, Ticket};
 use testnet::fixture;
-use testnet::nodes::Testnet;
+use testnet::nodes::{Testnet, within};
 
 use crate::acts::{assert_verifies, fetch, files, publish, publish_copy, try_fetch, unseen, verify};
 
@@ -173,6 +175,32 @@ async fn damage_that_was_found_is_mended_without_being_asked() {
     .await
     .unwrap();
     assert_verifies(net.node(A).library(), &published.repo).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mending_brings_no_file_that_was_not_wanted() {
+    let (net, _, published) = two_with_the_same(true).await;
+    let mut some = FetchRequest::new(FetchWhat::Repo(RepoRef::Content(published.manifest)));
+    some.include = vec!["shard.bin".into()];
+    let fetched = within(
+        Duration::from_secs(60),
+        "a fetch",
+        net.node(D).fetch(some, &unseen()),
+    )
+    .await;
+    assert_eq!(fetched.unwrap().unwrap().bytes, FILES[1].1);
+    rot(&kept(&net.data(D), "shard.bin", FILES[1].1), 5);
+    let content = RepoRef::Content(published.manifest);
+    let report = net.node(D).library().verify(&content, &unseen()).await;
+    assert!(!report.unwrap().ok);
+    net.until("the node to mend itself", async || {
+        let status = net.node(D).status().await.unwrap();
+        (status.damaged.is_empty() && net.node(D).jobs().is_empty()).then_some(())
+    })
+    .await
+    .unwrap();
+    let received = net.node(D).status().await.unwrap().down_bytes;
+    assert_eq!(received, 2 * FILES[1].1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use testnet::fixture;
 use testnet::nodes::{Testnet, within};
 use tokio::task::JoinHandle;
 
-use crate::acts::{assert_verifies, fetch, publish, try_fetch};
+use crate::acts::{assert_verifies, bytes_in, fetch, files, publish, try_fetch};
 
 const A: usize = 1;
 const B: usize = 2;
@@ -241,17 +241,20 @@ async fn fetch_that_joins_a_job_that_has_waited_for_long_waits_as_long_as_it_say
     let mut net = Testnet::start(3).await.unwrap();
     let model = model(&net, &[("model.bin", 16 << 20)]).await;
     net.node(A).set_limits(up(4 << 20));
-    let mut request = model.by_ticket();
-    let patient = begin(net.node(B), request.clone());
+    let patient = begin(net.node(B), model.by_ticket());
     until_job(&net, B, "a first shard", |job| job.shards > 0).await;
     net.stop(A).await;
+    // By its hash: to find that nobody of the ticket answers takes a while too.
+    let mut request = model.by_hash();
     request.wait = Some(Duration::from_secs(2));
     for _ in 0..2 {
+        let begun = Instant::now();
         let ended = begin(net.node(B), request.clone());
         let ended = within(FETCH, "the end", ended).await.unwrap().unwrap();
         let Err(FetchError::NoProvider { waited, .. }) = ended else {
             panic!("{ended:?}");
         };
+        assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
         assert!(
             (Duration::from_secs(2)..Duration::from_secs(20)).contains(&waited),
             "{waited:?}"
@@ -315,7 +318,7 @@ async fn quota_is_kept_before_a_byte_is_written() {
             .join(&model.manifest.to_string()[..2])
             .exists()
             || {
-                let left = crate::acts::bytes_in(&net.data(B).join("files"));
+                let left = bytes_in(&net.data(B).join("files"));
                 left < 64 << 10
             }
     );
@@ -353,6 +356,64 @@ async fn node_that_starts_again_goes_on_with_what_it_was_fetching() {
     assert!(received <= len - 7 * SHARD_LEN, "{received} bytes came again");
     let ended = async || (net.node(B).resume_jobs().await == 0).then_some(());
     net.until("the fetch to be forgotten", ended).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_reader_left_behind_is_collected() {
+    let net = Testnet::start(3).await.unwrap();
+    let model = model(&net, &[("model.bin", 24 << 20), ("config.json", 500)]).await;
+    net.node(A).set_limits(up(8 << 20));
+    let manifest = net.node(A).library().manifest(model.manifest).await.unwrap();
+    let file = manifest.file("model.bin").unwrap().clone();
+    let mut reader = net.node(B).open(model.manifest, file);
+    let read = within(FETCH, "the first bytes", reader.read(0..10)).await;
+    assert_eq!(read.unwrap().unwrap().len(), 10);
+    drop(reader);
+    let gone = async || net.node(B).jobs().is_empty().then_some(());
+    net.until("the fetch to end", gone).await.unwrap();
+    net.node(B).library().collect().await.unwrap();
+    assert_eq!(bytes_in(&net.data(B).join("files")), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interrupted_fetch_keeps_what_came_until_it_is_forgotten() {
+    let mut net = Testnet::start(3).await.unwrap();
+    let model = model(&net, &[("model.bin", 24 << 20), ("config.json", 500)]).await;
+    net.node(A).set_limits(up(8 << 20));
+    let fetching = begin(net.node(B), model.by_hash());
+    until_job(&net, B, "some shards", |job| job.shards >= 4).await;
+    fetching.abort();
+    let gone = async || net.node(B).jobs().is_empty().then_some(());
+    net.until("the job to end", gone).await.unwrap();
+    let left = bytes_in(&net.data(B).join("files"));
+    assert!(left >= 3 * SHARD_LEN, "{left}");
+    for _ in 0..2 {
+        net.node(B).library().collect().await.unwrap();
+        assert_eq!(bytes_in(&net.data(B).join("files")), left);
+        net.restart(B).await.unwrap();
+    }
+    let what = RepoRef::Content(model.manifest);
+    net.node(B).forget(&what).await.unwrap();
+    assert_eq!(bytes_in(&net.data(B).join("files")), 0);
+    assert_eq!(net.node(B).resume_jobs().await, 0, "it was forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fetch_that_goes_on_after_a_start_is_as_patient_as_it_was() {
+    let mut net = Testnet::start(3).await.unwrap();
+    let model = model(&net, &[("model.bin", 24 << 20), ("config.json", 500)]).await;
+    net.node(A).set_limits(up(8 << 20));
+    let mut request = model.by_hash();
+    request.wait = Some(Duration::from_secs(1));
+    let fetching = begin(net.node(B), request);
+    until_job(&net, B, "some shards", |job| job.shards >= 4).await;
+    fetching.abort();
+    net.stop(A).await;
+    net.restart(B).await.unwrap();
+    assert_eq!(net.node(B).resume_jobs().await, 1);
+    let unfinished = net.data(B).join("unfinished");
+    let ended = async || files(&unfinished).is_empty().then_some(());
+    net.until("the fetch to give up", ended).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand};
 use clap_complete::Shell;
 use node::http::messages::{JobPick, Multiaddr, Wanted};
+use node::validate::Level;
 use protocol::{Alias, Kind, Publisher, RepoName, RepoRef};
 
 pub(crate) use amounts::AtMost;
@@ -26,7 +27,7 @@ const EVERYWHERE: &str = "Options of every command";
 /// Every command works on one data folder. While a node runs on it (shoal up), commands ask that node; otherwise they do
 /// the work themselves and say so.
 ///
-/// Exit codes: 0 done, 1 failed, 2 misuse, 3 verification failed.
+/// Exit codes: 0 done, 1 failed, 2 misuse, 3 verification or validation failed.
 #[derive(Debug, Parser)]
 #[command(
     name = "shoal",
@@ -93,6 +94,13 @@ pub(crate) enum Command {
         after_help = examples::FETCH
     )]
     Fetch(Fetch),
+    /// Run a model that is here: an embedding, a text, or a chat
+    ///
+    /// An encoder prints the embedding of PROMPT. Any other model goes on from it, through its own chat template if it has one.
+    /// On a terminal without PROMPT, a small chat. The model runs in a process of its own, which can neither open files nor reach a
+    /// network, and whose memory is limited.
+    #[command(after_help = examples::RUN)]
+    Run(Run),
     /// Verify files against hashes and a signature, offline
     ///
     /// With --proof: a folder against a proof file, without a node, a data folder or a network. Without: what this node
@@ -101,6 +109,22 @@ pub(crate) enum Command {
         after_help = examples::VERIFY
     )]
     Verify(Verify),
+    /// Validate a model: it loads, runs and does what its publisher declares
+    ///
+    /// Three levels, each with its verdict: what the files say of themselves; every number in them; and, in a process of its
+    /// own, in 32 bits floats, what comes out: the publisher's probes, a challenge that nobody could prepare for, and a fixed
+    /// text. What this machine cannot do, for want of memory say, is not validated, and not failed. What came out is signed and
+    /// kept, and told to nodes that ask. Exit code 3: a level failed.
+    #[command(after_help = examples::VALIDATE)]
+    Validate(Validate),
+    /// Make the probes of a model: what it makes of some inputs, for others to validate
+    ///
+    /// Of a folder the file is written into it, to be published with it.
+    #[command(after_help = examples::PROBE)]
+    Probe(Probe),
+    /// Work on attestations: what this node and others found when they validated models
+    #[command(subcommand)]
+    Attest(Attest),
     /// Write the proof file of a repo, which makes it possible to verify copies anywhere
     #[command(after_help = examples::PROOF)]
     Proof(Proof),
@@ -331,6 +355,35 @@ pub(crate) struct Limit {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// PUBLISHER/NAME, ALIAS/NAME or blake3/HASH
+    pub(crate) repo: RepoRef,
+    /// What is said to the model; - reads it from stdin
+    pub(crate) prompt: Option<String>,
+    /// Generate so many tokens at most
+    #[arg(long, value_name = "N", default_value = "512")]
+    pub(crate) max_tokens: NonZeroUsize,
+    /// How much variety there is, 0 to 2; 0: always the likeliest token
+    #[arg(long, value_name = "T", default_value = "0.7", value_parser = amounts::temperature)]
+    pub(crate) temperature: f64,
+    /// Draw only from the likeliest tokens that make up this share, 0 to 1
+    #[arg(long, value_name = "P", value_parser = amounts::share)]
+    pub(crate) top_p: Option<f64>,
+    /// Draw the same tokens each time [default: others each time]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Give the model PROMPT as it is, without its chat template
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Which file is the model, in a repo that has several
+    #[arg(long, value_name = "PATH")]
+    pub(crate) file: Option<String>,
+    /// Let it take so much memory, such as 4G [default: what it needs, if there is so much]
+    #[arg(long, value_name = "SIZE", value_parser = amounts::size)]
+    pub(crate) memory: Option<u64>,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
     /// A repo that this node has; with --proof, a folder
     #[arg(value_name = "REPO|DIR")]
@@ -338,6 +391,92 @@ pub(crate) struct Verify {
     /// The proof file to verify the folder against
     #[arg(long, value_name = "FILE")]
     pub(crate) proof: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Validate {
+    /// PUBLISHER/NAME, ALIAS/NAME or blake3/HASH
+    pub(crate) repo: RepoRef,
+    /// How far to go
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = UpTo::Behaviour)]
+    pub(crate) level: UpTo,
+    /// Take at most so much memory, such as 8G; none: what is free
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<AtMost>,
+    /// Which file is the model, in a repo that has several
+    #[arg(long, value_name = "PATH")]
+    pub(crate) file: Option<String>,
+}
+
+/// How far a validation goes: each level has those before it in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum UpTo {
+    /// What the files say of themselves
+    Structure,
+    /// Every number in them
+    Numbers,
+    /// What comes out
+    Behaviour,
+}
+
+impl From<UpTo> for Level {
+    fn from(level: UpTo) -> Level {
+        match level {
+            UpTo::Structure => Level::Structure,
+            UpTo::Numbers => Level::Numbers,
+            UpTo::Behaviour => Level::Behaviour,
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Probe {
+    /// A repo that this node has, or a folder
+    #[arg(value_name = "REPO|DIR")]
+    pub(crate) what: String,
+    /// The file to write [default: probes.json in the folder; of a repo, here]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Take at most so much memory, such as 8G; none: what is free
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<AtMost>,
+    /// Which file is the model, where there are several
+    #[arg(long, value_name = "PATH")]
+    pub(crate) file: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Attest {
+    /// List attestations
+    #[command(after_help = examples::ATTEST_LS)]
+    Ls(AttestLs),
+    /// Write the attestations of a model that this node has to a file
+    #[command(after_help = examples::ATTEST_EXPORT)]
+    Export(AttestExport),
+    /// Take in a file of attestations; each signature is verified
+    #[command(after_help = examples::ATTEST_IMPORT)]
+    Import(AttestImport),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AttestLs {
+    /// Only those of this repo
+    pub(crate) repo: Option<RepoRef>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AttestExport {
+    /// PUBLISHER/NAME, ALIAS/NAME or blake3/HASH
+    pub(crate) repo: RepoRef,
+    /// The file to write [default: NAME.attestations here]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AttestImport {
+    /// The file
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

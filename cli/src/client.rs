@@ -4,9 +4,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::time::Duration;
 
+use node::engine::wire::Loaded;
 use node::http::contact::Contact;
-use node::http::messages::{ErrorAnswer, FAILED, Line, ROOT};
+use node::http::messages::{ErrorAnswer, FAILED, Line, ROOT, RunAsk, RunLine};
 use node::progress::Snapshot;
+use node::run::Answer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
@@ -94,6 +96,17 @@ impl Client {
         follow(answer.into_body().into_reader(), watch)
     }
 
+    /// Has a model run; `watch` sees how far loading is, `heard` hears text as it comes. Returns what came out, and which model it was.
+    pub(crate) fn run(
+        &self,
+        ask: &RunAsk,
+        watch: impl FnMut(&Snapshot),
+        heard: impl FnMut(&str) -> std::io::Result<()>,
+    ) -> Result<(Answer, Loaded), Failure> {
+        let answer = self.send("run", ask)?;
+        listen(answer.into_body().into_reader(), watch, heard)
+    }
+
     fn send(&self, what: &str, body: &impl Serialize) -> Result<Response<Body>, Failure> {
         let text = serde_json::to_vec(body)?;
         let request = self
@@ -149,6 +162,27 @@ fn follow<T: DeserializeOwned>(answer: impl Read, mut watch: impl FnMut(&Snapsho
             Line::Progress(snapshot) => watch(&snapshot),
             Line::Done { result } => return Ok(result),
             Line::Failed(answer) => return Err(Failure::told(answer)),
+        }
+    }
+    Err(cut())
+}
+
+/// Reads the lines of a model's answer until the last one.
+fn listen(
+    answer: impl Read,
+    mut watch: impl FnMut(&Snapshot),
+    mut heard: impl FnMut(&str) -> std::io::Result<()>,
+) -> Result<(Answer, Loaded), Failure> {
+    let mut loaded = None;
+    for line in BufReader::new(answer).lines() {
+        let line = line.map_err(|error| cut().context(error.to_string()))?;
+        let line = serde_json::from_str(&line);
+        match line.map_err(|error| Failure::new(format!("the node's answer cannot be read: {error}")))? {
+            RunLine::Progress(snapshot) => watch(&snapshot),
+            RunLine::Loaded { model } => loaded = Some(model),
+            RunLine::Text { text } => heard(&text)?,
+            RunLine::Done { answer } => return loaded.map(|loaded| (answer, loaded)).ok_or_else(cut),
+            RunLine::Failed(answer) => return Err(Failure::told(answer)),
         }
     }
     Err(cut())

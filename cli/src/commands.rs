@@ -1,5 +1,6 @@
 //! The commands: one function each, which asks, and prints what came out.
 
+mod attest;
 mod catalog;
 mod completions;
 mod demo;
@@ -11,8 +12,10 @@ mod jobs;
 mod limit;
 mod publish;
 mod repos;
+mod run;
 mod running;
 mod up;
+mod validate;
 mod verify;
 
 use std::process::ExitCode;
@@ -29,8 +32,13 @@ pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<E
         // What is damaged, or could not be taken, is told with the rest.
         Command::Import(import) => return import::run(import, context).await,
         Command::Fetch(fetch) => fetch::run(fetch, context).await?,
+        Command::Run(run) => run::run(run, context).await?,
         // Finding something wrong is no failure of the command, and yet not 0.
         Command::Verify(verify) => return verify::run(verify, context).await,
+        // So has what does not do what it should.
+        Command::Validate(validate) => return validate::run(validate, context).await,
+        Command::Probe(probe) => validate::probe(probe, context).await?,
+        Command::Attest(attest) => attest::run(attest, context).await?,
         Command::Proof(proof) => verify::prove(proof, context).await?,
         Command::Ls => repos::list(context).await?,
         Command::Show(repo) => repos::show(repo, context).await?,

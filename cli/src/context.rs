@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Arguments, Display};
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -12,6 +12,10 @@ use crate::failure::Failure;
 
 /// The program's surroundings, given from outside so that a test can stand in for the process.
 pub struct Io {
+    /// Where what is asked for may be read from.
+    pub stdin: Box<dyn BufRead + Send>,
+    /// Whether a person is at stdin.
+    pub asks: bool,
     /// Where what was asked for goes.
     pub stdout: Box<dyn Write + Send>,
     /// Where everything else goes.

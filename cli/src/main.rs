@@ -1,12 +1,18 @@
 //! The program: gives [`cli::run`] the process's arguments, streams and surroundings.
 
-use std::io::{IsTerminal, stderr, stdout};
+use std::io::{BufReader, IsTerminal, stderr, stdin, stdout};
 use std::process::ExitCode;
 
 use cli::Io;
 
 fn main() -> ExitCode {
+    // This program is also what models run in, in a process of their own.
+    if let Some(code) = node::engine::child::run(std::env::args_os()) {
+        return code;
+    }
     let mut io = Io {
+        stdin: Box::new(BufReader::new(stdin())),
+        asks: stdin().is_terminal(),
         stdout: Box::new(stdout()),
         stderr: Box::new(stderr()),
         is_terminal: stderr().is_terminal(),

@@ -160,6 +160,8 @@ fn verb(phase: Phase) -> &'static str {
         Phase::Checking => "checking",
         Phase::HandingOut => "handing out",
         Phase::Announcing => "announcing",
+        Phase::Validating => "validating",
+        Phase::Loading => "loading",
     }
 }
 

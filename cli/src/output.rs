@@ -5,7 +5,7 @@ use std::time::Duration;
 use node::http::messages::Wanted;
 use node::library::RepoView;
 use node::progress::grouped;
-use protocol::RepoRef;
+use protocol::{RepoRef, Verdict};
 
 /// An amount of bytes: `512 B`, `1.0 KiB`, `91.1 MiB`.
 pub(crate) fn size(bytes: u64) -> String {
@@ -114,6 +114,15 @@ pub(crate) fn day(unix: u64) -> String {
     };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// What a validation came to, in a word.
+pub(crate) fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Passed => "passed",
+        Verdict::Failed => "failed",
+        Verdict::NotDone => "not validated",
+    }
 }
 
 /// What a user types to mean this repo again: with its alias if it has one.

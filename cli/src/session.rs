@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use node::attest::{self, AttestationView};
 use node::fetch::{FetchRequest, FetchWhat, Fetched, HubCache};
 use node::http::messages::{
-    FetchAsk, FollowAnswer, FollowAsk, Nothing, PublishAnswer, PublishAsk, RepoAsk, TicketAnswer,
-    UnfollowAnswer, UnfollowAsk,
+    AttestationsAsk, FetchAsk, FollowAnswer, FollowAsk, Nothing, ProbeAsk, PublishAnswer, PublishAsk,
+    RepoAsk, TicketAnswer, UnfollowAnswer, UnfollowAsk, ValidateAsk,
 };
 use node::import::{ImportRequest, Imported};
 use node::library::{Collected, Forgotten, Library, Rebuilt, RepoView, Shown};
@@ -14,8 +15,9 @@ use node::limits::RELEASE_DAYS;
 use node::node::{Node, Status};
 use node::progress::Progress;
 use node::publish::PublishRequest;
+use node::validate::{self, Made, ProbeRequest};
 use node::verify::Report;
-use protocol::limits::PROOF_LEN_MAX;
+use protocol::limits::{BUNDLE_LEN_MAX, PROOF_LEN_MAX};
 use protocol::{Proof, Publisher, RepoRef, Ticket};
 
 use crate::client::Client;
@@ -121,6 +123,69 @@ impl Session {
         let (progress, snapshots) = Progress::channel();
         let work = library.proof(&repo, &progress);
         Ok(Meter::new(context).watch(snapshots, work, context).await?)
+    }
+
+    /// Validates a model. Alone, nobody is asked who else did.
+    pub(crate) async fn validate(
+        &self,
+        ask: ValidateAsk,
+        context: &mut Context<'_>,
+    ) -> Result<validate::Report, Failure> {
+        let library = match self {
+            Session::Daemon(client) => return watched(client, "validate", &ask, context),
+            Session::Alone(library) => library,
+        };
+        let (progress, snapshots) = Progress::channel();
+        let work = library.validate(ask.into(), &progress);
+        Ok(Meter::new(context).watch(snapshots, work, context).await?)
+    }
+
+    /// Makes the probes of a model.
+    pub(crate) async fn make_probes(
+        &self,
+        repo: RepoRef,
+        request: ProbeRequest,
+        context: &mut Context<'_>,
+    ) -> Result<Made, Failure> {
+        let library = match self {
+            Session::Daemon(client) => {
+                let ProbeRequest { file, memory, .. } = request;
+                return watched(client, "probe", &ProbeAsk { repo, file, memory }, context);
+            }
+            Session::Alone(library) => library,
+        };
+        let (progress, snapshots) = Progress::channel();
+        let work = library.make_probes(&repo, &request, &progress);
+        Ok(Meter::new(context).watch(snapshots, work, context).await?)
+    }
+
+    /// Lists attestations: of one model, or all.
+    pub(crate) async fn attestations(&self, repo: Option<&RepoRef>) -> Result<Vec<AttestationView>, Failure> {
+        match self {
+            Session::Daemon(client) => {
+                let query = repo.map(|repo| format!("?repo={repo}")).unwrap_or_default();
+                client.get(&format!("attestations{query}"))
+            }
+            Session::Alone(library) => Ok(library.attestation_views(repo)?),
+        }
+    }
+
+    /// Makes the bytes of a file of attestations.
+    pub(crate) async fn export_attestations(&self, repo: RepoRef) -> Result<Vec<u8>, Failure> {
+        match self {
+            Session::Daemon(client) => {
+                client.post_for_bytes("attestations/export", &RepoAsk { repo }, BUNDLE_LEN_MAX as u64)
+            }
+            Session::Alone(library) => Ok(library.export_attestations(&repo)?),
+        }
+    }
+
+    /// Takes in the bytes of a file of attestations.
+    pub(crate) async fn import_attestations(&self, bytes: Vec<u8>) -> Result<attest::Imported, Failure> {
+        match self {
+            Session::Daemon(client) => client.post("attestations/import", &AttestationsAsk::of(&bytes)),
+            Session::Alone(library) => Ok(library.import_attestations(&bytes)?),
+        }
     }
 
     pub(crate) fn list(&self) -> Result<Vec<RepoView>, Failure> {

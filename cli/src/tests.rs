@@ -34,6 +34,8 @@ impl Write for Text {
 fn shoal(folder: &Path, line: &[&str]) -> (ExitCode, String, String) {
     let (stdout, stderr) = (Text::default(), Text::default());
     let mut io = Io {
+        stdin: Box::new(io::empty()),
+        asks: false,
         stdout: Box::new(stdout.clone()),
         stderr: Box::new(stderr.clone()),
         is_terminal: false,

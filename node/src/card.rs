@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 pub(crate) type Object = Map<String, Value>;
 
 /// Longest head of a card that is read, in bytes: results of benchmarks fill a few hundred thousand.
-const HEAD_LEN_MAX: usize = 512 * 1024;
+pub(crate) const HEAD_LEN_MAX: usize = 512 * 1024;
 /// Deepest nesting in it: results of benchmarks have 8.
 const DEPTH_MAX: usize = 32;
 /// Aliases in it, and what they may repeat: cards have none, and a bomb is made of nothing else.

@@ -43,7 +43,7 @@ pub use batch::{BATCH_CHANGES_MAX, Batch, TRANSACTION_CHANGES_MAX};
 pub use reads::PAGE_ROWS_MAX;
 pub use record::{
     ADDRESS_LEN_MAX, Digest, ManifestRow, NAMES_MAX, PEER_LEN_MAX, PROVIDER_ADDRESSES_MAX, PROVIDERS_MAX,
-    Place, PlaceKind, Provider, RepoRow, STORED_PATH_LEN_MAX, Stamp,
+    Place, PlaceKind, Provider, RepoRow, STORED_PATH_LEN_MAX, Stamp, Sums,
 };
 pub use reserve::{RESERVE_HIGH_WATER, RESERVE_LEN, RESERVE_LOW_WATER, Reserve, ReserveError};
 

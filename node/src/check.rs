@@ -116,7 +116,8 @@ impl Dtype {
     /// Returns the bytes that `elements` of them take; `None` where they do not fill whole blocks, or the number is too large.
     pub fn len(self, elements: u64) -> Option<u64> {
         let (packed, bytes) = self.block();
-        (elements % packed == 0)
+        elements
+            .is_multiple_of(packed)
             .then(|| (elements / packed).checked_mul(bytes))
             .flatten()
     }

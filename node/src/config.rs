@@ -1,12 +1,14 @@
 //! How a node is started: one struct, one file. `DATA/config.toml` is laid over the defaults, and flags over both.
 
-use crate::{limits::UPLOAD_SLOTS_MAX, swarm::DhtRole, throttle::Limits};
+use crate::{limits::UPLOAD_SLOTS_MAX, run::EnginesConfig, swarm::DhtRole, throttle::Limits};
 use libp2p::Multiaddr;
 use serde::{Deserialize, Deserializer, de::Error};
 use std::{
     io,
     net::SocketAddr,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// Largest `config.toml` we read, in bytes.
@@ -39,6 +41,8 @@ pub struct Config {
     pub upload_slots: Option<usize>,
     /// Most bytes that blobs may take on the disk.
     pub quota: Option<u64>,
+    /// How models are kept loaded.
+    pub engines: EnginesConfig,
 }
 
 /// What a node fetches because a local tool asks for it.
@@ -99,6 +103,9 @@ struct Written {
     peer_down: Option<Rate>,
     upload_slots: Option<Slots>,
     quota: Option<Size>,
+    engines: Option<NonZeroUsize>,
+    engine_idle: Option<Span>,
+    engine_memory: Option<Size>,
 }
 
 /// A size in bytes: an integer, or a string for [`parse_size`].
@@ -109,6 +116,18 @@ struct Rate(u64);
 
 /// How many answers are sent at once.
 struct Slots(usize);
+
+/// A time, such as `5m`.
+struct Span(Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text)
+            .map_err(D::Error::custom)
+            .map(Span)
+    }
+}
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
@@ -188,6 +207,7 @@ impl Config {
             limits: Limits::default(),
             upload_slots: None,
             quota: None,
+            engines: EnginesConfig::default(),
         }
     }
 
@@ -241,6 +261,10 @@ impl Config {
         };
         config.upload_slots = written.upload_slots.map(|slots| slots.0);
         config.quota = written.quota.map(|quota| quota.0);
+        let engines = &mut config.engines;
+        engines.kept = written.engines.map_or(engines.kept, NonZeroUsize::get);
+        engines.idle = written.engine_idle.map_or(engines.idle, |idle| idle.0);
+        engines.memory = written.engine_memory.map(|memory| memory.0);
         config.dht = match written.dht {
             None | Some(Role::Auto) => DhtRole::Auto,
             Some(Role::Server) => DhtRole::Server,
@@ -307,6 +331,24 @@ mod tests {
         let config = load("").unwrap();
         let none = (Limits::default(), None, None);
         assert_eq!((config.limits, config.upload_slots, config.quota), none);
+    }
+
+    #[test]
+    fn engines_are_kept_as_is_written() {
+        let engines = load("engines = 2\nengine_idle = '90s'\nengine_memory = '3G'")
+            .unwrap()
+            .engines;
+        let kept = (engines.kept, engines.idle, engines.memory);
+        assert_eq!(kept, (2, Duration::from_secs(90), Some(3 << 30)));
+        assert_eq!(load("").unwrap().engines, EnginesConfig::default());
+        for text in [
+            "engines = 0",
+            "engine_idle = 5",
+            "engine_idle = 'soon'",
+            "engine_memory = 'much'",
+        ] {
+            assert!(matches!(load(text), Err(ConfigError::Malformed { .. })), "{text}");
+        }
     }
 
     #[test]

@@ -157,6 +157,10 @@ pub fn settings(http: SocketAddr) -> Vec<Setting> {
             "hf-hub crate (reads HF_ENDPOINT)",
             "ApiBuilder::from_env()".to_owned(),
         ),
+        (
+            "OpenAI's clients, and what is made for them",
+            format!("export OPENAI_BASE_URL={url}/v1"),
+        ),
         ("behind a proxy", env::no_proxy()),
         ("to upload", "export HF_TOKEN=\"$(shoal id --token)\"".to_owned()),
     ];

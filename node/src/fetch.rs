@@ -16,6 +16,7 @@ pub(crate) mod transfer;
 mod unfinished;
 mod views;
 mod wants;
+mod withhold;
 
 pub use caution::LeftOut;
 pub use handout::{HandOutError, HandedOut};
@@ -27,11 +28,7 @@ pub use views::{JobState, JobView, NoSuchJob, PeerRate};
 
 use crate::{
     catalog::Provider,
-    check::{
-        CheckError,
-        code::{self, HEAD_LEN, TAIL_LEN},
-        facts::Problem,
-    },
+    check::{CheckError, facts::Problem},
     library::{LibraryError, enlist, now},
     limits::PROVIDER_WAIT,
     node::Node,
@@ -39,7 +36,6 @@ use crate::{
     resolve::ResolveError,
     store::{StoreError, blocking},
 };
-use caution::{Caution, Watch};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use jobs::Brought;
 use libp2p::PeerId;
@@ -240,8 +236,6 @@ struct Sought {
     known: Vec<PeerId>,
     /// Whether to ask nobody until the user says so.
     paused: bool,
-    /// Whether it was here once: what it is does not matter.
-    again: bool,
 }
 
 impl Sought {
@@ -252,7 +246,6 @@ impl Sought {
             repo: None,
             known: Vec::new(),
             paused: false,
-            again: false,
         }
     }
 }
@@ -270,7 +263,6 @@ impl Node {
             repo,
             known,
             paused: false,
-            again: false,
         };
         self.fetch_sought(sought, request, progress).await
     }
@@ -290,64 +282,16 @@ impl Node {
         fetched
     }
 
-    /// Fetches damaged blobs of a pinned manifest again. Nobody waits for it, so it gives up soon, and is not written down: what is
-    /// damaged is known at the next start too.
-    pub(crate) async fn fetch_again(&self, manifest: Hash) -> Result<(), FetchError> {
+    /// Fetches damaged files of a pinned manifest again, and none that nobody wanted before. Nobody waits for it, so it gives up
+    /// soon, and is not written down: what is damaged is known at the next start too.
+    pub(crate) async fn fetch_again(&self, manifest: Hash, damaged: &[&FileEntry]) -> Result<(), FetchError> {
         let mut request = FetchRequest::new(FetchWhat::Repo(RepoRef::Content(manifest)));
+        let paths = damaged.iter().map(|file| file.path.as_str());
+        request.include = paths.map(globset::escape).collect();
         request.wait = Some(PROVIDER_WAIT);
-        let sought = Sought {
-            again: true,
-            ..Sought::content(manifest)
-        };
+        let sought = Sought::content(manifest);
         let fetched = self.fetch_known(sought, request, &Progress::default()).await;
         fetched.map(drop)
-    }
-
-    /// How cautious a request is, by what the repo is.
-    async fn caution(&self, sought: &Sought, request: &FetchRequest) -> Result<Caution, FetchError> {
-        if sought.again {
-            return Ok(Caution::none());
-        }
-        let (library, repo) = (self.library().clone(), sought.repo.clone());
-        let kind = blocking(move || {
-            let release = repo.and_then(|repo| library.names().get(&repo).ok().flatten());
-            Ok(release.map(|release| release.release().kind))
-        });
-        Ok(Caution::new(kind.await?, request))
-    }
-
-    /// Takes what can run code out of what was here already, before it is handed out.
-    async fn leave_out(&self, brought: &mut Brought, caution: &Caution) -> Result<(), FetchError> {
-        let store = self.library().store();
-        let mut kept = Vec::with_capacity(brought.files.len());
-        for file in std::mem::take(&mut brought.files) {
-            let look = caution.watches(&file) == Some(Watch::Code) && !brought.blobs.contains(&file.blake3);
-            // What cannot be read cannot be handed out either, and that says why.
-            let blob = match look {
-                true => store.blob(file.blake3).await.ok(),
-                false => None,
-            };
-            let code = match blob {
-                None => None,
-                Some(blob) => {
-                    let (store, file) = (store.clone(), file.clone());
-                    let ends = move || {
-                        let tail = file.size.saturating_sub(TAIL_LEN)..file.size;
-                        let head = store.read_range(file.blake3, &blob, 0..HEAD_LEN);
-                        let tail = store.read_range(file.blake3, &blob, tail);
-                        let both = head.ok().zip(tail.ok());
-                        Ok(both.and_then(|(head, tail)| code::detect(file.path.as_str(), &head, &tail)))
-                    };
-                    blocking(ends).await?
-                }
-            };
-            match code.filter(|code| caution.leaves_out(&file, *code)) {
-                Some(code) => brought.left_out.push(LeftOut::new(&file, code)),
-                None => kept.push(file),
-            }
-        }
-        brought.files = kept;
-        Ok(())
     }
 
     async fn fetch_known(
@@ -368,9 +312,7 @@ impl Node {
                 *shares.entry(*peer).or_default() += bytes;
             }
             self.keep(&brought, sought.repo.clone()).await?;
-            if request.to.is_some() || request.hf_cache.is_some() {
-                self.leave_out(&mut brought, &caution).await?;
-            }
+            self.withhold(&mut brought, &caution).await?;
             match self.hand_out(&sought, &request, &brought, progress).await {
                 Ok((snapshot, handed_out)) => break (brought, snapshot, handed_out),
                 // What lay here turned out to be rotten: it was reported, so it is fetched again, and once is enough.
@@ -394,6 +336,9 @@ impl Node {
             peer: peer.to_string(),
             bytes,
         };
+        if fetched_bytes > 0 {
+            self.ask_for_attestations(sought.manifest);
+        }
         info!(manifest = %sought.manifest.short(), bytes, fetched_bytes, "fetched");
         Ok(Fetched {
             repo: sought.repo,
@@ -489,7 +434,6 @@ impl Node {
             Ok(())
         })
         .await?;
-        store.end_job(hash).await?;
         self.announce(hash);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The doors on loopback: what a program of the same user may ask of a running node. Whoever knocks is judged first (`guard`),
 //! and no page in a browser gets in.
 //!
-//! `hub` is the Hub's API, for every tool that knows the Hub; [`control`] is the control API under `/api/shoal/v1/`; [`messages`] is what it says; [`contact`] is how it is found.
+//! `hub` is the Hub's API, for every tool that knows the Hub; `openai` is OpenAI's, for every tool that talks to models; [`control`] is the control API under `/api/shoal/v1/`; [`messages`] is what it says; [`contact`] is how it is found.
 
 pub mod contact;
 pub mod control;
@@ -11,7 +11,9 @@ mod hub;
 mod jobs;
 mod listen;
 pub mod messages;
+mod openai;
 mod request;
+mod streaming;
 
 use std::io;
 use std::net::SocketAddr;

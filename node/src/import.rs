@@ -296,7 +296,15 @@ impl Library {
         let hash = settled.manifest.hash();
         revision.manifest = Some(hash);
         revision.read_bytes = settled.read;
-        let Some(name) = name else {
+        // Where nobody wrote down which files there are, what is here counts as all of them.
+        let whole = missing.is_none_or(|missing| missing == 0);
+        let given = request.name.is_some();
+        if name.is_some() && !whole && !given {
+            let why =
+                "it is kept and had by its hash: fetch the rest of it, or release what is here with --name";
+            revision.problems.push(why.to_owned());
+        }
+        let Some(name) = name.filter(|_| whole || given) else {
             self.record_published(&settled.manifest, None, true, settled.digests)
                 .await?;
             revision.fate = Fate::Stored;
@@ -310,13 +318,14 @@ impl Library {
         if !last && listed.is_some_and(|row| row.names.contains(&repo)) {
             // An older revision that was released before: a second release would only put it on top again.
             revision.fate = Fate::Unchanged;
+            revision.copy = whole;
             return Ok(());
         }
         let saying = Saying {
             name: name.clone(),
             kind: cached.kind,
             manifest: hash,
-            upstream: Some(Upstream {
+            upstream: whole.then(|| Upstream {
                 commit: snapshot.commit,
                 hub: HUB.to_owned(),
                 repo: cached.id(),
@@ -328,6 +337,7 @@ impl Library {
         self.record_published(&settled.manifest, Some(&release), true, settled.digests)
             .await?;
         revision.seq = Some(release.release().seq);
+        revision.copy = whole;
         revision.fate = match before == Some(release) {
             true => Fate::Unchanged,
             false => Fate::Published,
@@ -349,6 +359,7 @@ impl ImportedRevision {
             read_bytes: 0,
             seconds: 0.0,
             missing: None,
+            copy: false,
             problems: Vec::new(),
             left_out: Vec::new(),
         }

@@ -3,6 +3,7 @@
 //! Possessions ([`catalog`], [`names`], [`keys`], the store, [`swarm`]) keep things; verbs (publish, fetch, serve, verify, …) use
 //! them; doors ([`http`]) use [`Node`]. [`Library`] is all of it that works without a network.
 
+pub mod attest;
 pub mod card;
 pub mod catalog;
 pub mod check;
@@ -23,12 +24,14 @@ pub mod node;
 pub mod progress;
 pub mod publish;
 pub mod resolve;
+pub mod run;
 mod runs;
 mod serve;
 mod sharing;
 mod store;
 pub mod swarm;
 mod throttle;
+pub mod validate;
 pub mod verify;
 
 pub use config::Config;

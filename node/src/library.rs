@@ -8,16 +8,18 @@ mod views;
 pub use views::{Collected, EntryView, Forgotten, Rebuilt, RepoView, Shown};
 
 use crate::{
+    attest::Attestations,
     catalog::{Batch, Catalog, CatalogError, ManifestRow, OpenState, RepoRow, Reserve, ReserveError},
+    fetch::Unfinished,
     keys::KeyError,
     names::{Follow, Followed, Following, FollowingError, Names, NamesError},
-    store::{Store, StoreError},
+    store::{Store, StoreError, blocking},
 };
 use ed25519_dalek::SigningKey;
 use fd_lock::RwLockWriteGuard;
 use libp2p::PeerId;
 use opening::Opened;
-use protocol::{Alias, Hash, Manifest, Publisher, RepoId, RepoRef, SignedRelease};
+use protocol::{Alias, FileEntry, Hash, Manifest, Publisher, RepoId, RepoRef, SignedRelease};
 use std::{
     collections::{BTreeMap, HashSet},
     fs::File,
@@ -37,6 +39,7 @@ struct Inner {
     catalog: Catalog,
     names: Names,
     following: Following,
+    attestations: Attestations,
     node_key: SigningKey,
     publisher_key: SigningKey,
     reserve: Mutex<Reserve>,
@@ -76,6 +79,9 @@ pub enum OpenError {
     /// Aliases do not read.
     #[error("the aliases")]
     Following(#[from] FollowingError),
+    /// Attestations cannot be kept.
+    #[error("the attestations")]
+    Attestations(#[from] crate::attest::KeepError),
     /// The store or the catalog cannot be opened.
     #[error(transparent)]
     Library(#[from] LibraryError),
@@ -122,6 +128,7 @@ impl Library {
             catalog: opened.catalog,
             names: opened.names,
             following: opened.following,
+            attestations: opened.attestations,
             node_key: opened.node_key,
             publisher_key: opened.publisher_key,
             reserve: Mutex::new(opened.reserve),
@@ -201,6 +208,10 @@ impl Library {
 
     pub(crate) fn names(&self) -> &Names {
         &self.0.names
+    }
+
+    pub(crate) fn attestations(&self) -> &Attestations {
+        &self.0.attestations
     }
 
     /// Re-makes the reserve file when there is room again, or gives it up. Call it now and then.
@@ -316,10 +327,13 @@ impl Library {
     /// ratchet that keeps an older one from coming back.
     pub async fn forget(&self, what: &RepoRef) -> Result<Forgotten, LibraryError> {
         let manifest = self.resolve_local(what)?;
-        let listed = self.0.catalog.manifest(manifest)?.is_some();
-        let begun = self.0.store.pinned().await?.contains(&manifest)
-            || self.0.store.jobs().await?.contains(&manifest);
-        if !listed && !begun {
+        let data = self.0.data.clone();
+        let begun = blocking(move || Unfinished::forget(&data, manifest)).await?;
+        let known = begun
+            || self.0.catalog.manifest(manifest)?.is_some()
+            || self.0.store.held().contains(&manifest)
+            || self.0.store.pinned().await?.contains(&manifest);
+        if !known {
             return Err(LibraryError::Unknown(what.clone()));
         }
         self.0.store.unpin(manifest).await?;
@@ -336,9 +350,12 @@ impl Library {
         })
     }
 
-    /// Removes bytes that no manifest we keep needs.
+    /// Removes bytes that neither a manifest we keep needs nor a fetch that is to go on.
     pub async fn collect(&self) -> Result<Collected, LibraryError> {
-        let swept = self.0.store.collect().await?;
+        let data = self.0.data.clone();
+        let begun = blocking(move || Unfinished::all(&data)).await?;
+        let begun = begun.iter().map(|unfinished| unfinished.manifest).collect();
+        let swept = self.0.store.collect(begun).await?;
         Ok(Collected {
             blobs: swept.blobs,
             bytes: swept.bytes,
@@ -440,11 +457,16 @@ impl Library {
 
     /// Returns the distinct blobs of a manifest that are not here whole, by what the file system says: `(hash, length)`.
     pub(crate) async fn missing(&self, manifest: &Manifest) -> Result<Vec<(Hash, u64)>, StoreError> {
-        let mut blobs: Vec<(Hash, u64)> = manifest
-            .files()
-            .iter()
-            .map(|file| (file.blake3, file.size))
-            .collect();
+        self.missing_of(manifest.files()).await
+    }
+
+    /// The same of some files.
+    pub(crate) async fn missing_of(
+        &self,
+        files: impl IntoIterator<Item = &FileEntry>,
+    ) -> Result<Vec<(Hash, u64)>, StoreError> {
+        let files = files.into_iter();
+        let mut blobs: Vec<(Hash, u64)> = files.map(|file| (file.blake3, file.size)).collect();
         let mut seen = HashSet::new();
         blobs.retain(|(hash, size)| *size > 0 && seen.insert(*hash));
         let small: Vec<Hash> = blobs

@@ -7,6 +7,7 @@ use crate::{
     meter::Meter,
     progress::Progress,
     publish::{PublishError, PublishRequest, Published},
+    run::Engines,
     serve::Server,
     sharing::Sharing,
     store::{StoreError, blocking},
@@ -15,11 +16,12 @@ use crate::{
 };
 use libp2p::{Multiaddr, PeerId};
 use protocol::{
-    Hash, Publisher, RepoRef, SignedRelease, Ticket, limits::TICKET_ADDRESSES_MAX, release::provider_key,
-    wire,
+    FileEntry, Hash, Publisher, RepoRef, SignedRelease, Ticket, limits::TICKET_ADDRESSES_MAX,
+    release::provider_key, wire,
 };
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::{BTreeMap, HashSet},
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -48,6 +50,7 @@ struct Inner {
     sharing: Sharing,
     throttle: Throttle,
     fetches: Jobs,
+    engines: Engines,
     config: Config,
     received: Meter,
     since: Instant,
@@ -156,6 +159,7 @@ impl Node {
             server: server.clone(),
             sharing: sharing.clone(),
             throttle,
+            engines: Engines::new(config.engines.clone()),
             config,
             fetches: Jobs::default(),
             received: Meter::new(),
@@ -187,6 +191,7 @@ impl Node {
     pub async fn shutdown(&self) {
         self.0.swarm.shutdown().await;
         self.0.sharing.close();
+        self.0.engines.clear();
         let tasks = std::mem::take(&mut *self.0.tasks.lock().expect("nothing panics while it holds this"));
         for task in tasks {
             task.abort();
@@ -203,6 +208,11 @@ impl Node {
     /// Its place in the network.
     pub fn swarm(&self) -> &Swarm {
         &self.0.swarm
+    }
+
+    /// The models that are loaded.
+    pub fn engines(&self) -> &Engines {
+        &self.0.engines
     }
 
     /// Who of which swarm has what.
@@ -294,18 +304,35 @@ impl Node {
         }
     }
 
-    /// Announces again what is complete here: announcements do not outlive the process.
+    /// Announces again what is kept here, also without some of its files: announcements do not outlive the process.
     fn announce_all(&self) -> Result<(), LibraryError> {
-        let complete = self.library().list()?.into_iter().filter(|view| view.complete);
-        let manifests: std::collections::BTreeSet<Hash> = complete.map(|view| view.manifest).collect();
+        let kept = self.library().list()?.into_iter();
+        let kept = kept.filter(|view| view.complete || view.pinned);
+        let manifests: BTreeMap<Hash, bool> = kept.map(|view| (view.manifest, view.complete)).collect();
         let node = self.clone();
         self.task(async move {
-            for manifest in manifests {
-                node.announce(manifest);
+            for (manifest, complete) in manifests {
+                if complete || node.has_some(manifest).await {
+                    node.announce(manifest);
+                }
                 tokio::task::yield_now().await;
             }
         });
         Ok(())
+    }
+
+    /// Whether files of a manifest are here. What is damaged waits until it is mended.
+    async fn has_some(&self, manifest: Hash) -> bool {
+        let library = self.library();
+        let Ok(content) = library.manifest(manifest).await else {
+            return false;
+        };
+        let damaged = library.store().damaged();
+        let files = content.files().iter().filter(|file| file.size > 0);
+        let blobs: HashSet<Hash> = files.map(|file| file.blake3).collect();
+        let missing = library.missing(&content).await;
+        blobs.iter().all(|blob| !damaged.contains_key(blob))
+            && missing.is_ok_and(|missing| missing.len() < blobs.len())
     }
 
     /// Stops providing a manifest that was let go.
@@ -329,7 +356,7 @@ impl Node {
             .map(Multiaddr::to_string)
             .collect();
         addresses.extend(self.listeners().iter().map(Multiaddr::to_string));
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         addresses.retain(|address| seen.insert(address.clone()));
         addresses.truncate(TICKET_ADDRESSES_MAX);
         Ok(Ticket::new(manifest, addresses, self.library().repo_of(what)?)?)
@@ -431,15 +458,13 @@ impl Node {
             let Ok(content) = self.library().store().manifest(manifest).await else {
                 continue;
             };
-            if content
-                .files()
-                .iter()
-                .any(|file| damaged.contains_key(&file.blake3))
-            {
+            let files = content.files().iter();
+            let files: Vec<&FileEntry> = files.filter(|file| damaged.contains_key(&file.blake3)).collect();
+            if !files.is_empty() {
                 self.library().set_complete(manifest, false)?;
                 self.sharing().drop_crowd(manifest);
                 self.swarm().stop_providing(provider_key(manifest)).await;
-                if let Err(error) = self.fetch_again(manifest).await {
+                if let Err(error) = self.fetch_again(manifest, &files).await {
                     info!(manifest = %manifest.short(), %error, "a damaged repo waits for a peer that has it");
                     mended = false;
                 }

@@ -27,6 +27,10 @@ pub enum Phase {
     HandingOut,
     /// The swarm is told.
     Announcing,
+    /// A model is looked at, and asked.
+    Validating,
+    /// A model is read into memory.
+    Loading,
 }
 
 /// How far a verb is, at one moment. Sizes in bytes; a total of 0 is not known yet.

@@ -15,7 +15,7 @@ use crate::{
     limits::{RELEASE_DAYS, SMALL_LEN, WHOLE_LEN},
     names::NamesError,
     progress::{Phase, Progress},
-    store::{Fresh, How, Import, Kept, SourceFile, StoreError, digest::Digests},
+    store::{Fresh, How, Import, Kept, Room, SourceFile, StoreError, digest::Digests},
 };
 use protocol::{
     FileEntry, Hash, Kind, Manifest, ManifestError, PathError, ReleaseError, RepoId, RepoName, Upstream,
@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 use walk::{find, name_of};
@@ -211,11 +212,12 @@ impl Library {
         copy: bool,
         progress: &Progress,
     ) -> Result<Took, PublishError> {
-        let _room = match copy {
+        let room = match copy {
             true => Some(self.store().room(self.to_copy(&found)?).await?),
             false => None,
         };
-        self.take(found, copy, progress).await
+        self.take(found, room.map(Mutex::new).map(Arc::new), progress)
+            .await
     }
 
     /// Keeps what was taken in, and pins its manifest: all of it is durable when this returns.
@@ -257,10 +259,12 @@ impl Library {
     }
 
     /// Reads what has to be read.
+    ///
+    /// - `copies`: the room for copies; `None`: the files stay where they are.
     async fn take(
         &self,
         mut found: Vec<Found>,
-        copy: bool,
+        copies: Option<Arc<Mutex<Room>>>,
         progress: &Progress,
     ) -> Result<Took, PublishError> {
         let mut took = Took::default();
@@ -271,8 +275,8 @@ impl Library {
                 small.extend(self.known(file)?.map(|digest| digest.blake3));
             }
             let rows = self.store().has_small(&small).await?;
-            let (library, progress) = (self.clone(), progress.clone());
-            let batch = run(move || library.take_batch(batch, copy, &rows, &progress)).await?;
+            let (library, progress, copies) = (self.clone(), progress.clone(), copies.clone());
+            let batch = run(move || library.take_batch(batch, copies.as_deref(), &rows, &progress)).await?;
             let mut small = Vec::new();
             for taking in batch {
                 took.read += taking.read;
@@ -296,17 +300,17 @@ impl Library {
     fn take_batch(
         &self,
         batch: Vec<Found>,
-        copy: bool,
+        copies: Option<&Mutex<Room>>,
         rows: &HashSet<Hash>,
         progress: &Progress,
     ) -> Result<Vec<Taking>, PublishError> {
         let take = |file: &Found| {
-            let taking = match self.unchanged(file, copy, rows)? {
+            let taking = match self.unchanged(file, copies.is_some(), rows)? {
                 Some(taking) => {
                     progress.add(taking.entry.size, 0);
                     taking
                 }
-                None => self.read(file, copy, progress)?,
+                None => self.read(file, copies, progress)?,
             };
             progress.add(0, 1);
             Ok(taking)
@@ -314,11 +318,22 @@ impl Library {
         batch.par_iter().map(take).collect()
     }
 
-    fn read(&self, file: &Found, copy: bool, progress: &Progress) -> Result<Taking, PublishError> {
+    fn read(
+        &self,
+        file: &Found,
+        copies: Option<&Mutex<Room>>,
+        progress: &Progress,
+    ) -> Result<Taking, PublishError> {
         let git = |len| kept_in_git(&file.name, len);
-        let read = Import::file(self.store(), &file.path, git, copy, &|bytes| {
-            progress.add(bytes, 0)
-        });
+        let seen = |bytes| {
+            if let Some(room) = copies {
+                // A copy is written as it is read.
+                let mut room = room.lock().expect("nothing panics while it holds this");
+                room.taken(bytes);
+            }
+            progress.add(bytes, 0);
+        };
+        let read = Import::file(self.store(), &file.path, git, copies.is_some(), &seen);
         let (taken, fresh) = read.map_err(|error| match error {
             StoreError::Io { path, source } if path == file.path => PublishError::Read { path, source },
             error => error.into(),

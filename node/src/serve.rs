@@ -15,7 +15,7 @@ use crate::{
     library::Library,
     limits::{ANSWER_WAIT, REQUEST_FRAME_LEN, SEND_STALL, SERVED_MAX, SERVED_PER_PEER},
     meter::Meter,
-    store::{Blob, Store, StoreError},
+    store::{Blob, Store, StoreError, blocking},
     swarm::InboundStream,
     throttle::Throttle,
 };
@@ -219,6 +219,11 @@ impl Server {
                 CatalogTell::Release(release.map(|release| release.encode()))
             }
             CatalogAsk::Version => CatalogTell::Version(1),
+            CatalogAsk::Attestations { manifest } => {
+                let library = self.0.library.clone();
+                let told = blocking(move || Ok(library.told(manifest))).await;
+                CatalogTell::Attestations(told?)
+            }
         };
         Ok(frame::write(&mut stream, &tell).await?)
     }

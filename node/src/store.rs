@@ -8,10 +8,12 @@
 //! The store looks references up in the catalog, which can be rebuilt from `sources/`; otherwise it knows nobody.
 
 mod blob;
+mod claims;
 mod collect;
 pub(crate) mod digest;
 mod error;
 mod groups;
+mod held;
 mod import;
 mod part;
 mod room;
@@ -22,7 +24,9 @@ mod tree;
 pub(crate) mod walk;
 
 pub(crate) use blob::{Blob, Lies};
+pub(crate) use claims::begin as begin_proof;
 pub use error::StoreError;
+pub(crate) use held::Held;
 pub(crate) use import::{How, Import};
 pub(crate) use part::Part;
 pub(crate) use room::Room;
@@ -60,8 +64,11 @@ struct Inner {
     catalog: Catalog,
     parts: Mutex<HashMap<Hash, Weak<Part>>>,
     damaged: Mutex<BTreeMap<Hash, String>>,
+    held: Mutex<Vec<Weak<Hash>>>,
     gate: tokio::sync::RwLock<()>,
     settling: Mutex<()>,
+    /// The turn of whoever hashes a blob again for what a manifest says of it.
+    proving: Arc<tokio::sync::Mutex<()>>,
     quota: AtomicU64,
     /// Bytes of the disk that fetches and publishes under way will take.
     set_aside: Mutex<u64>,
@@ -97,8 +104,10 @@ impl Store {
             catalog,
             parts: Mutex::default(),
             damaged: Mutex::default(),
+            held: Mutex::default(),
             gate: tokio::sync::RwLock::new(()),
             settling: Mutex::new(()),
+            proving: Arc::default(),
             quota: AtomicU64::new(u64::MAX),
             set_aside: Mutex::default(),
             collector,

@@ -37,6 +37,8 @@ pub enum Reason {
     WrongSize,
     /// The file cannot be read.
     Unreadable,
+    /// The bytes are right, and do not have the digest that the manifest names them by.
+    FalseDigest,
     /// The release is not of this manifest or not signed by the expected publisher.
     WrongSignature,
 }
@@ -276,7 +278,7 @@ impl Library {
             manifest.files().len() as u64,
         );
         let mut found = Vec::new();
-        let (library, progress) = (self.clone(), progress.clone());
+        let (library, seen) = (self.clone(), progress.clone());
         let small: Vec<FileEntry> = manifest
             .files()
             .iter()
@@ -295,22 +297,55 @@ impl Library {
                 .filter(|file| file.size > crate::limits::SMALL_LEN)
                 .collect();
             let check = |file: &&FileEntry| {
-                let found = library.check_file(file, &progress);
-                progress.add(0, 1);
+                let found = library.check_file(file, &seen);
+                seen.add(0, 1);
                 found
             };
             files.par_iter().flat_map_iter(check).collect::<Vec<Bad>>()
         });
         found.extend(files.await.map_err(|_| StoreError::Closed)?);
+        found.extend(self.check_digests(&manifest, &found, progress).await?);
         for bad in &found {
             if let Some(file) = manifest.file(&bad.path)
-                && bad.reason != Reason::Missing
+                && !matches!(bad.reason, Reason::Missing | Reason::FalseDigest)
             {
                 self.store()
                     .report_damage(file.blake3, format!("{} does not verify", bad.path));
             }
         }
         Ok(report(&manifest, release.as_ref(), found))
+    }
+
+    /// Holds what the manifest says of files whose bytes are right against these. What was hashed before is remembered.
+    async fn check_digests(
+        &self,
+        manifest: &Manifest,
+        found: &[Bad],
+        progress: &Progress,
+    ) -> Result<Vec<Bad>, StoreError> {
+        let wrong: BTreeSet<&str> = found.iter().map(|bad| bad.path.as_str()).collect();
+        let right = manifest
+            .files()
+            .iter()
+            .filter(|file| !wrong.contains(file.path.as_str()));
+        progress.phase(
+            Phase::Reading,
+            manifest.total_len(),
+            manifest.files().len() as u64,
+        );
+        let mut lies = Vec::new();
+        for file in right {
+            match self.store().prove(file).await {
+                Ok(()) => {}
+                Err(error @ StoreError::FalseDigest { .. }) => {
+                    lies.push(bad(file, Reason::FalseDigest, None, Some(error.to_string())));
+                }
+                // It went bad, or away, a moment ago.
+                Err(error) => lies.push(bad(file, Reason::Unreadable, None, Some(error.to_string()))),
+            }
+            progress.add(file.size, 1);
+        }
+        Ok(lies)
     }
 
     async fn check_row(&self, file: &FileEntry) -> Option<Bad> {

@@ -9,6 +9,7 @@
 //! | repo | [`RepoId`]: `publisher/name`, of a [`Kind`] |
 //! | publisher | [`Publisher`]: the Ed25519 key that signs releases; a user knows it by an [`Alias`] |
 //! | release | [`SignedRelease`]: "repo R is manifest M, number N" |
+//! | attestation | [`SignedAttestation`]: "key K validated manifest M, and this came out" |
 //! | ratchet | [`ratchet::decide`]: which of two releases a node follows |
 //! | ticket | [`Ticket`]: a pasteable string that is enough to fetch |
 //! | proof | [`Proof`]: what makes an offline verification possible |
@@ -24,6 +25,7 @@
     clippy::arithmetic_side_effects
 )]
 
+pub mod attestation;
 pub mod hash;
 mod json;
 pub mod limits;
@@ -36,6 +38,9 @@ pub mod shard;
 pub mod ticket;
 pub mod wire;
 
+pub use attestation::{
+    Attestation, AttestationError, Challenge, Differences, Finite, SignedAttestation, Verdict,
+};
 pub use hash::{GitId, Hash, HashError, Sha256};
 pub use json::JsonError;
 pub use manifest::{FileEntry, Manifest, ManifestError};

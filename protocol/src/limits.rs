@@ -45,6 +45,30 @@ pub const RELEASE_NUMBER_MAX: u64 = 1 << 53;
 /// Largest step of `seq` from one release to the next that a node follows: a stolen key cannot use up the numbers at once.
 pub const SEQ_JUMP_MAX: u64 = 1 << 32;
 
+/// Largest signed attestation, in bytes: three challenges of 32 numbers take 2,300, everything else 1,100.
+pub const ATTESTATION_LEN_MAX: usize = 4 * 1024;
+
+/// Most challenges in an attestation: the attester's own, and two of others that it repeated.
+pub const CHALLENGES_MAX: usize = 3;
+
+/// Most numbers that sum up a challenge: two for each of 16 prompts.
+pub const CHALLENGE_NUMBERS_MAX: usize = 32;
+
+/// Longest name of a runtime in an attestation, in bytes: a program, its version, and how it computes.
+pub const ATTESTATION_RUNTIME_LEN_MAX: usize = 64;
+
+/// Longest list of a processor's features in an attestation, in bytes: thirty words.
+pub const ATTESTATION_FEATURES_LEN_MAX: usize = 256;
+
+/// Most attestations in one answer: more keys than a user compares, in a quarter of a frame.
+pub const ATTESTATIONS_TOLD_MAX: usize = 64;
+
+/// Most attestations in one file: more than anybody carries by hand, and few enough for the body of one request.
+pub const BUNDLED_MAX: usize = 128;
+
+/// Largest file of attestations, in bytes: [`BUNDLED_MAX`] of [`ATTESTATION_LEN_MAX`], their lengths and a heading.
+pub const BUNDLE_LEN_MAX: usize = BUNDLED_MAX * (ATTESTATION_LEN_MAX + 2) + 64;
+
 /// How far a publisher's clock may be ahead of ours, in seconds.
 pub const CLOCK_SKEW_MAX: u64 = 10 * 60;
 

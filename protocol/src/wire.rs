@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 
 pub use swarm::{PeerHint, ShardRun, SwarmTell};
 
-use crate::limits::FRAME_LEN_MAX;
+use crate::hash::Hash;
+use crate::limits::{ATTESTATIONS_TOLD_MAX, FRAME_LEN_MAX};
 use crate::repo::{Publisher, RepoName};
 
-/// The stream protocol of releases: one [`CatalogAsk`] a frame, one [`CatalogTell`] back.
+/// The stream protocol of releases and attestations: one [`CatalogAsk`] a frame, one [`CatalogTell`] back.
 pub const CATALOG_PROTOCOL: &str = "/shoal/catalog/1";
 
 /// The stream protocol of availability: frames of [`SwarmTell`] both ways, about one manifest, as long as the stream is open.
@@ -40,6 +41,11 @@ pub enum CatalogAsk {
     },
     /// The highest version of this protocol that you speak.
     Version,
+    /// What you know that others found when they validated a revision.
+    Attestations {
+        /// The revision.
+        manifest: Hash,
+    },
 }
 
 /// The answer to a [`CatalogAsk`].
@@ -49,6 +55,9 @@ pub enum CatalogTell {
     Release(Option<Vec<u8>>),
     /// The highest version of this protocol that is spoken here: 1.
     Version(u32),
+    /// Encodings of signed attestations of the revision asked for, for their receiver to verify: at most [`ATTESTATIONS_TOLD_MAX`],
+    /// those first that the teller values most.
+    Attestations(#[serde(deserialize_with = "swarm::at_most::<ATTESTATIONS_TOLD_MAX, _, _>")] Vec<Vec<u8>>),
 }
 
 /// Why bytes are not a frame, or a message not what it should be.

@@ -6,9 +6,9 @@ use proptest::option;
 use proptest::prelude::*;
 use protocol::shard::{self, SHARD_LEN};
 use protocol::{
-    CatalogAsk, CatalogTell, ChainingValue, FileEntry, GitId, Hash, Kind, Manifest, PeerHint, Proof,
-    Publisher, Release, RepoId, RepoName, RepoPath, Sha256, ShardRun, SignedRelease, SwarmTell, Ticket,
-    Upstream,
+    Attestation, CatalogAsk, CatalogTell, ChainingValue, Challenge, Differences, FileEntry, Finite, GitId,
+    Hash, Kind, Manifest, PeerHint, Proof, Publisher, Release, RepoId, RepoName, RepoPath, Sha256, ShardRun,
+    SignedAttestation, SignedRelease, SwarmTell, Ticket, Upstream, Verdict,
 };
 
 /// A moment at which the fixed releases are in force, in Unix seconds.
@@ -141,6 +141,60 @@ pub(crate) fn golden_signed() -> SignedRelease {
     SignedRelease::sign(golden_release(), &key(7)).unwrap()
 }
 
+pub(crate) fn finite(number: f64) -> Finite {
+    Finite::new(number).unwrap()
+}
+
+pub(crate) fn golden_attestation() -> Attestation {
+    let challenge = |nonce: u8, count: u8| Challenge {
+        nonce: [nonce; 16],
+        digest: Hash::of(&[nonce]),
+        numbers: (0..count)
+            .map(|number| finite(f64::from(number) * 2.5 - 1.0))
+            .collect(),
+    };
+    Attestation {
+        by: publisher(7),
+        manifest: golden_manifest().hash(),
+        structure: Verdict::Passed,
+        numbers: Verdict::Passed,
+        behaviour: Verdict::Passed,
+        probes: Some(Hash::of(b"the probes")),
+        differences: Differences {
+            embed: None,
+            logits: Some(finite(5.5e-5)),
+            nll: Some(finite(0.0)),
+        },
+        challenges: vec![challenge(3, 2), challenge(4, 2)],
+        bits_per_byte: Some(finite(0.75)),
+        runtime: "candle 0.11.1 f32".to_owned(),
+        features: "x86_64 avx2 fma".to_owned(),
+        issued: NOW,
+    }
+}
+
+pub(crate) fn golden_attested() -> SignedAttestation {
+    SignedAttestation::sign(golden_attestation(), &key(7)).unwrap()
+}
+
+/// An attestation that says nothing more than it has to: that the files are in order.
+pub(crate) fn plain_attestation(key_number: u8) -> Attestation {
+    Attestation {
+        by: publisher(key_number),
+        manifest: Hash::from_bytes([9; 32]),
+        structure: Verdict::Passed,
+        numbers: Verdict::NotDone,
+        behaviour: Verdict::NotDone,
+        probes: None,
+        differences: Differences::default(),
+        challenges: Vec::new(),
+        bits_per_byte: None,
+        runtime: "r".to_owned(),
+        features: "f".to_owned(),
+        issued: NOW,
+    }
+}
+
 pub(crate) fn golden_ticket() -> Ticket {
     let addresses = [
         format!("/ip4/192.0.2.7/udp/4001/quic-v1/p2p/{PEER}"),
@@ -253,6 +307,82 @@ pub(crate) fn signed_releases() -> impl Strategy<Value = SignedRelease> {
     releases().prop_map(|(number, release)| SignedRelease::sign(release, &key(number)).unwrap())
 }
 
+pub(crate) fn finites() -> impl Strategy<Value = Finite> {
+    let number = prop_oneof![
+        any::<f64>(),
+        -1e3..1e3_f64,
+        Just(-0.0),
+        Just(f64::MIN_POSITIVE / 2.0)
+    ];
+    number.prop_filter_map("no number", Finite::new)
+}
+
+fn challenges() -> impl Strategy<Value = Vec<Challenge>> {
+    let one = (any::<[u8; 15]>(), hashes(), vec(finites(), 1..=32));
+    vec(one, 0..=3).prop_map(|all| {
+        let numbered = (0..).zip(all);
+        let challenge = |(number, (rest, digest, numbers)): (u8, ([u8; 15], Hash, _))| {
+            let mut nonce = [number; 16];
+            nonce[1..].copy_from_slice(&rest);
+            Challenge {
+                nonce,
+                digest,
+                numbers,
+            }
+        };
+        numbered.map(challenge).collect()
+    })
+}
+
+/// Attestations that can be signed with [`key`] of the number.
+pub(crate) fn attestations() -> impl Strategy<Value = (u8, Attestation)> {
+    let verdict = || {
+        prop_oneof![
+            Just(Verdict::Passed),
+            Just(Verdict::Failed),
+            Just(Verdict::NotDone)
+        ]
+    };
+    let size = || option::of(finites().prop_map(|number| finite(number.get().abs())));
+    let texts = ("[ -~]{1,64}", "[ -~]{1,256}");
+    let parts = (0..4_u8, hashes(), option::of(hashes()), 0..1_u64 << 53);
+    let levels = (verdict(), verdict(), verdict());
+    let results = (size(), size(), size(), size(), challenges());
+    (parts, levels, results, texts).prop_filter_map(
+        "breaks a rule",
+        |((number, manifest, probes, issued), levels, results, (runtime, features))| {
+            let (structure, numbers, behaviour) = levels;
+            let (embed, logits, nll, bits_per_byte, challenges) = results;
+            let done = behaviour != Verdict::NotDone;
+            let declared = done && probes.is_some();
+            let attestation = Attestation {
+                by: publisher(number),
+                manifest,
+                structure,
+                numbers,
+                behaviour,
+                probes,
+                differences: match declared {
+                    true => Differences { embed, logits, nll },
+                    false => Differences::default(),
+                },
+                challenges: if done { challenges } else { Vec::new() },
+                bits_per_byte: bits_per_byte.filter(|_| done),
+                runtime,
+                features,
+                issued,
+            };
+            let kept = SignedAttestation::sign(attestation.clone(), &key(number)).is_ok();
+            kept.then_some((number, attestation))
+        },
+    )
+}
+
+pub(crate) fn signed_attestations() -> impl Strategy<Value = SignedAttestation> {
+    attestations()
+        .prop_map(|(number, attestation)| SignedAttestation::sign(attestation, &key(number)).unwrap())
+}
+
 pub(crate) fn repo_ids() -> impl Strategy<Value = RepoId> {
     (0..4_u8, names()).prop_map(|(number, name)| RepoId {
         publisher: publisher(number),
@@ -298,6 +428,7 @@ pub(crate) fn catalog_asks() -> impl Strategy<Value = CatalogAsk> {
     prop_oneof![
         repo_ids().prop_map(|RepoId { publisher, name }| CatalogAsk::Release { publisher, name }),
         Just(CatalogAsk::Version),
+        hashes().prop_map(|manifest| CatalogAsk::Attestations { manifest }),
     ]
 }
 
@@ -305,6 +436,7 @@ pub(crate) fn catalog_tells() -> impl Strategy<Value = CatalogTell> {
     prop_oneof![
         option::of(vec(any::<u8>(), 0..300)).prop_map(CatalogTell::Release),
         any::<u32>().prop_map(CatalogTell::Version),
+        vec(vec(any::<u8>(), 0..40), 0..=64).prop_map(CatalogTell::Attestations),
     ]
 }
 

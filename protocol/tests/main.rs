@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot make its input has failed")]
 
+mod attestations;
 mod availability;
 mod fixture;
 mod git_or_large;

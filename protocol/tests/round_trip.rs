@@ -4,14 +4,15 @@ use std::fmt::Debug;
 
 use crate::fixture::{
     Change, catalog_asks, catalog_tells, change, changes, manifests, proofs, repo_ids, repo_paths,
-    signed_releases, swarm_tells, tickets,
+    signed_attestations, signed_releases, swarm_tells, tickets,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
+use protocol::attestation::{decode_bundle, encode_bundle};
 use protocol::wire::{decode_frame, encode_frame};
 use protocol::{
     Alias, CatalogAsk, CatalogTell, Hash, Kind, Manifest, Proof, Publisher, RepoId, RepoName, RepoPath,
-    RepoRef, Sha256, SignedRelease, SwarmTell, Ticket, WireError,
+    RepoRef, Sha256, SignedAttestation, SignedRelease, SwarmTell, Ticket, WireError,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,6 +24,12 @@ fn one_encoding(bytes: &[u8]) {
     }
     if let Ok(signed) = SignedRelease::decode(bytes) {
         assert_eq!(signed.encode(), bytes);
+    }
+    if let Ok(signed) = SignedAttestation::decode(bytes) {
+        assert_eq!(signed.encode(), bytes);
+    }
+    if let Ok(bundle) = decode_bundle(bytes) {
+        assert_eq!(encode_bundle(&bundle), bytes);
     }
     if let Ok(proof) = Proof::decode(bytes) {
         assert_eq!(proof.encode(), bytes);
@@ -93,6 +100,16 @@ proptest! {
     }
 
     #[test]
+    fn attestation_returns(signed in signed_attestations()) {
+        prop_assert_eq!(SignedAttestation::decode(signed.encode()).unwrap(), signed);
+    }
+
+    #[test]
+    fn bundle_returns(attestations in vec(signed_attestations(), 0..5)) {
+        prop_assert_eq!(decode_bundle(&encode_bundle(&attestations)).unwrap(), attestations);
+    }
+
+    #[test]
     fn ticket_returns(ticket in tickets()) {
         prop_assert_eq!(ticket.to_string().parse::<Ticket>().unwrap(), ticket);
     }
@@ -138,6 +155,16 @@ proptest! {
     #[test]
     fn changed_release_panics_no_decoder(signed in signed_releases(), changes in changes()) {
         check_changed(signed.encode(), &changes);
+    }
+
+    #[test]
+    fn changed_attestation_panics_no_decoder(signed in signed_attestations(), changes in changes()) {
+        check_changed(signed.encode().to_vec(), &changes);
+    }
+
+    #[test]
+    fn changed_bundle_panics_no_decoder(attestations in vec(signed_attestations(), 0..3), changes in changes()) {
+        check_changed(encode_bundle(&attestations), &changes);
     }
 
     #[test]

@@ -6,15 +6,15 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use crate::fixture::{
-    PEER, golden_files, golden_manifest, golden_proof, golden_signed, golden_ticket, key, name, pattern,
-    plain_release, publisher, values_of,
+    PEER, golden_attested, golden_files, golden_manifest, golden_proof, golden_signed, golden_ticket, key,
+    name, pattern, plain_attestation, plain_release, publisher, values_of,
 };
 use protocol::release::{key_of, provider_key};
 use protocol::shard::{GROUP_LEN, SHARD_LEN, shard_count};
 use protocol::wire::{decode_frame, encode_frame};
 use protocol::{
-    CatalogAsk, CatalogTell, Hash, Manifest, PeerHint, Proof, RepoPath, ShardMap, ShardRun, SignedRelease,
-    SwarmTell, Ticket,
+    CatalogAsk, CatalogTell, Hash, Manifest, PeerHint, Proof, RepoPath, ShardMap, ShardRun,
+    SignedAttestation, SignedRelease, SwarmTell, Ticket,
 };
 
 fn file(name: &str) -> PathBuf {
@@ -88,6 +88,19 @@ fn shortest_release_is_what_it_was() {
 }
 
 #[test]
+fn attestation_is_what_it_was() {
+    let bytes = golden("attestation.bin", golden_attested().encode());
+    assert_eq!(SignedAttestation::decode(&bytes).unwrap(), golden_attested());
+}
+
+#[test]
+fn shortest_attestation_is_what_it_was() {
+    let signed = SignedAttestation::sign(plain_attestation(7), &key(7)).unwrap();
+    let bytes = golden("attestation-short.bin", signed.encode());
+    assert_eq!(SignedAttestation::decode(&bytes).unwrap(), signed);
+}
+
+#[test]
 fn ticket_is_what_it_was() {
     let text = format!("{}\n", golden_ticket());
     let kept = String::from_utf8(golden("ticket.txt", text.as_bytes())).unwrap();
@@ -134,6 +147,20 @@ fn frames_are_what_they_were() {
             encode_frame(&CatalogTell::Release(None)),
         ),
         ("catalog tell version", encode_frame(&CatalogTell::Version(1))),
+        (
+            "catalog ask attestations",
+            encode_frame(&CatalogAsk::Attestations {
+                manifest: golden_manifest().hash(),
+            }),
+        ),
+        (
+            "catalog tell no attestations",
+            encode_frame(&CatalogTell::Attestations(Vec::new())),
+        ),
+        (
+            "catalog tell attestations",
+            encode_frame(&CatalogTell::Attestations(vec![b"one".to_vec(), b"two".to_vec()])),
+        ),
     ];
     let mut text = String::new();
     for (name, frame) in frames {

@@ -10,8 +10,9 @@ pub use model::{safetensors, toy_model};
 use ed25519_dalek::SigningKey;
 use node::keys::{self, KeyKind};
 use protocol::{
-    FileEntry, GROUP_LEN, GitId, Hash, Kind, Manifest, Publisher, Release, RepoPath, SHARD_LEN, Sha256,
-    SignedRelease, manifest::kept_in_git,
+    Attestation, Challenge, Differences, FileEntry, Finite, GROUP_LEN, GitId, Hash, Kind, Manifest,
+    Publisher, Release, RepoPath, SHARD_LEN, Sha256, SignedAttestation, SignedRelease, Verdict,
+    manifest::kept_in_git,
 };
 use sha1::{Digest, Sha1};
 use std::{
@@ -222,6 +223,41 @@ pub fn release(key: &SigningKey, name: &str, manifest: Hash, seq: u64) -> Signed
         card: None,
     };
     SignedRelease::sign(release, key).expect("the test gives a release's number")
+}
+
+/// Returns a key of nobody's.
+pub fn stranger(number: u8) -> SigningKey {
+    SigningKey::from_bytes(&[number; 32])
+}
+
+/// Signs an attestation that a model passed on all levels, now; its one challenge came to `result` everywhere.
+///
+/// # Panics
+/// If `result` is no number.
+pub fn attestation(key: &SigningKey, manifest: Hash, result: f64) -> SignedAttestation {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let number = Finite::new(result).expect("the test gives a number");
+    let attestation = Attestation {
+        by: Publisher::from(key.verifying_key()),
+        manifest,
+        structure: Verdict::Passed,
+        numbers: Verdict::Passed,
+        behaviour: Verdict::Passed,
+        probes: None,
+        differences: Differences::default(),
+        challenges: vec![Challenge {
+            nonce: [1; 16],
+            digest: Hash::of(&result.to_le_bytes()),
+            numbers: vec![number; 32],
+        }],
+        bits_per_byte: None,
+        runtime: "a test".to_owned(),
+        features: "none".to_owned(),
+        issued: now,
+    };
+    SignedAttestation::sign(attestation, key).expect("it follows the rules")
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, identity::Keypair};
 use node::swarm::{DhtRole, Protocol, Swarm, SwarmConfig};
 use protocol::{
-    Manifest, RepoId, SignedRelease, Ticket,
+    FileEntry, Manifest, RepoId, SignedRelease, Ticket,
     release::provider_key,
     wire::{BLOBS_PROTOCOL, CATALOG_PROTOCOL, SWARM_PROTOCOL},
 };
@@ -100,8 +100,12 @@ pub struct HostileOptions {
     /// A manifest that it claims to have instead of the folder, of which it has no more than the manifest. It takes each request for
     /// the rest and never sends a byte.
     pub claims: Option<Manifest>,
+    /// What its manifest says of each file of the folder, made of what is so.
+    pub says: fn(FileEntry) -> FileEntry,
     /// What it tells of names: any release, old or forked, one a repo.
     pub releases: Vec<SignedRelease>,
+    /// What it tells of who validated a model, whichever it is asked about.
+    pub attestations: Vec<Vec<u8>>,
 }
 
 impl HostileOptions {
@@ -117,7 +121,9 @@ impl HostileOptions {
             manifest_too: false,
             holds: None,
             claims: None,
+            says: |file| file,
             releases: Vec::new(),
+            attestations: Vec::new(),
         }
     }
 }
@@ -146,6 +152,7 @@ struct State {
     holdings: answer::Holdings,
     holds: Range<u32>,
     manifest_too: bool,
+    attestations: Vec<Vec<u8>>,
     mood: Mutex<Mood>,
     asked: watch::Sender<Asked>,
 }
@@ -171,10 +178,10 @@ impl Hostile {
 
     /// The same with everything to choose.
     pub async fn start_with(options: HostileOptions) -> Result<Hostile> {
-        let (folder, claims) = (options.folder.clone(), options.claims);
+        let (folder, claims, says) = (options.folder.clone(), options.claims, options.says);
         let holdings = tokio::task::spawn_blocking(move || match claims {
             Some(manifest) => answer::Holdings::claim(manifest),
-            None => answer::Holdings::read(&folder),
+            None => answer::Holdings::read(&folder, says),
         })
         .await?;
         let holdings = holdings.with_context(|| format!("reading {}", options.folder.display()))?;
@@ -196,6 +203,7 @@ impl Hostile {
             holds: options.holds.unwrap_or(0..holdings.map.count()),
             holdings,
             manifest_too: options.manifest_too,
+            attestations: options.attestations,
             mood: Mutex::new(Mood {
                 behaviour: options.behaviour,
                 releases: releases.collect(),

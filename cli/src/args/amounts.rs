@@ -48,9 +48,49 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads a size in bytes, which is not 0.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    match parse_size(text).map_err(|wrong| wrong.to_string())? {
+        0 => Err("nothing fits into that".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// Reads a temperature.
+pub(super) fn temperature(text: &str) -> Result<f64, String> {
+    between(text, 0.0, 2.0)
+}
+
+/// Reads a share of a whole.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    between(text, 0.0, 1.0)
+}
+
+fn between(text: &str, least: f64, most: f64) -> Result<f64, String> {
+    let number: Option<f64> = text.parse().ok();
+    let inside = number.filter(|number| (least..=most).contains(number));
+    inside.ok_or_else(|| format!("not a number from {least} to {most}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_and_sizes_that_make_no_sense_are_refused() {
+        assert_eq!(
+            (temperature("0"), temperature("2.0"), share("0.9")),
+            (Ok(0.0), Ok(2.0), Ok(0.9))
+        );
+        for text in ["", "NaN", "inf", "-0.1", "2.1", "warm"] {
+            assert!(temperature(text).is_err(), "{text}");
+        }
+        assert!(share("1.1").is_err());
+        assert_eq!(size("4G"), Ok(4 << 30));
+        for text in ["0", "none", "-1", ""] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn mosts_are_amounts_or_none_but_never_nothing() {

@@ -30,9 +30,35 @@ pub(super) const FETCH: &str = "Examples:
   shoal fetch blake3/3fa9... --peer /ip4/192.0.2.7/udp/4001/quic-v1
   shoal fetch meta/llama --down 2M --wait 10m";
 
+pub(super) const RUN: &str = "Examples:
+  shoal run meta/llama \"Why is the sky blue?\"
+  shoal run meta/llama --temperature 0 --max-tokens 64 --raw \"Once upon a time\"
+  shoal run meta/all-MiniLM-L6-v2 \"a sentence\" --json
+  shoal run meta/llama - < question.txt
+  shoal run meta/llama";
+
 pub(super) const VERIFY: &str = "Examples:
   shoal verify ./llama --proof llama.proof
   shoal verify meta/llama";
+
+pub(super) const VALIDATE: &str = "Examples:
+  shoal validate meta/llama
+  shoal validate meta/llama --level numbers
+  shoal validate meta/llama --memory 8G --json";
+
+pub(super) const PROBE: &str = "Examples:
+  shoal probe ./my-model
+  shoal probe meta/llama --out probes.json";
+
+pub(super) const ATTEST_LS: &str = "Examples:
+  shoal attest ls
+  shoal attest ls meta/llama --json";
+
+pub(super) const ATTEST_EXPORT: &str = "Example:
+  shoal attest export meta/llama --out llama.attestations";
+
+pub(super) const ATTEST_IMPORT: &str = "Example:
+  shoal attest import llama.attestations";
 
 pub(super) const PROOF: &str = "Example:
   shoal proof meta/llama --out llama.proof";

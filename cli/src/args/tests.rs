@@ -40,6 +40,14 @@ fn lines_of_the_design_are_understood() {
         "verify DIR --proof FILE --json".to_owned(),
         "verify meta/llama".to_owned(),
         "proof meta/llama --out x.proof".to_owned(),
+        "validate meta/llama".to_owned(),
+        "validate meta/llama --level numbers --memory 8G --file a.gguf --json".to_owned(),
+        "probe DIR --out probes.json --memory none".to_owned(),
+        "probe meta/llama --json".to_owned(),
+        "attest ls".to_owned(),
+        "attest ls meta/llama --json".to_owned(),
+        "attest export meta/llama --out FILE".to_owned(),
+        "attest import FILE".to_owned(),
         "ls --json".to_owned(),
         "--data d --json ls".to_owned(),
         format!("show {key}/llama"),
@@ -63,6 +71,9 @@ fn lines_of_the_design_are_understood() {
         "limit --up 2M --down none --peer-up 512K --peer-down 1G --json".to_owned(),
         "up --up 2M --down none --quota 500G --slots 4".to_owned(),
         "fetch meta/llama --up 2M --down 1G --wait 90s".to_owned(),
+        "run meta/llama".to_owned(),
+        "run meta/llama - --json".to_owned(),
+        format!("run blake3/{hash} hello --max-tokens 9 --temperature 0 --top-p 0.9 --seed 7 --raw --file a/b.gguf --memory 4G"),
         "catalog rebuild".to_owned(),
         "completions bash".to_owned(),
         "demo".to_owned(),
@@ -97,6 +108,13 @@ fn lines_that_make_no_sense_are_misuse() {
         "fetch a/b/c".to_owned(),
         "fetch blake3/123".to_owned(),
         format!("fetch {}", hash().to_uppercase()),
+        "run".to_owned(),
+        "run llama hello".to_owned(),
+        "run meta/llama hello more".to_owned(),
+        "run meta/llama --max-tokens 0".to_owned(),
+        "run meta/llama --temperature NaN".to_owned(),
+        "run meta/llama --top-p 1.5".to_owned(),
+        "run meta/llama --memory 0".to_owned(),
         "verify".to_owned(),
         "show llama".to_owned(),
         format!("follow {key}"),
@@ -179,7 +197,19 @@ fn examples_of_the_help_parse() {
             if line.contains("...") {
                 continue;
             }
-            let line = line.split(" > ").next().unwrap().replace('\'', "");
+            let line = line.split(' ').take_while(|word| !matches!(*word, ">" | "<"));
+            let line = line.collect::<Vec<_>>().join(" ").replace('\'', "");
+            // Every other part stands between quotes, and is one word.
+            let parts = line.split('"').enumerate();
+            let line: String = parts
+                .map(|(at, part)| {
+                    if at % 2 == 1 {
+                        part.replace(' ', "_")
+                    } else {
+                        part.to_owned()
+                    }
+                })
+                .collect();
             assert!(parse(&line).is_ok(), "{line}: {}", parse(&line).unwrap_err());
             tried += 1;
         }

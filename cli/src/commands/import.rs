@@ -144,7 +144,9 @@ fn of_revision(repo: &ImportedRepo, revision: &ImportedRevision) -> String {
     }
     match revision.missing {
         Some(0) | None => {}
-        Some(missing) => add(format!(", a part: {missing} of its files are not here")),
+        Some(missing) => add(format!(
+            ", a part and no copy: {missing} of its files are not here"
+        )),
     }
     if let Some(manifest) = revision.manifest {
         let manifest: String = manifest.to_string().chars().take(SHORT).collect();
@@ -196,6 +198,7 @@ mod tests {
             read_bytes: 0,
             seconds: 0.0,
             missing: Some(4),
+            copy: false,
             problems: vec!["a.bin: wrong\u{1b}[2J".to_owned()],
             left_out: Vec::new(),
         };
@@ -221,7 +224,7 @@ mod tests {
         for part in [
             "published  dataset o/n at aaaaaaaaaa as o-n, release 2: 3 files, 2.0 KiB",
             "2 verified",
-            "a part: 4 of its files are not here",
+            "a part and no copy: 4 of its files are not here",
         ] {
             assert!(first.contains(part), "{part}: {text}");
         }

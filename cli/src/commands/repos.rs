@@ -1,11 +1,11 @@
 //! What this node has: `ls`, `show`, `ticket`, `pin`, `forget`, `collect`.
 
+use node::attest::Standing;
 use node::card::Card;
 use node::check::facts::Facts;
 use node::http::messages::TicketAnswer;
 use node::library::{RepoView, Shown};
-use node::progress::grouped;
-use protocol::{Hash, RepoRef};
+use protocol::{Hash, RepoRef, Verdict};
 use serde::Serialize;
 
 use crate::args::Repo;
@@ -132,6 +132,7 @@ fn describe(shown: &Shown) -> String {
     pairs.push(("state", state(view)));
     shown.card.iter().for_each(|card| of_card(card, &mut pairs));
     of_facts(&shown.facts, &mut pairs);
+    pairs.extend(standing(&shown.standing).map(|text| ("validated", text)));
     let heading = [
         ("SIZE", Side::Right),
         ("BLAKE3", Side::Left),
@@ -182,7 +183,7 @@ fn of_facts(facts: &Facts, pairs: &mut Vec<(&'static str, String)>) {
         let size = |(number, what): &(Option<u64>, &str)| {
             let number = (*number)?;
             Some(match *what {
-                "wide" => format!("{} wide", grouped(number)),
+                "wide" => format!("{number} wide"),
                 what => output::count(number, what),
             })
         };
@@ -227,6 +228,42 @@ fn of_facts(facts: &Facts, pairs: &mut Vec<(&'static str, String)>) {
         let files = output::count(facts.unlooked, "file");
         pairs.push(("not looked at", format!("{files}: there are too many")));
     }
+}
+
+/// `here, and reproduced by 3 keys you follow (max diff 2e-7), 1 disagrees; 4 others count nothing`.
+fn standing(standing: &Standing) -> Option<String> {
+    let Standing {
+        here,
+        reproduced,
+        disagree,
+        max_diff,
+        others,
+    } = *standing;
+    let mut parts = Vec::new();
+    match here {
+        Some(Verdict::Passed) => parts.push("passed here".to_owned()),
+        Some(Verdict::Failed) => parts.push("failed here".to_owned()),
+        Some(Verdict::NotDone) | None => {}
+    }
+    if reproduced > 0 || disagree > 0 {
+        let difference = max_diff
+            .map(|max| format!(" (max diff {max:.0e})"))
+            .unwrap_or_default();
+        let keys = output::count(reproduced, "key");
+        parts.push(format!("reproduced by {keys} you follow{difference}"));
+    }
+    match disagree {
+        0 => {}
+        1 => parts.push("1 disagrees".to_owned()),
+        many => parts.push(format!("{many} disagree")),
+    }
+    if others > 0 {
+        let keys = output::count(others, "key");
+        parts.push(format!(
+            "attested by {keys} you do not follow, which count nothing"
+        ));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 pub(crate) async fn ticket(asked: Repo, context: &mut Context<'_>) -> Result<(), Failure> {
@@ -301,4 +338,35 @@ fn short(manifest: Hash) -> String {
         .chars()
         .take("blake3/".len() + 10)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn standing_counts_who_is_followed_and_names_the_rest_apart() {
+        let all = Standing {
+            here: Some(Verdict::Passed),
+            reproduced: 3,
+            disagree: 1,
+            max_diff: Some(2e-7),
+            others: 2,
+        };
+        assert_eq!(
+            standing(&all).unwrap(),
+            "passed here, reproduced by 3 keys you follow (max diff 2e-7), 1 disagrees, \
+             attested by 2 keys you do not follow, which count nothing"
+        );
+        assert_eq!(standing(&Standing::default()), None);
+        let against = Standing {
+            here: Some(Verdict::Failed),
+            disagree: 2,
+            ..Standing::default()
+        };
+        assert_eq!(
+            standing(&against).unwrap(),
+            "failed here, reproduced by 0 keys you follow, 2 disagree"
+        );
+    }
 }

@@ -10,7 +10,7 @@ use protocol::{Hash, RepoId};
 use super::engine::{Change, Engine, Tree};
 use super::record::{
     self, Digest, Digests, ManifestRow, Manifests, NAMES_MAX, Place, PlaceKind, Places, Provider, Providers,
-    RepoRow, Repos, Table,
+    RepoRow, Repos, Sums, SumsOf, Table,
 };
 use super::{CatalogError, decode};
 
@@ -134,6 +134,17 @@ impl<'a> Batch<'a> {
     /// Removes the digests of a file, if they are there.
     pub fn remove_digest(&mut self, path: &Path) {
         self.remove::<Digests>(path);
+    }
+
+    /// Puts the other digests of a blob. A git id that is known already stays.
+    ///
+    /// # Errors
+    /// As [`super::Catalog::sums`].
+    pub fn put_sums(&mut self, blob: Hash, sums: Sums) -> Result<(), CatalogError> {
+        let known = self.get::<SumsOf>(&blob)?.and_then(|known| known.sha1);
+        let sha1 = sums.sha1.or(known);
+        self.put::<SumsOf>(&blob, &Sums { sha1, ..sums });
+        Ok(())
     }
 
     /// Puts the remembered providers of a manifest, brought within their bounds: one row a peer, the latest seen first, at most

@@ -30,6 +30,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(10);
 pub(super) enum Tree {
     Meta,
     Digests,
+    Sums,
     Places,
     Providers,
     Manifests,
@@ -37,9 +38,10 @@ pub(super) enum Tree {
 }
 
 impl Tree {
-    pub(super) const ALL: [Tree; 6] = [
+    pub(super) const ALL: [Tree; 7] = [
         Tree::Meta,
         Tree::Digests,
+        Tree::Sums,
         Tree::Places,
         Tree::Providers,
         Tree::Manifests,
@@ -50,6 +52,7 @@ impl Tree {
         match self {
             Tree::Meta => "meta",
             Tree::Digests => "digests",
+            Tree::Sums => "sums",
             Tree::Places => "places",
             Tree::Providers => "providers",
             Tree::Manifests => "manifests",
@@ -89,7 +92,7 @@ pub(super) struct Engine {
 }
 
 struct Open {
-    trees: [sled::Tree; 6],
+    trees: [sled::Tree; 7],
     db: sled::Db,
     /// Our own handle on sled's file: `flush()` alone calls `sync_file_range`, which a power cut does not respect.
     file: File,
@@ -106,8 +109,8 @@ impl Engine {
             }
         };
         let trees = Tree::ALL.map(|tree| guarded(|| db.open_tree(tree.name())));
-        let [a, b, c, d, e, f] = trees;
-        let trees = [a?, b?, c?, d?, e?, f?];
+        let [a, b, c, d, e, f, g] = trees;
+        let trees = [a?, b?, c?, d?, e?, f?, g?];
         let file = File::open(folder.join("db"))?;
         durable::sync_file(&folder.join("conf"))?;
         durable::sync_folder(folder)?;

@@ -10,7 +10,7 @@ use protocol::{Hash, Publisher, RepoId};
 use super::engine::Engine;
 use super::record::{
     self, Digest, Digests, ManifestRow, Manifests, Place, Places, Provider, Providers, RepoRow, Repos, Rows,
-    Table,
+    Sums, SumsOf, Table,
 };
 use super::{Catalog, CatalogError, Inner, decode, lock, read_lock};
 
@@ -77,6 +77,18 @@ impl Catalog {
         self.0.page::<Manifests>(&[], after.as_ref(), limit)
     }
 
+    /// Manifests whose hashes begin with these bytes, in order; at most `limit` and [`PAGE_ROWS_MAX`].
+    ///
+    /// # Errors
+    /// As [`Catalog::repo`].
+    pub fn manifests_from(
+        &self,
+        start: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Hash, ManifestRow)>, CatalogError> {
+        self.0.page::<Manifests>(start, None, limit)
+    }
+
     /// Where a blob lies, if it is one too big for the store's database.
     ///
     /// # Errors
@@ -126,6 +138,14 @@ impl Catalog {
         limit: usize,
     ) -> Result<Vec<(PathBuf, Digest)>, CatalogError> {
         self.0.page::<Digests>(&record::below(folder), after, limit)
+    }
+
+    /// The other digests of a blob, if they were hashed here.
+    ///
+    /// # Errors
+    /// As [`Catalog::repo`].
+    pub fn sums(&self, blob: Hash) -> Result<Option<Sums>, CatalogError> {
+        self.0.get::<SumsOf>(&blob)
     }
 
     /// The remembered providers of a manifest, the one seen last first; at most [`super::PROVIDERS_MAX`].

@@ -160,6 +160,15 @@ pub struct Digest {
     pub sha1: Option<GitId>,
 }
 
+/// The other digests of a blob, as they were hashed here: what a manifest says of them is held against these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sums {
+    /// SHA-256.
+    pub sha256: Sha256,
+    /// The git blob id, where it was asked for.
+    pub sha1: Option<GitId>,
+}
+
 /// A peer that announced a manifest to us before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provider {
@@ -194,6 +203,7 @@ pub(super) struct Repos;
 pub(super) struct Manifests;
 pub(super) struct Places;
 pub(super) struct Digests;
+pub(super) struct SumsOf;
 pub(super) struct Providers;
 
 impl Table for Repos {
@@ -223,9 +233,9 @@ impl Table for Repos {
 }
 
 macro_rules! by_hash {
-    ($table:ident, $row:ty) => {
+    ($table:ident, $tree:ident, $row:ty) => {
         impl Table for $table {
-            const TREE: Tree = Tree::$table;
+            const TREE: Tree = Tree::$tree;
             type Key = Hash;
             type OwnedKey = Hash;
             type Row = $row;
@@ -246,9 +256,10 @@ macro_rules! by_hash {
     };
 }
 
-by_hash!(Manifests, ManifestRow);
-by_hash!(Places, Place);
-by_hash!(Providers, Vec<Provider>);
+by_hash!(Manifests, Manifests, ManifestRow);
+by_hash!(SumsOf, Sums, Sums);
+by_hash!(Places, Places, Place);
+by_hash!(Providers, Providers, Vec<Provider>);
 
 /// A digest with the path that its key could not hold.
 #[derive(Serialize, Deserialize)]
@@ -379,6 +390,7 @@ mod tests {
             let _ = Manifests::decode(&key, &value);
             let _ = Places::decode(&key, &value);
             let _ = Digests::decode(&key, &value);
+            let _ = SumsOf::decode(&key, &value);
             let _ = Providers::decode(&key, &value);
         }
 

@@ -276,7 +276,7 @@ fn placed(mut tensors: Vec<TensorInfo>, data: u64, len: u64) -> Result<Vec<Tenso
     super::unique(&tensors)?;
     for tensor in &mut tensors {
         let outside = |end| CheckError::tensor(&tensor.name, Wrong::Outside { end, len });
-        let end = data.checked_add(tensor.range.end).unwrap_or(u64::MAX);
+        let end = data.saturating_add(tensor.range.end);
         if end > len {
             return Err(outside(end));
         }

@@ -42,6 +42,11 @@ impl Tensors {
         self.by_name.keys().map(String::as_str)
     }
 
+    /// Drops the tensors of these names, which the model has no use for.
+    pub(crate) fn drop_all(&mut self, mut unused: impl FnMut(&str) -> bool) {
+        self.by_name.retain(|name, _| !unused(name));
+    }
+
     /// Takes a tensor as plain numbers, of exactly this shape.
     ///
     /// # Errors

@@ -61,8 +61,8 @@ pub(super) enum Watch {
 /// How cautious one fetch is.
 #[derive(Debug)]
 pub(super) struct Caution {
-    /// What the repo is; `None`: nothing is left out.
-    kind: Option<Kind>,
+    /// What the repo is.
+    kind: Kind,
     /// Whether what can run code comes too.
     allow_code: bool,
     /// Paths, and patterns that may be paths.
@@ -73,18 +73,9 @@ impl Caution {
     /// The caution of a request for a repo of this kind.
     pub(super) fn new(kind: Option<Kind>, request: &FetchRequest) -> Caution {
         Caution {
-            kind: Some(kind.unwrap_or(Kind::Model)),
+            kind: kind.unwrap_or(Kind::Model),
             allow_code: request.allow_code,
             named: request.include.iter().cloned().collect(),
-        }
-    }
-
-    /// No caution: what was here once is brought again.
-    pub(super) fn none() -> Caution {
-        Caution {
-            kind: None,
-            allow_code: true,
-            named: HashSet::new(),
         }
     }
 
@@ -101,7 +92,7 @@ impl Caution {
     /// Whether a file is left out that can run code in this way.
     pub(super) fn leaves_out(&self, file: &FileEntry, code: CodeKind) -> bool {
         let packs = matches!(code, CodeKind::Hdf5 | CodeKind::Archive | CodeKind::Native);
-        let runs = code.runs_when_loaded() && !(packs && self.kind == Some(Kind::Dataset));
+        let runs = code.runs_when_loaded() && !(packs && self.kind == Kind::Dataset);
         runs && self.minds_code() && !self.is_named(file.path.as_str())
     }
 
@@ -112,15 +103,15 @@ impl Caution {
 
     fn minds_code(&self) -> bool {
         match self.kind {
-            Some(Kind::Model | Kind::Dataset) => !self.allow_code,
-            Some(Kind::Space) | None => false,
+            Kind::Model | Kind::Dataset => !self.allow_code,
+            Kind::Space => false,
         }
     }
 
     fn minds_broken(&self) -> bool {
         match self.kind {
-            Some(Kind::Model) => true,
-            Some(Kind::Dataset | Kind::Space) | None => false,
+            Kind::Model => true,
+            Kind::Dataset | Kind::Space => false,
         }
     }
 
@@ -161,11 +152,9 @@ mod tests {
         assert!(out(Some(Kind::Dataset), CodeKind::Pickle));
         assert!(!out(Some(Kind::Dataset), CodeKind::Hdf5));
         assert!(!out(Some(Kind::Space), CodeKind::Pickle));
-        assert!(!Caution::none().leaves_out(&pickle, CodeKind::Pickle));
         let (model, header) = (file("a.gguf", 2 << 20), Some(Watch::Header(Format::Gguf)));
         assert_eq!(of(None).watches(&model), header);
         assert_eq!(of(Some(Kind::Dataset)).watches(&model), None);
-        assert_eq!(Caution::none().watches(&model), None);
     }
 
     #[test]

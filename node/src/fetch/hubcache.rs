@@ -163,7 +163,7 @@ struct Staged {
 
 impl Room {
     fn open(place: &Place) -> Result<Room, HandOutError> {
-        fs::create_dir_all(&place.cache).map_err(write(&place.cache))?;
+        durable::create_folders(&place.cache).map_err(write(&place.cache))?;
         let root = place.cache.canonicalize().map_err(write(&place.cache))?;
         let folder = root.join(place.repo_folder());
         let mut made = BTreeSet::new();
@@ -241,8 +241,14 @@ impl Room {
             let up = "../".repeat(2 + file.path.as_str().matches('/').count());
             self.put_link(&place, &PathBuf::from(format!("{up}blobs/{name}")), file)?;
         }
-        for folder in &made {
-            durable::sync_folder(folder).map_err(write(folder))?;
+        // With those above them, up to the cache: any of them may have been made a moment ago.
+        let cache = durable::folder_of(&self.folder);
+        let above = |folder: &'_ PathBuf| -> Vec<PathBuf> {
+            let above = folder.ancestors().take_while(|above| above.starts_with(cache));
+            above.map(Path::to_owned).collect()
+        };
+        for folder in made.iter().flat_map(above).collect::<BTreeSet<_>>() {
+            durable::sync_folder(&folder).map_err(write(&folder))?;
         }
         self.put_ref(commit)?;
         Ok(snapshot)

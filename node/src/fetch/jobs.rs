@@ -2,7 +2,7 @@
 
 use super::{
     FetchError, FetchRequest, Patterns, Sought,
-    caution::{Caution, LeftOut},
+    caution::{Caution, LeftOut, Watch},
     providers::Providers,
     run::{Ask, Run},
     views::{JobState, JobView, NoSuchJob},
@@ -13,6 +13,7 @@ use crate::{
     limits::PROVIDER_WAIT,
     node::Node,
     progress::{Phase, Progress},
+    store::Held,
 };
 use futures::future::join_all;
 use libp2p::PeerId;
@@ -20,7 +21,7 @@ use protocol::{FileEntry, Hash, Manifest};
 use std::{
     collections::{BTreeMap, HashSet},
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, Weak},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -44,6 +45,8 @@ struct Row {
     manifest: Hash,
     asks: mpsc::Sender<Ask>,
     view: watch::Receiver<JobView>,
+    /// What those want who have asked for files and not gone away, and what of it they would rather not have.
+    wanted: Vec<(Weak<Patterns>, Arc<Caution>)>,
 }
 
 /// What a job brought for one of those who waited.
@@ -60,6 +63,8 @@ pub(super) struct Brought {
     pub(super) blobs: HashSet<Hash>,
     /// Who gave how many verified bytes meanwhile.
     pub(super) shares: BTreeMap<PeerId, u64>,
+    /// Keeps all of it from collection until it is pinned.
+    pub(super) _held: Held,
 }
 
 impl Jobs {
@@ -96,7 +101,10 @@ impl Jobs {
 
     fn want(&self, node: &Node, manifest: Hash, request: &FetchRequest, want: Want) {
         let mut table = self.table();
-        if let Some(row) = table.rows.iter().find(|row| row.manifest == manifest) {
+        let wanted = (Arc::downgrade(&want.patterns), want.caution.clone());
+        if let Some(row) = table.rows.iter_mut().find(|row| row.manifest == manifest) {
+            row.wanted.retain(|(wanted, _)| wanted.strong_count() > 0);
+            row.wanted.push(wanted);
             // A job with a thousand asks before it drops this one, and the fetch asks again.
             let _ = row.asks.try_send(Ask::Want(want));
             return;
@@ -115,6 +123,7 @@ impl Jobs {
             manifest,
             asks,
             view: watched,
+            wanted: vec![wanted],
         });
         let worker = node.clone();
         node.task(async move {
@@ -138,6 +147,17 @@ impl Jobs {
     pub(crate) fn views(&self) -> Vec<JobView> {
         let table = self.table();
         table.rows.iter().map(|row| row.view.borrow().clone()).collect()
+    }
+
+    /// Tells whether somebody waits for this file of a manifest, whatever is found in it.
+    pub(crate) fn wants(&self, manifest: Hash, file: &FileEntry) -> bool {
+        let table = self.table();
+        let rows = table.rows.iter().filter(|row| row.manifest == manifest);
+        let mut wanted = rows.flat_map(|row| &row.wanted);
+        wanted.any(|(wanted, caution)| {
+            let wants = wanted.upgrade().is_some_and(|wanted| wanted.wants(file));
+            wants && caution.watches(file) != Some(Watch::Code)
+        })
     }
 
     /// Pauses a job, or lets it go on; returns its manifest.
@@ -185,21 +205,21 @@ async fn work(
     asked: &mut mpsc::Receiver<Ask>,
     view: &watch::Sender<JobView>,
 ) {
+    let held = node.library().store().hold(hash);
     let mut providers = Providers::start(node.clone(), hash, first.known.clone());
     let mut early = Early {
         wants: vec![first],
         reads: Vec::new(),
     };
     let found = match node.stored_manifest(hash).await {
-        Ok(None) => match early.find(node, hash, &mut providers, asked, view).await {
+        None => match early.find(node, hash, &mut providers, asked, view).await {
             Some(found) => found,
             None => return,
         },
-        Ok(Some(stored)) => Ok(stored),
-        Err(error) => Err(error),
+        Some(stored) => Ok(stored),
     };
     let begun = match found {
-        Ok(manifest) => Run::begin(node, manifest, providers).await,
+        Ok(manifest) => Run::begin(node, manifest, held, providers).await,
         Err(error) => Err(error),
     };
     match begun {
@@ -236,7 +256,7 @@ impl Early {
             let search = async {
                 match paused {
                     true => std::future::pending().await,
-                    false => node.fetch_manifest(hash, providers, wait, true).await,
+                    false => node.fetch_manifest(hash, providers, wait).await,
                 }
             };
             tokio::pin!(search);

@@ -25,35 +25,32 @@ use tracing::{debug, warn};
 const MANIFESTS_ASKED: usize = 4;
 
 impl Node {
-    /// Returns the manifest from the store, marked so that no collection takes it; `None`: it has to be fetched.
-    pub(super) async fn stored_manifest(&self, hash: Hash) -> Result<Option<Manifest>, FetchError> {
+    /// Returns a held manifest from the store; `None`: it has to be fetched.
+    pub(super) async fn stored_manifest(&self, hash: Hash) -> Option<Manifest> {
         let store = self.library().store();
+        // A collection that began before it was held may be about to remove it.
         let _writing = store.writing().await;
         match store.manifest(hash).await {
-            Ok(manifest) => {
-                store.begin_job(hash).await?;
-                return Ok(Some(manifest));
-            }
+            Ok(manifest) => return Some(manifest),
             Err(StoreError::Missing(_)) => {}
             Err(error) => debug!(manifest = %hash.short(), %error, "a stored manifest is fetched again"),
         }
-        Ok(None)
+        None
     }
 
     /// Brings a manifest here, without its files and without keeping it from collection.
     pub(crate) async fn bring_manifest(&self, hash: Hash, wait: Duration) -> Result<Manifest, FetchError> {
         let mut providers = Providers::start(self.clone(), hash, Vec::new());
-        self.fetch_manifest(hash, &mut providers, wait, false).await
+        self.fetch_manifest(hash, &mut providers, wait).await
     }
 
-    /// Returns the manifest from the first of several providers asked at once that has it right; marked, where `keep` says so, so
-    /// that no collection takes it.
+    /// Returns the manifest from the first of several providers asked at once that has it right. It is in the store then, for
+    /// as long as somebody holds it.
     pub(super) async fn fetch_manifest(
         &self,
         hash: Hash,
         providers: &mut Providers,
         wait: Duration,
-        keep: bool,
     ) -> Result<Manifest, FetchError> {
         let store = self.library().store();
         let begun = Instant::now();
@@ -73,12 +70,11 @@ impl Node {
                     let Some(bytes) = answer else { continue };
                     let refused = |source| FetchError::Manifest { manifest: hash, source };
                     let manifest = Manifest::decode(&bytes).map_err(refused)?;
-                    // A collection must not run between the manifest and the mark that keeps it.
+                    // A collection that began before it was held must not take it.
                     let _writing = store.writing().await;
                     let _kept = store.put_manifest(&manifest).await?;
-                    if keep {
-                        store.begin_job(hash).await?;
-                    }
+                    // A fetch that goes on after a crash may find nobody to ask for it again.
+                    store.sync_rows().await?;
                     providers.again(peer);
                     return Ok(manifest);
                 }

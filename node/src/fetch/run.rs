@@ -20,7 +20,7 @@ use crate::{
     node::Node,
     runs::{self, span},
     sharing::{Crowd, Fact},
-    store::{Fresh, Kept, Part, Room, StoreError, blocking},
+    store::{Fresh, Held, Kept, Part, Room, StoreError, blocking},
 };
 use fixedbitset::FixedBitSet;
 use heads::Heads;
@@ -67,6 +67,7 @@ pub(super) struct Run<'a> {
     node: &'a Node,
     manifest: Arc<Manifest>,
     hash: Hash,
+    held: Held,
     map: Arc<ShardMap>,
     /// Blobs whose first shards come before the rest.
     first: HashSet<usize>,
@@ -128,6 +129,7 @@ impl<'a> Run<'a> {
     pub(super) async fn begin(
         node: &'a Node,
         manifest: Manifest,
+        held: Held,
         providers: Providers,
     ) -> Result<Run<'a>, FetchError> {
         let hash = manifest.hash();
@@ -164,6 +166,7 @@ impl<'a> Run<'a> {
             node,
             manifest: Arc::new(manifest),
             hash,
+            held,
             map,
             first,
             plan,
@@ -242,7 +245,7 @@ impl<'a> Run<'a> {
             let until = self.decide();
             self.settle_when_due();
             self.flush_when_due();
-            self.wants.tell_done(&self.manifest, &self.map);
+            self.wants.tell_done(&self.manifest, &self.map, &self.held);
             if self.wants.is_empty() && self.settling.is_empty() && self.node.fetches().end(self.hash, asked)
             {
                 return Ok(());
@@ -315,9 +318,8 @@ impl<'a> Run<'a> {
             })
         } else {
             let blobs = self.map.blobs()[at..at + shards.len()].to_vec();
-            let looks: Vec<_> = (at..at + shards.len()).map(|at| self.heads.short(at)).collect();
             self.tasks.spawn(async move {
-                let result = transfer::whole(&link, &blobs, &looks, &teller).await;
+                let result = transfer::whole(&link, &blobs, &teller).await;
                 (request, result)
             })
         };
@@ -352,9 +354,6 @@ impl<'a> Run<'a> {
             }
         }
         self.loose.rows.append(came.kept);
-        for (hash, code) in came.code {
-            self.wants.runs_code(hash, code);
-        }
         for run in came.landed {
             self.landed(run);
         }
@@ -472,7 +471,7 @@ impl<'a> Run<'a> {
             Ask::Cancel => {
                 let manifest = self.hash;
                 self.wants.end(|| FetchError::Cancelled { manifest });
-                Ok(self.node.library().store().end_job(manifest).await?)
+                Ok(())
             }
         }
     }

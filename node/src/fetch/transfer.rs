@@ -2,7 +2,6 @@
 
 use super::plan::Fault;
 use crate::{
-    check::code::{self, CodeKind, HEAD_LEN, TAIL_LEN},
     limits::{MANY_LEN, PIECE_LEN, ROWS_LEN, SMALL_LEN},
     node::Node,
     runs,
@@ -134,8 +133,6 @@ pub(crate) struct Came {
     pub(crate) fresh: Vec<(Hash, Fresh)>,
     /// Rows of blobs that are whole, not yet durable.
     pub(crate) kept: Kept,
-    /// What of the blobs that were to be looked at can run code.
-    pub(crate) code: Vec<(Hash, CodeKind)>,
 }
 
 /// Tells a job what one of its requests brings.
@@ -181,7 +178,6 @@ impl Teller {
             part: None,
             fresh: Vec::new(),
             kept: Kept::default(),
-            code: Vec::new(),
         }
     }
 }
@@ -332,14 +328,7 @@ async fn read_piece(
 }
 
 /// Fetches blobs of at most one shard, which follow each other in the map, in one request.
-///
-/// - `looks`: beside each blob the path of a file that it is, if it is to be looked at whether that can run code.
-pub(crate) async fn whole(
-    link: &Link,
-    blobs: &[NumberedBlob],
-    looks: &[Option<Arc<str>>],
-    teller: &Teller,
-) -> Result<(), TransferError> {
+pub(crate) async fn whole(link: &Link, blobs: &[NumberedBlob], teller: &Teller) -> Result<(), TransferError> {
     let hashes = blobs
         .iter()
         .map(|blob| iroh_blobs::Hash::from_bytes(*blob.hash.as_bytes()))
@@ -350,13 +339,11 @@ pub(crate) async fn whole(
     let mut stream = BufReader::with_capacity(BUFFER, stream);
     let mut rows = Rows::default();
     let read = async {
-        for ((at, blob), path) in (0u32..).zip(blobs).zip(looks) {
+        for (at, blob) in (0u32..).zip(blobs) {
             let bytes = read_blob(&mut stream, blob.hash, blob.len).await?;
             link.throttle.down(link.peer, bytes.len()).await;
-            let code = path.as_deref().and_then(|path| code_in(path, &bytes));
-            let code = code.map(|code| (blob.hash, code));
             if blob.len <= SMALL_LEN {
-                rows.add(at, bytes, code);
+                rows.add(at, bytes);
                 if rows.len >= ROWS_LEN {
                     rows.put(link, teller).await?;
                 }
@@ -365,7 +352,6 @@ pub(crate) async fn whole(
                 let fresh = vec![(blob.hash, fresh)];
                 let came = Came {
                     fresh,
-                    code: code.into_iter().collect(),
                     ..teller.nothing()
                 };
                 teller.came(blob.len, std::iter::once(at..at + 1), came).await;
@@ -378,39 +364,23 @@ pub(crate) async fn whole(
     read
 }
 
-/// What of a whole file can run code.
-fn code_in(path: &str, bytes: &[u8]) -> Option<CodeKind> {
-    let (head, tail) = (
-        bytes.len().min(HEAD_LEN as usize),
-        bytes.len().saturating_sub(TAIL_LEN as usize),
-    );
-    code::detect(path, &bytes[..head], &bytes[tail..])
-}
-
 /// Small blobs on their way into the database: many at once cost little more than one.
 #[derive(Default)]
 struct Rows {
     landed: Vec<Range<u32>>,
     bytes: Vec<Bytes>,
-    code: Vec<(Hash, CodeKind)>,
     len: u64,
 }
 
 impl Rows {
-    fn add(&mut self, at: u32, bytes: Bytes, code: Option<(Hash, CodeKind)>) {
-        self.code.extend(code);
+    fn add(&mut self, at: u32, bytes: Bytes) {
         self.len += bytes.len() as u64;
         self.bytes.push(bytes);
         runs::push(&mut self.landed, at..at + 1);
     }
 
     async fn put(&mut self, link: &Link, teller: &Teller) -> Result<(), TransferError> {
-        let Rows {
-            landed,
-            bytes,
-            code,
-            len,
-        } = std::mem::take(self);
+        let Rows { landed, bytes, len } = std::mem::take(self);
         if !bytes.is_empty() {
             let kept = link.store.put_small(bytes).await?;
             teller
@@ -419,7 +389,6 @@ impl Rows {
                     landed,
                     Came {
                         kept,
-                        code,
                         ..teller.nothing()
                     },
                 )

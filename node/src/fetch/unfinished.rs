@@ -1,7 +1,12 @@
 //! Fetches that have not ended, one small file each in `DATA/unfinished/`: a node that starts again goes on with them.
 
 use super::{FetchRequest, FetchWhat, HubCache, Sought};
-use crate::{durable, node::Node, progress::Progress, store::StoreError};
+use crate::{
+    durable,
+    node::Node,
+    progress::Progress,
+    store::{StoreError, blocking},
+};
 use protocol::{Hash, RepoId, RepoRef};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -13,6 +18,9 @@ use tracing::warn;
 
 /// Largest such file, in bytes: a few hundred globs.
 const LEN_MAX: u64 = 64 * 1024;
+
+/// How long a fetch waits that waits for ever.
+const FOR_EVER: Duration = Duration::MAX;
 
 /// What a fetch needs to go on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +37,7 @@ pub(crate) struct Unfinished {
     /// No files that match one of these globs.
     pub(crate) exclude: Vec<String>,
     /// Whether files that can run code come too.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) allow_code: bool,
     /// Whether the user paused it.
     pub(crate) paused: bool,
@@ -39,14 +47,16 @@ pub(crate) struct Unfinished {
     /// What the repo is called there.
     #[serde(default)]
     pub(crate) hf_name: Option<String>,
+    /// How long to wait for a provider while nothing comes; `None`: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) wait: Option<Duration>,
 }
 
 impl Node {
     /// Goes on, in the background, with the fetches that had not ended when the node stopped; returns how many.
     pub async fn resume_jobs(&self) -> usize {
         let data = self.library().data().to_owned();
-        let read = tokio::task::spawn_blocking(move || Unfinished::all(&data)).await;
-        let all = read.map_err(io::Error::other).and_then(|all| all);
+        let all = blocking(move || Unfinished::all(&data)).await;
         let all = all.unwrap_or_else(|error| {
             warn!(%error, "unfinished fetches cannot be listed");
             Vec::new()
@@ -61,10 +71,8 @@ impl Node {
                     repo,
                     known: Vec::new(),
                     paused: unfinished.paused,
-                    again: false,
                 };
-                let mut request = unfinished.request();
-                request.wait = Some(Duration::MAX);
+                let request = unfinished.request();
                 let fetched = node.fetch_sought(sought, request, &Progress::channel().0).await;
                 if let Err(error) = fetched {
                     warn!(manifest = %manifest.short(), error = &error as &dyn std::error::Error, "an unfinished fetch ended");
@@ -94,10 +102,12 @@ impl Unfinished {
                 .hf_cache
                 .as_ref()
                 .and_then(|cache| Some(cache.name.as_ref()?.to_string())),
+            wait: request.wait.filter(|wait| *wait != FOR_EVER),
         }
     }
 
-    /// The request to go on with: for the manifest it meant when it was made, whatever its name means now.
+    /// The request to go on with: for the manifest it meant when it was made, whatever its name means now. Who did not say how
+    /// long to wait is not there any more to try again, so it is waited for for ever, also for the manifest.
     fn request(&self) -> FetchRequest {
         let what = match &self.repo {
             Some(repo) => RepoRef::Id(repo.clone()),
@@ -108,6 +118,7 @@ impl Unfinished {
             include: self.include.clone(),
             exclude: self.exclude.clone(),
             allow_code: self.allow_code,
+            wait: Some(self.wait.unwrap_or(FOR_EVER)),
             hf_cache: self.hf_cache.clone().map(|folder| HubCache {
                 folder,
                 name: self.hf_name.as_ref().and_then(|name| name.parse().ok()),
@@ -118,13 +129,8 @@ impl Unfinished {
 
     /// Writes it down; durable when it returns. The same fetch twice has one file. Blocking.
     pub(crate) fn keep(&self, data: &Path) -> Result<Kept, StoreError> {
-        let unpaused = Unfinished {
-            paused: false,
-            ..self.clone()
-        };
         let write = || {
-            let same = Hash::of(&json(&unpaused)?);
-            let path = folder(data).join(format!("{}-{}.json", self.manifest, same.short()));
+            let path = self.path(data)?;
             durable::create_folders(&folder(data))?;
             durable::write_atomic(&path, &json(self)?)?;
             Ok(Kept(path))
@@ -132,27 +138,48 @@ impl Unfinished {
         write().map_err(StoreError::io(&folder(data)))
     }
 
+    /// The file it has, paused or not.
+    fn path(&self, data: &Path) -> io::Result<PathBuf> {
+        let unpaused = Unfinished {
+            paused: false,
+            ..self.clone()
+        };
+        let same = Hash::of(&json(&unpaused)?);
+        Ok(folder(data).join(format!("{}-{}.json", self.manifest, same.short())))
+    }
+
+    /// Goes on with no fetch of a manifest; `false` when there was none to go on with. Blocking.
+    pub(crate) fn forget(data: &Path, manifest: Hash) -> Result<bool, StoreError> {
+        let mut forgotten = false;
+        for unfinished in Unfinished::all(data)? {
+            if unfinished.manifest == manifest {
+                let path = unfinished.path(data).map_err(StoreError::io(&folder(data)))?;
+                Kept(path).end()?;
+                forgotten = true;
+            }
+        }
+        Ok(forgotten)
+    }
+
     /// Writes down that the fetches of a manifest are paused, or not any more. Blocking.
     pub(crate) fn pause(data: &Path, manifest: Hash, paused: bool) -> Result<(), StoreError> {
-        let all = Unfinished::all(data).map_err(StoreError::io(&folder(data)))?;
-        for unfinished in all
-            .into_iter()
-            .filter(|unfinished| unfinished.manifest == manifest)
-        {
+        let all = Unfinished::all(data)?.into_iter();
+        for unfinished in all.filter(|unfinished| unfinished.manifest == manifest) {
             Unfinished { paused, ..unfinished }.keep(data)?;
         }
         Ok(())
     }
 
     /// Reads them all; one that does not read is left where it is, and reported. Blocking.
-    pub(crate) fn all(data: &Path) -> io::Result<Vec<Unfinished>> {
-        let entries = match fs::read_dir(folder(data)) {
+    pub(crate) fn all(data: &Path) -> Result<Vec<Unfinished>, StoreError> {
+        let folder = folder(data);
+        let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
+            entries => entries.map_err(StoreError::io(&folder))?,
         };
         let mut all = Vec::new();
         for entry in entries {
-            let path = entry?.path();
+            let path = entry.map_err(StoreError::io(&folder))?.path();
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
@@ -208,6 +235,7 @@ mod tests {
             paused: false,
             hf_cache: Some("/cache".into()),
             hf_name: Some("meta/llama".into()),
+            wait: None,
         };
         let kept = one.keep(data.path()).unwrap();
         Unfinished::pause(data.path(), one.manifest, true).unwrap();

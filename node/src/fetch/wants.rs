@@ -12,6 +12,7 @@ use crate::{
         facts::{Format, Problem},
     },
     progress::{Phase, Progress, Snapshot},
+    store::Held,
 };
 use libp2p::PeerId;
 use protocol::{FileEntry, Hash, Manifest, ShardMap};
@@ -134,9 +135,10 @@ impl Waiting {
 pub(super) struct Wants(Vec<Waiting>);
 
 impl Wants {
-    /// Adds one: `whole` of its `missing` blobs wait only to be made durable.
+    /// Adds one that comes `now`: `whole` of its `missing` blobs wait only to be made durable.
     pub(super) fn add(
         &mut self,
+        now: Instant,
         want: Want,
         files: Vec<FileEntry>,
         left_out: Vec<LeftOut>,
@@ -145,7 +147,7 @@ impl Wants {
     ) {
         self.0.push(Waiting {
             want,
-            since: Instant::now(),
+            since: now,
             files,
             left_out,
             problems: Vec::new(),
@@ -173,13 +175,6 @@ impl Wants {
                 Some(error) => drop(waiting.want.done.send(Err(error))),
             }
         }
-    }
-
-    /// A blob that came whole can run code.
-    pub(super) fn runs_code(&mut self, blob: Hash, code: CodeKind) {
-        self.0
-            .iter_mut()
-            .for_each(|waiting| waiting.leave_out(blob, code));
     }
 
     /// Tells whether somebody waits for a blob.
@@ -223,7 +218,7 @@ impl Wants {
     }
 
     /// Tells those whose blobs are all safe.
-    pub(super) fn tell_done(&mut self, manifest: &Arc<Manifest>, map: &ShardMap) {
+    pub(super) fn tell_done(&mut self, manifest: &Arc<Manifest>, map: &ShardMap, held: &Held) {
         let done = |waiting: &mut Waiting| waiting.perilous.is_empty() && waiting.unjudged.is_empty();
         for waiting in self.0.extract_if(.., done) {
             let brought = Brought {
@@ -233,6 +228,7 @@ impl Wants {
                 problems: waiting.problems,
                 blobs: waiting.missing.iter().map(|at| map.blobs()[*at].hash).collect(),
                 shares: waiting.shares,
+                _held: held.clone(),
             };
             // Who has gone away does not need it.
             let _ = waiting.want.done.send(Ok(brought));
@@ -298,5 +294,48 @@ impl Wants {
     /// Tells whether nobody waits.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fetch::{FetchRequest, FetchWhat};
+    use protocol::{Hash, RepoRef};
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    #[test]
+    fn who_joins_late_waits_from_when_it_came() {
+        let manifest = Hash::of(b"manifest");
+        let request = FetchRequest::new(FetchWhat::Repo(RepoRef::Content(manifest)));
+        let (done, mut told) = oneshot::channel();
+        let want = Want {
+            patterns: Arc::new(Patterns::new(&request).unwrap()),
+            caution: Arc::new(Caution::new(None, &request)),
+            wait: Some(Duration::from_secs(2)),
+            progress: Progress::default(),
+            known: Vec::new(),
+            paused: false,
+            done,
+        };
+        let at = |fruitful: Instant, seconds| fruitful + Duration::from_secs(seconds);
+        let mut wants = Wants::default();
+        let fruitful = Instant::now();
+        wants.add(at(fruitful, 60), want, Vec::new(), Vec::new(), [0].into(), |_| {
+            false
+        });
+        let gone = |waited| FetchError::NoProvider {
+            manifest,
+            waited,
+            missing: 1,
+        };
+        wants.send_away(fruitful, at(fruitful, 61), gone);
+        assert!(matches!(told.try_recv(), Err(TryRecvError::Empty)));
+        wants.send_away(fruitful, at(fruitful, 62), gone);
+        let Ok(Err(FetchError::NoProvider { waited, .. })) = told.try_recv() else {
+            panic!("it still waits");
+        };
+        assert_eq!(waited, Duration::from_secs(2));
+        assert!(wants.is_empty());
     }
 }

@@ -4,8 +4,12 @@
 //! |---|---|
 //! | GET `status` `doctor` `peers` `jobs` `limits` `repos` `following` | how the node is, what it has |
 //! | GET `show?repo=` `ticket?repo=` | one repo |
-//! | POST `publish` `import` `fetch` `verify` | lines of progress, then the end |
-//! | POST `proof` | the bytes of a proof file |
+//! | GET `attestations[?repo=]` | who found what |
+//! | POST `publish` `import` `fetch` `verify` `validate` `probe` | lines of progress, then the end |
+//! | POST `run` | lines of progress and of text, then the end; it ends with who asked |
+//! | POST `run` | lines of progress and of text, then the end; it ends with who asked |
+//! | POST `proof` `attestations/export` | the bytes of a file |
+//! | POST `attestations/import` | what became of it |
 //! | POST `jobs/pause` `jobs/resume` `jobs/cancel` | the numbers of the fetches that do |
 //! | POST `limits` | the limits as they are from now on |
 //! | POST `pin` `forget` `collect` `follow` `unfollow` `catalog/rebuild` `shutdown` | done, or why not |
@@ -13,6 +17,8 @@
 //! Every route needs the token, and no GET changes anything.
 
 mod fetching;
+mod running;
+mod validating;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -36,6 +42,7 @@ use super::messages::{
     ErrorAnswer, FollowAnswer, FollowAsk, Nothing, PeerAnswer, PublishAnswer, PublishAsk, ROOT, RepoAsk,
     TicketAnswer, UnfollowAnswer, UnfollowAsk,
 };
+use super::openai;
 use super::request::{Asked, Refused, Told, absolute};
 use super::{BODY_LEN_MAX, HttpError, listen};
 use crate::doctor::Running;
@@ -146,6 +153,7 @@ async fn introduce(address: SocketAddr, data: &Path) -> std::io::Result<Contact>
 }
 
 fn router(desk: Desk, hub: Hub, guard: Guard) -> Router {
+    let openai = openai::router(desk.node.clone(), guard.clone());
     let routes = Router::new()
         .route("/status", get(status))
         .route("/doctor", get(doctor))
@@ -163,7 +171,13 @@ fn router(desk: Desk, hub: Hub, guard: Guard) -> Router {
         .route("/import", post(import))
         .route("/fetch", post(fetching::fetch))
         .route("/verify", post(verify))
+        .route("/run", post(running::run))
         .route("/proof", post(proof))
+        .route("/validate", post(validating::validate))
+        .route("/probe", post(validating::probe))
+        .route("/attestations", get(validating::attestations))
+        .route("/attestations/export", post(validating::export))
+        .route("/attestations/import", post(validating::import))
         .route("/pin", post(pin))
         .route("/forget", post(forget))
         .route("/collect", post(collect))
@@ -179,6 +193,7 @@ fn router(desk: Desk, hub: Hub, guard: Guard) -> Router {
         .layer(middleware::from_fn_with_state(guard, guard::stand));
     Router::new()
         .nest(ROOT, routes)
+        .merge(openai)
         .fallback(hub::answer)
         .with_state(hub)
 }
@@ -209,6 +224,9 @@ async fn show(
     State(desk): State<Desk>,
     Asked(RepoAsk { repo }): Asked<RepoAsk>,
 ) -> Result<Json<Shown>, Refused> {
+    if let Ok(manifest) = desk.node.library().resolve_local(&repo) {
+        desk.node.glance_at_attestations(manifest).await;
+    }
     Ok(Json(desk.node.library().show(&repo).await?))
 }
 

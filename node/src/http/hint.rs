@@ -3,7 +3,10 @@
 use std::error::Error;
 use std::io;
 
+use crate::attest::{AttestError, KeepError};
 use crate::catalog::CatalogError;
+use crate::engine::session::EngineError;
+use crate::engine::wire::Fault;
 use crate::fetch::{FetchError, HandOutError, NoSuchJob};
 use crate::import::ImportError;
 use crate::library::{LibraryError, OpenError};
@@ -11,8 +14,10 @@ use crate::names::{FollowingError, NamesError};
 use crate::node::StartError;
 use crate::publish::PublishError;
 use crate::resolve::ResolveError;
+use crate::run::RunError;
 use crate::store::StoreError;
 use crate::swarm::SwarmError;
+use crate::validate::ValidateError;
 use crate::verify::VerifyError;
 
 const SPACE: &str = "free some space: shoal ls shows what is kept, shoal forget REPO lets go of it";
@@ -31,6 +36,12 @@ fn known(error: &(dyn Error + 'static)) -> Option<String> {
         return of_start(error);
     }
     if let Some(error) = error.downcast_ref() {
+        return of_validate(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return of_attest(error);
+    }
+    if let Some(error) = error.downcast_ref() {
         return of_open(error);
     }
     if let Some(error) = error.downcast_ref() {
@@ -41,6 +52,9 @@ fn known(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref() {
         return of_resolve(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return of_run(error);
     }
     match error.downcast_ref() {
         Some(PublishError::Library(error)) => return of_library(error),
@@ -118,6 +132,52 @@ fn of_fetch(error: &FetchError) -> Option<String> {
             say("quote the pattern, so that the shell leaves it alone: --include '*.json'")
         }
         _ => None,
+    }
+}
+
+fn of_run(error: &RunError) -> Option<String> {
+    match error {
+        RunError::Library(error) => of_library(error),
+        RunError::Missing { what, .. } => Some(format!("shoal fetch {what} gets what is missing")),
+        RunError::Several { .. } => say("name one: --file FILE"),
+        RunError::Memory { given: true, .. } | RunError::Engine(EngineError::Memory { limit: Some(_) }) => {
+            say("give it more: --memory SIZE, or engine_memory in config.toml")
+        }
+        RunError::Memory { given: false, .. } => say("end what else takes memory, or run a smaller model"),
+        RunError::Engine(EngineError::Fault(Fault::Architecture { .. })) => {
+            say("the files are here and verified; only running this model is not possible")
+        }
+        RunError::Busy { .. } => say("ask again when others have their answers"),
+        RunError::NoModel { .. }
+        | RunError::Header { .. }
+        | RunError::Folder { .. }
+        | RunError::Engine(_) => None,
+    }
+}
+
+fn of_validate(error: &ValidateError) -> Option<String> {
+    match error {
+        ValidateError::Library(error) => of_library(error),
+        ValidateError::Run(error) => of_run(error),
+        ValidateError::Attest(error) => of_attest(error),
+        ValidateError::Damaged { .. } => {
+            say("shoal verify REPO names what is damaged, and has it fetched again")
+        }
+        ValidateError::Engine(EngineError::Memory { .. }) => say("give it more: --memory SIZE"),
+        ValidateError::Nothing { .. }
+        | ValidateError::Probes(_)
+        | ValidateError::Engine(_)
+        | ValidateError::Write { .. } => None,
+    }
+}
+
+fn of_attest(error: &AttestError) -> Option<String> {
+    match error {
+        AttestError::Library(error) => of_library(error),
+        AttestError::Nothing(what) => Some(format!("shoal validate {what} makes one")),
+        AttestError::Keep(KeepError::StorageFull { .. }) => say(SPACE),
+        AttestError::Bundle(_) => say("shoal attest export REPO makes such a file"),
+        AttestError::Keep(_) | AttestError::Attestation(_) => None,
     }
 }
 

@@ -29,6 +29,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
 use moka::future::Cache;
 use protocol::{Hash, Manifest, RepoId, SignedRelease};
+use tokio::sync::Semaphore;
 
 use self::facts::Facts;
 use self::files::Demands;
@@ -44,6 +45,8 @@ use crate::node::Node;
 const MANIFEST_FILES_MAX: u64 = 200_000;
 /// Repos of which it is remembered that they were looked for.
 const SEARCHES_MAX: u64 = 10_000;
+/// Searches at once for something newer than what is here: each asks many peers, and a client may list a thousand repos.
+const LOOKS_MAX: usize = 8;
 /// How long a search is not repeated.
 const SEARCH_AGAIN: Duration = Duration::from_secs(60);
 /// How long it is not looked again who has copies of what.
@@ -63,6 +66,8 @@ struct Inner {
     manifests: Cache<Hash, Arc<Manifest>>,
     /// What searches found, and that they found nothing.
     searches: Cache<RepoId, Option<SignedRelease>>,
+    /// Who may look for something newer.
+    looks: Arc<Semaphore>,
     copies: Cache<(), Arc<Copies>>,
     /// The files that are being fetched because somebody asked for them.
     demands: Demands,
@@ -84,6 +89,7 @@ impl Hub {
                 .max_capacity(SEARCHES_MAX)
                 .time_to_live(SEARCH_AGAIN)
                 .build(),
+            looks: Arc::new(Semaphore::new(LOOKS_MAX)),
             copies: Cache::builder().time_to_live(COPIES_AGAIN).build(),
             demands: Demands::default(),
             facts: Facts::new(),
@@ -160,10 +166,10 @@ pub(super) async fn answer(State(hub): State<Hub>, request: Request) -> Response
     let preflight = head.method == Method::OPTIONS && origin.is_some();
     let mut response = match preflight {
         true => StatusCode::NO_CONTENT.into_response(),
-        false => hub
-            .dispatch(&head, body)
-            .await
-            .unwrap_or_else(Problem::into_response),
+        false => {
+            let told = |problem: Problem| problem.without(hub.node().library().data()).into_response();
+            hub.dispatch(&head, body).await.unwrap_or_else(told)
+        }
     };
     let headers = response.headers_mut();
     headers.insert(

@@ -2,6 +2,8 @@
 //! value, those of long ones a stream of [`Line`]s, one a line.
 
 mod changes;
+mod running;
+mod validating;
 
 use std::error::Error;
 use std::fmt;
@@ -14,7 +16,9 @@ pub use libp2p::Multiaddr;
 use protocol::{
     Alias, Hash, HashError, Kind, Publisher, RepoName, RepoRef, RepoRefError, Ticket, TicketError,
 };
+pub use running::{RunAsk, RunLine};
 use serde::{Deserialize, Serialize};
+pub use validating::{AttestationsAsk, ProbeAsk, SomeRepoAsk, ValidateAsk};
 
 use crate::fetch::FetchWhat;
 use crate::names::Follow;

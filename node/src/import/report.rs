@@ -52,7 +52,11 @@ pub struct ImportedRevision {
     pub seconds: f64,
     /// Files that the upstream's revision has and that are not here; `None`: nobody wrote that down.
     pub missing: Option<u64>,
-    /// What is wrong: each damaged file, or why it failed.
+    /// Whether it has a release that calls it a copy of the upstream's revision. A part of one does not: whoever asks it for the rest
+    /// would learn that there is no such file.
+    #[serde(default)]
+    pub copy: bool,
+    /// What is wrong: each damaged file, why it failed, or why it has no release.
     pub problems: Vec<String>,
     /// What was left out.
     pub left_out: Vec<String>,

@@ -7,7 +7,11 @@ use crate::{
     store::{Blob, StoreError, blocking},
 };
 use protocol::{Hash, Manifest};
-use std::{collections::HashMap, io, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    ops::Range,
+};
 use tokio::runtime::Handle;
 
 /// The file with the card.
@@ -18,7 +22,13 @@ const CARD_LEN_MAX: u64 = 1024 * 1024;
 impl Library {
     /// Looks at the files of a manifest: formats, architecture, tensors, what is wrong, and what can run code. Of a file that is not
     /// all here as much is read as is; what cannot be had is named.
-    pub async fn facts(&self, manifest: &Manifest) -> Result<Facts, LibraryError> {
+    ///
+    /// - `without`: blobs that are not looked at, as if nothing of them were here.
+    pub(crate) async fn facts(
+        &self,
+        manifest: &Manifest,
+        without: HashSet<Hash>,
+    ) -> Result<Facts, LibraryError> {
         let (library, manifest, handle) = (self.clone(), manifest.clone(), Handle::current());
         let look = move || {
             let hashes: HashMap<&str, Hash> = manifest
@@ -33,7 +43,8 @@ impl Library {
             // A file is read range by range: it is opened once.
             let mut open: Option<(Hash, Blob)> = None;
             Ok(facts::of(files, |path, range| {
-                let hash = hashes.get(path).copied().ok_or(io::ErrorKind::NotFound)?;
+                let hash = hashes.get(path).filter(|hash| !without.contains(hash));
+                let hash = *hash.ok_or(io::ErrorKind::NotFound)?;
                 library
                     .read_open(hash, &mut open, range, &handle)
                     .map_err(|error| match error {
@@ -46,7 +57,7 @@ impl Library {
     }
 
     /// Reads a range of a blob, and keeps the blob open for the next one. Blocking.
-    fn read_open(
+    pub(crate) fn read_open(
         &self,
         hash: Hash,
         open: &mut Option<(Hash, Blob)>,

@@ -2,6 +2,7 @@
 
 use super::{LibraryError, OpenError};
 use crate::{
+    attest::Attestations,
     catalog::{Catalog, OpenState, Reserve},
     durable,
     keys::{self, KeyKind},
@@ -22,6 +23,7 @@ pub(super) struct Opened {
     pub(super) state: OpenState,
     pub(super) names: Names,
     pub(super) following: Following,
+    pub(super) attestations: Attestations,
     pub(super) node_key: SigningKey,
     pub(super) publisher_key: SigningKey,
     pub(super) reserve: Reserve,
@@ -44,6 +46,7 @@ impl Opened {
         Ok(Opened {
             names: Names::open(&data)?,
             following: Following::open(&data)?,
+            attestations: Attestations::open(&data)?,
             node_key: keys::load_or_create(&data.join("node.key"), KeyKind::Node)?,
             publisher_key: keys::load_or_create(&data.join("publisher.key"), KeyKind::Publisher)?,
             catalog: opened.catalog,

@@ -2,10 +2,11 @@
 
 use super::{Library, LibraryError, is_small};
 use crate::{
+    attest::Standing,
     card::Card,
     catalog::{ManifestRow, RepoRow},
     check::facts::Facts,
-    store::Lies,
+    store::{Lies, blocking},
 };
 use protocol::{Alias, Hash, Kind, RepoId, RepoRef, SignedRelease, Upstream};
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,9 @@ pub struct Shown {
     pub expires: Option<u64>,
     /// What it is a copy of.
     pub upstream: Option<Upstream>,
+    /// How it stands with those whom the user follows.
+    #[serde(default)]
+    pub standing: Standing,
     /// Its files.
     pub entries: Vec<EntryView>,
     /// What its card says; `None` where it has none, or it is not here.
@@ -208,13 +212,18 @@ impl Library {
                 place,
             });
         }
-        let (card, facts) = (self.card(&manifest).await?, self.facts(&manifest).await?);
+        let card = self.card(&manifest).await?;
+        let facts = self.facts(&manifest, HashSet::new()).await?;
+        let library = self.clone();
+        // What others say of it is not worth failing for.
+        let standing = blocking(move || Ok(library.standing(hash).unwrap_or_default())).await?;
         let release = release.as_ref().map(SignedRelease::release);
         Ok(Shown {
             view,
             issued: release.map(|release| release.issued),
             expires: release.map(|release| release.expires),
             upstream: release.and_then(|release| release.upstream.clone()),
+            standing,
             entries,
             card,
             facts,

@@ -10,13 +10,16 @@ use crate::{
     store::{Staged, StoreError},
 };
 use protocol::{
-    FileEntry, Hash, Kind, Manifest, ManifestError, RepoId, RepoName, RepoPath, Sha256, manifest::kept_in_git,
+    FileEntry, Hash, Kind, Manifest, ManifestError, RepoId, RepoName, RepoPath, Sha256, SignedRelease,
+    manifest::kept_in_git,
 };
 use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
 use tracing::info;
 
-/// How long the newest revision's list of files is looked for where it is not here.
+/// How long the newest revision's list of files is looked for where it should be here and is not.
 const MANIFEST_WAIT: Duration = Duration::from_secs(30);
+/// The same where it was let go here: a look into the DHT takes that long, and most often nobody else has it.
+const LET_GO_WAIT: Duration = Duration::from_secs(5);
 
 /// What to make of the newest revision of a repo of ours; the first one, where there is none.
 pub(crate) struct Revise {
@@ -122,7 +125,7 @@ pub(crate) const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
 
 impl Node {
     /// Makes a new revision of a repo of ours, and tells the swarm in the background. All of it is durable when this returns.
-    /// Changes that change nothing make no release.
+    /// Changes that change nothing make no release, but the bytes that came with them are kept: they mend what was lost here.
     pub(crate) async fn revise(&self, ask: Revise) -> Result<Revised, ReviseError> {
         let library = self.library();
         let repo = RepoId {
@@ -130,7 +133,11 @@ impl Node {
             name: ask.name.clone(),
         };
         let _one_at_a_time = library.revising().await;
-        let base = self.base(&repo, &ask).await?;
+        let last = library.names().get(&repo).map_err(LibraryError::from)?;
+        let base = match &last {
+            Some(last) => self.base(last, &ask).await?,
+            None => None,
+        };
         let commit = base.as_ref().map(Manifest::commit_id);
         if let Some(parent) = ask.parent {
             let current = commit.clone().unwrap_or_else(|| NO_COMMIT.to_owned());
@@ -158,9 +165,7 @@ impl Node {
             commit: manifest.commit_id(),
             manifest: hash,
         };
-        if base.as_ref().is_some_and(|base| base.hash() == hash) {
-            return Ok(revised);
-        }
+        let last = last.as_ref().map(SignedRelease::release);
         library.store().settle_staged(staged).await?;
         let _manifest = library.store().put_manifest(&manifest).await?;
         library.store().pin(hash).await?;
@@ -169,10 +174,12 @@ impl Node {
             kind: ask.kind,
             manifest: hash,
             // What was changed is no copy any more.
-            upstream: None,
+            upstream: last
+                .filter(|last| last.manifest == hash)
+                .and_then(|last| last.upstream.clone()),
             valid_days: RELEASE_DAYS,
         };
-        let after = After::Exactly(base.map(|base| base.hash()));
+        let after = After::Exactly(last.map(|last| last.manifest));
         let release = match library.release(saying, after).await {
             Ok(release) => release,
             Err(error) => {
@@ -193,31 +200,33 @@ impl Node {
             .record_published(&manifest, Some(&release), complete, Vec::new())
             .await?;
         self.announce(hash);
-        info!(repo = %revised.repo, manifest = %hash.short(), "a new revision is published");
+        info!(repo = %revised.repo, manifest = %hash.short(), seq = release.release().seq, "a revision is published");
         Ok(revised)
     }
 
-    /// The revision that is changed.
-    async fn base(&self, repo: &RepoId, ask: &Revise) -> Result<Option<Manifest>, ReviseError> {
-        let library = self.library();
-        let last = library.names().get(repo).map_err(LibraryError::from)?;
-        let Some(last) = last else { return Ok(None) };
-        let (actual, wanted) = (last.release().kind, ask.kind);
+    /// The revision that is changed. `None` where it was let go here and nobody else has it, or the changes were made for none:
+    /// who let go of it and uploads again begins anew.
+    async fn base(&self, last: &SignedRelease, ask: &Revise) -> Result<Option<Manifest>, ReviseError> {
+        let (library, hash) = (self.library(), last.release().manifest);
+        let (repo, actual, wanted) = (last.release().repo(), last.release().kind, ask.kind);
         if actual != wanted {
-            let repo = repo.clone();
             return Err(ReviseError::OtherKind { repo, actual, wanted });
         }
-        let hash = last.release().manifest;
         match library.store().manifest(hash).await {
+            Ok(manifest) => return Ok(Some(manifest)),
+            Err(StoreError::Missing(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let row = library.catalog().manifest(hash).map_err(LibraryError::from)?;
+        let (let_go, for_none) = (row.is_none(), ask.parent.as_deref() == Some(NO_COMMIT));
+        if let_go && for_none {
+            return Ok(None);
+        }
+        let wait = if let_go { LET_GO_WAIT } else { MANIFEST_WAIT };
+        match self.bring_manifest(hash, wait).await {
             Ok(manifest) => Ok(Some(manifest)),
-            Err(StoreError::Missing(_)) => {
-                let brought = self.bring_manifest(hash, MANIFEST_WAIT).await;
-                let repo = repo.clone();
-                brought
-                    .map(Some)
-                    .map_err(|source| ReviseError::Base { repo, source })
-            }
-            Err(error) => Err(error.into()),
+            Err(FetchError::NoProvider { .. }) if let_go => Ok(None),
+            Err(source) => Err(ReviseError::Base { repo, source }),
         }
     }
 }
@@ -320,7 +329,9 @@ impl Draft<'_> {
             }
         };
         self.base.into_iter().for_each(&mut list);
-        let history = self.library.names().history(self.repo);
+        let (library, repo) = (self.library.clone(), self.repo.clone());
+        let history = tokio::task::spawn_blocking(move || library.names().history(&repo));
+        let history = history.await.map_err(|_| StoreError::Closed)?;
         for release in history.map_err(LibraryError::from)? {
             match self.library.store().manifest(release.release().manifest).await {
                 Ok(manifest) => list(&manifest),

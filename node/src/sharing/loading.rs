@@ -16,7 +16,7 @@ impl Sharing {
         if let Some(found) = self.present(manifest) {
             return Some(found);
         }
-        if !self.is_known(manifest).await {
+        if !self.is_known(manifest) {
             return None;
         }
         let _turn = self.0.loading.lock().await;
@@ -41,14 +41,10 @@ impl Sharing {
         Some(found)
     }
 
-    /// Whether a manifest is listed, or was begun: nothing else is read because a stranger asks for it.
-    async fn is_known(&self, manifest: Hash) -> bool {
+    /// Whether a manifest is listed, or being fetched: nothing else is read because a stranger asks for it.
+    fn is_known(&self, manifest: Hash) -> bool {
         let listed = self.0.library.catalog().manifest(manifest);
-        if listed.is_ok_and(|row| row.is_some()) {
-            return true;
-        }
-        let begun = self.0.library.store().jobs().await;
-        begun.is_ok_and(|jobs| jobs.contains(&manifest))
+        listed.is_ok_and(|row| row.is_some()) || self.0.library.store().held().contains(&manifest)
     }
 
     async fn load(&self, manifest: Hash) -> Result<Option<Gathering>, StoreError> {

@@ -317,7 +317,7 @@ async fn what_is_whole_of_a_manifest_that_was_begun_is_shared() {
         .put_small(here.map(bytes::Bytes::from).to_vec())
         .await
         .unwrap();
-    store.begin_job(source.manifest).await.unwrap();
+    let _held = store.hold(source.manifest);
     meet(&crowd, begun.swarm()).await;
     add_up(&mut facts, peer, &numbers.into()).await;
 }

@@ -1,4 +1,4 @@
-//! Letting go: what no pin and no job names is removed, rows and files alike. `FsStore` offers no deletion of its own
+//! Letting go: what is neither pinned nor being fetched is removed, rows and files alike. `FsStore` offers no deletion of its own
 //! accord, only a collector that asks what to keep; ours waits inside that question until somebody wants a collection.
 
 use super::{Store, StoreError, blocking, row_hash};
@@ -7,9 +7,19 @@ use iroh_blobs::store::{
     fs::{FsStore, options::Options},
 };
 use protocol::{Hash, limits::MANIFEST_LEN_MAX};
-use std::{collections::HashSet, fs, path::Path, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs,
+    path::Path,
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::warn;
+
+/// Pause between two looks whether somebody still writes.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What must stay, and who wants to know when the rest is gone.
 pub(super) struct Ask {
@@ -56,24 +66,28 @@ pub(super) async fn open_rows(root: &Path, asks: mpsc::Receiver<Ask>) -> Result<
 }
 
 impl Store {
-    /// Removes every blob that no pinned manifest and no job names. Publishing waits meanwhile.
-    pub(crate) async fn collect(&self) -> Result<Collected, StoreError> {
-        let _gate = self.0.gate.write().await;
+    /// Removes every blob that no manifest names that is pinned, held or one of `begun`: fetches to go on with.
+    ///
+    /// Waits until nobody writes, and keeps nobody from it before: who waited in line with a publish of minutes would hold up
+    /// all who come behind. From then on writers wait until it is done.
+    pub(crate) async fn collect(&self, mut begun: BTreeSet<Hash>) -> Result<Collected, StoreError> {
+        let _gate = loop {
+            match self.0.gate.try_write() {
+                Ok(gate) => break gate,
+                Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        };
         let mut live = HashSet::new();
-        // Jobs first: a fetch that ends meanwhile is pinned before its job's mark goes.
-        let jobs = self.jobs().await?;
-        let named: Vec<Hash> = self
-            .pinned()
-            .await?
-            .into_iter()
-            .chain(jobs.iter().copied())
-            .collect();
+        // These first: a fetch that ends meanwhile is pinned before it is held no longer.
+        begun.append(&mut self.held());
+        let mut named = self.pinned().await?;
+        named.extend(&begun);
         for manifest in named {
             live.insert(manifest);
             match self.manifest(manifest).await {
                 Ok(manifest) => live.extend(manifest.files().iter().map(|file| file.blake3)),
                 // Without its manifest we cannot tell what is named: keep everything rather than lose something.
-                Err(StoreError::Missing(_)) if jobs.contains(&manifest) => {}
+                Err(StoreError::Missing(_)) if begun.contains(&manifest) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -36,27 +36,30 @@ pub(crate) enum DigestError {
 }
 
 /// SHA-256 and SHA-1, fed in order.
-struct Linear {
+pub(crate) struct Linear {
     sha256: sha2::Sha256,
     sha1: Option<sha1::Sha1>,
 }
 
 impl Linear {
-    fn new(len: u64, git: bool) -> Linear {
+    /// Begins with `len` bytes to come, whose git id is wanted if `git` says so.
+    pub(crate) fn new(len: u64, git: bool) -> Linear {
         Linear {
             sha256: sha2::Sha256::new(),
             sha1: git.then(|| git_hasher("blob", len)),
         }
     }
 
-    fn update(&mut self, piece: &[u8]) {
+    /// Takes the next bytes.
+    pub(crate) fn update(&mut self, piece: &[u8]) {
         self.sha256.update(piece);
         if let Some(sha1) = &mut self.sha1 {
             sha1.update(piece);
         }
     }
 
-    fn finish(self) -> (Sha256, Option<GitId>) {
+    /// The digests of what was taken.
+    pub(crate) fn finish(self) -> (Sha256, Option<GitId>) {
         let sha1 = self.sha1.map(|sha1| GitId::from_bytes(sha1.finalize().into()));
         (Sha256::from_bytes(self.sha256.finalize().into()), sha1)
     }

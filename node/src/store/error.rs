@@ -104,6 +104,20 @@ pub enum StoreError {
         /// What it is, in bytes.
         actual: u64,
     },
+    /// A manifest states another digest than the file has: the manifest lies, whoever signed it.
+    #[error(
+        "{path} has the {what} {actual}, not {claimed} as its publisher says: it is not given out by that name; shoal fetch gets it by its own"
+    )]
+    FalseDigest {
+        /// The file's path in the repo.
+        path: String,
+        /// Which digest.
+        what: &'static str,
+        /// What the manifest says, in hex.
+        claimed: String,
+        /// What it is, in hex.
+        actual: String,
+    },
     /// A task of ours ended before its time: the node is shutting down.
     #[error("the store is shutting down")]
     Closed,

@@ -13,7 +13,10 @@ use sha1::Digest as _;
 use std::{
     fs::File,
     io::{self, Read},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tempfile::TempPath;
 
@@ -22,6 +25,8 @@ pub(crate) struct Staged {
     /// Their digests; the git id where they are few enough for git.
     pub(crate) digests: Digests,
     held: Held,
+    /// They could not be made durable once. A second fsync may say that all is well where the first one lost them.
+    spoiled: AtomicBool,
 }
 
 enum Held {
@@ -49,8 +54,19 @@ impl From<StoreError> for StageError {
 }
 
 impl Staged {
-    /// Tells whether the bytes are still there, staged or settled.
+    fn new(digests: Digests, held: Held) -> Staged {
+        Staged {
+            digests,
+            held,
+            spoiled: AtomicBool::new(false),
+        }
+    }
+
+    /// Tells whether the bytes are still there, staged or settled. What could not be settled is not: it has to come again.
     pub(crate) fn is_there(&self) -> bool {
+        if self.spoiled.load(Ordering::Relaxed) {
+            return false;
+        }
         match &self.held {
             Held::Memory(_) | Held::Row(_) => true,
             Held::File(fresh) => fresh.moves.iter().all(|(from, to)| from.exists() || to.exists()),
@@ -86,10 +102,7 @@ impl Store {
         let place = self.file_path(digests.blake3);
         make_parent(&place)?;
         let moves = vec![(outboard_path, self.outboard_path(digests.blake3)), (path, place)];
-        Ok(Staged {
-            digests,
-            held: Held::File(Fresh::unfinished(moves)),
-        })
+        Ok(Staged::new(digests, Held::File(Fresh::unfinished(moves))))
     }
 
     /// Takes in bytes from memory, at most a shard of them. Blocking.
@@ -99,7 +112,7 @@ impl Store {
             ..=SMALL_LEN => Held::Memory(bytes.into()),
             _ => Held::File(self.fresh_bytes(digests.blake3, &bytes)?),
         };
-        Ok(Staged { digests, held })
+        Ok(Staged::new(digests, held))
     }
 
     /// Takes in a file made by [`Store::unfinished`], of more than one shard. Blocking: it is read once.
@@ -111,7 +124,7 @@ impl Store {
         fresh.moves.push((path.to_path_buf(), place));
         fresh._unfinished.push(path);
         let held = Held::File(fresh);
-        Ok(Staged { digests, held })
+        Ok(Staged::new(digests, held))
     }
 
     /// Takes in a file made by [`Store::unfinished`], of any size. Blocking: it is read once.
@@ -143,14 +156,22 @@ impl Store {
         Ok(())
     }
 
-    /// Makes what was staged durable and gives it its names; rows are durable with the next pin. May be done again.
+    /// Makes what was staged durable and gives it its names; rows are durable with the next pin. May be done again where it
+    /// was done; where it failed, nothing of it is there any more.
     pub(crate) async fn settle_staged(&self, staged: Vec<Arc<Staged>>) -> Result<(), StoreError> {
         let store = self.clone();
         blocking(move || {
-            store.settle_now(staged.iter().filter_map(|staged| match &staged.held {
+            if let Some(gone) = staged.iter().find(|staged| !staged.is_there()) {
+                return Err(StoreError::Missing(gone.digests.blake3));
+            }
+            let settled = store.settle_now(staged.iter().filter_map(|staged| match &staged.held {
                 Held::File(fresh) => Some(fresh),
                 Held::Memory(_) | Held::Row(_) => None,
-            }))?;
+            }));
+            settled.inspect_err(|_| {
+                let spoil = |staged: &Arc<Staged>| staged.spoiled.store(true, Ordering::Relaxed);
+                staged.iter().for_each(spoil);
+            })?;
             staged
                 .iter()
                 .for_each(|staged| store.mended(staged.digests.blake3));
@@ -173,5 +194,39 @@ impl Store {
             Ok(GitId::from_bytes(sha1.finalize().into()))
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+    use crate::store::tests::content;
+
+    #[tokio::test]
+    async fn what_could_not_be_made_durable_once_is_not_believed_later() {
+        let data = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&data.path().join("catalog")).unwrap().catalog;
+        let store = Store::open(data.path(), catalog).await.unwrap();
+        let bytes = content(3 * protocol::SHARD_LEN);
+        let stage = || store.stage(&mut bytes.as_slice(), bytes.len() as u64, &|_| {});
+        let staged = Arc::new(stage().unwrap());
+        let Held::File(fresh) = &staged.held else {
+            panic!("large content lies in a file");
+        };
+        // A device has no fsync: as a disk that loses what it was to write.
+        let (file, aside) = (&fresh.moves[1].0, data.path().join("aside"));
+        std::fs::rename(file, &aside).unwrap();
+        std::os::unix::fs::symlink("/dev/null", file).unwrap();
+        store.settle_staged(vec![staged.clone()]).await.unwrap_err();
+        std::fs::rename(&aside, file).unwrap();
+        assert!(!staged.is_there());
+        store.settle_staged(vec![staged.clone()]).await.unwrap_err();
+        let hash = staged.digests.blake3;
+        assert!(!store.file_path(hash).exists());
+
+        let again = Arc::new(stage().unwrap());
+        store.settle_staged(vec![again.clone()]).await.unwrap();
+        assert!(again.is_there() && store.seems_whole(hash, bytes.len() as u64).unwrap());
     }
 }

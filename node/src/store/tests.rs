@@ -8,7 +8,7 @@ use bao_tree::{
 };
 use iroh_blobs::store::IROH_BLOCK_SIZE;
 use protocol::{FileEntry, GROUP_LEN, SHARD_LEN};
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 use tempfile::TempDir;
 
 async fn open(data: &Path) -> Store {
@@ -181,7 +181,7 @@ async fn collection_between_the_bytes_of_a_fetch_and_its_pin_loses_nothing() {
     let manifest = listing(&contents.each_ref().map(Vec::as_slice));
     let hash = manifest.hash();
     drop(store.put_manifest(&manifest).await.unwrap());
-    store.begin_job(hash).await.unwrap();
+    let held = store.hold(hash);
     let kept = store.put_small(vec![contents[0].clone().into()]).await.unwrap();
     let fresh = store.put_middling(Hash::of(&contents[1]), contents[1].clone().into());
     let mut fresh: Vec<Fresh> = vec![fresh.await.unwrap()];
@@ -189,17 +189,17 @@ async fn collection_between_the_bytes_of_a_fetch_and_its_pin_loses_nothing() {
     land(&part, &contents[2], 0..contents[2].len() as u64, None);
     fresh.push(store.finished(&part));
     drop((kept, part));
-    store.collect().await.unwrap();
+    store.collect(BTreeSet::new()).await.unwrap();
     store.settle(fresh).await.unwrap();
-    store.collect().await.unwrap();
+    store.collect(BTreeSet::new()).await.unwrap();
     store.pin(hash).await.unwrap();
-    store.end_job(hash).await.unwrap();
-    store.collect().await.unwrap();
+    drop(held);
+    store.collect(BTreeSet::new()).await.unwrap();
     for content in contents {
         assert!(store.read(Hash::of(&content), u64::MAX).await.unwrap() == content);
     }
     store.unpin(hash).await.unwrap();
-    assert_eq!(store.collect().await.unwrap().blobs, 4);
+    assert_eq!(store.collect(BTreeSet::new()).await.unwrap().blobs, 4);
     store.close().await;
 }
 
@@ -226,6 +226,21 @@ async fn rows_are_durable_once_they_were_synced() {
     assert_eq!(again.has_small(&hashes).await.unwrap().len(), hashes.len());
     assert!(again.read(hashes[7], 100).await.unwrap() == blobs[7]);
     again.close().await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn collection_that_waits_for_a_long_publish_holds_nobody_up() {
+    let (store, _data) = store().await;
+    let publishing = store.writing().await;
+    let mut collecting = Box::pin(store.collect(BTreeSet::new()));
+    assert!(futures::poll!(&mut collecting).is_pending());
+    let soon = Duration::from_secs(20);
+    let fetching = tokio::time::timeout(soon, store.writing()).await;
+    drop(fetching.expect("a fetch waits for the collection, and that for the publish"));
+    assert!(futures::poll!(&mut collecting).is_pending());
+    drop(publishing);
+    tokio::time::timeout(soon, collecting).await.unwrap().unwrap();
     store.close().await;
 }
 
@@ -277,4 +292,64 @@ fn chunks_of_several_ranges_are_their_union() {
         ranges,
         ChunkRanges::from(..ChunkNum(16)) | ChunkRanges::from(ChunkNum(48)..)
     );
+}
+
+/// A file's bytes, with what a publisher may say of them.
+fn said(content: &[u8], sha256: &[u8], sha1: &[u8]) -> FileEntry {
+    let digests = |bytes| digest::of_bytes(bytes, true);
+    FileEntry {
+        path: "a.bin".parse().unwrap(),
+        size: content.len() as u64,
+        blake3: Hash::of(content),
+        sha256: Some(digests(sha256).sha256),
+        sha1: digests(sha1).sha1,
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_blob_is_hashed_once_and_a_lie_is_told_from_it() {
+    let (store, _data) = store().await;
+    for len in [0, 5, 700_000, 2 * SHARD_LEN + 1] {
+        let bytes = content(len);
+        let hash = Hash::of(&bytes);
+        let (truth, lie) = (said(&bytes, &bytes, &bytes), said(&bytes, b"x", &bytes));
+        let half = said(&bytes, &bytes, b"x");
+        match len {
+            0 => {}
+            5 => drop(store.put_small(vec![bytes.clone().into()]).await.unwrap()),
+            700_000 => drop(store.put_middling(hash, bytes.clone().into()).await.unwrap()),
+            _ => {
+                let (_, part) = begin(&store, &bytes);
+                land(&part, &bytes, 0..SHARD_LEN, None);
+                // There is nothing to hold it against before all of it is here.
+                for file in [&truth, &lie] {
+                    assert!(matches!(store.prove(file).await, Err(StoreError::Missing(_))));
+                }
+                land(&part, &bytes, SHARD_LEN..len, None);
+                store.prove(&truth).await.unwrap();
+                store.settle(vec![store.finished(&part)]).await.unwrap();
+                drop(part);
+                // Once is enough: it is known without the bytes.
+                fs::remove_file(store.file_path(hash)).unwrap();
+                assert!(store.is_proven(&truth, None).unwrap());
+                assert!(store.is_proven(&lie, None).is_err() && store.is_proven(&half, None).is_err());
+                continue;
+            }
+        }
+        store.prove(&truth).await.unwrap();
+        for lie in [&lie, &half] {
+            let proven = store.prove(lie).await;
+            assert!(
+                matches!(proven, Err(StoreError::FalseDigest { .. })),
+                "{len}: {proven:?}"
+            );
+        }
+        let silent = FileEntry {
+            sha256: None,
+            sha1: None,
+            ..lie
+        };
+        store.prove(&silent).await.unwrap();
+    }
+    store.close().await;
 }

@@ -182,7 +182,7 @@ fn runs_of_bits(first: u32, bits: &[u8]) -> impl Iterator<Item = Range<u32>> {
 
 /// Reads a sequence of at most `MAX` entries. A longer one is refused at its count, so that a frame of tiny entries cannot
 /// take many times its own size.
-fn at_most<'de, const MAX: usize, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+pub(super) fn at_most<'de, const MAX: usize, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     T: Deserialize<'de>,
     D: Deserializer<'de>,

@@ -11,7 +11,7 @@ use iroh_blobs::{
     protocol::{ChunkRangesSeq, Request},
     store::IROH_BLOCK_SIZE,
 };
-use protocol::{Hash, Manifest, SHARD_LEN, ShardMap};
+use protocol::{FileEntry, Hash, Manifest, SHARD_LEN, ShardMap};
 use std::{collections::HashMap, fs, ops::Range, path::Path};
 
 /// Bytes that [`Behaviour::TooMany`] sends on top.
@@ -48,8 +48,10 @@ pub(super) struct Answer {
 }
 
 impl Holdings {
-    pub(super) fn read(folder: &Path) -> Result<Holdings> {
+    /// Reads a folder, of whose files the manifest says what `says` makes of the truth.
+    pub(super) fn read(folder: &Path, says: fn(FileEntry) -> FileEntry) -> Result<Holdings> {
         let manifest = fixture::manifest(folder)?;
+        let manifest = Manifest::new(manifest.files().iter().cloned().map(says).collect())?;
         let mut blobs = HashMap::from([(manifest.hash(), Held::new(manifest.encode()))]);
         for file in manifest.files() {
             blobs.insert(file.blake3, Held::new(fs::read(folder.join(file.path.as_str()))?));

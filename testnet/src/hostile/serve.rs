@@ -52,6 +52,7 @@ async fn catalog(state: &State, mut stream: Stream) -> Result<()> {
     while let Some(ask) = read(&mut stream).await? {
         let tell = match ask {
             CatalogAsk::Version => CatalogTell::Version(1),
+            CatalogAsk::Attestations { .. } => CatalogTell::Attestations(state.attestations.clone()),
             CatalogAsk::Release { publisher, name } => {
                 state.asked.send_modify(|asked| asked.releases += 1);
                 let release = state.mood().releases.get(&RepoId { publisher, name }).cloned();

@@ -21,7 +21,8 @@ pub(super) fn is_one(head: &[u8]) -> bool {
     let end = machine.run();
     let whole = end == End::Stop && machine.bytes.is_empty();
     match marked {
-        true => machine.imports || (matches!(end, End::Stop | End::Cut) && machine.ops >= 2),
+        // Its first thing may be longer than what is here.
+        true => machine.imports || (matches!(end, End::Stop | End::Cut) && head.len() > 2),
         false => {
             let calls = machine.imports && (machine.calls || end == End::Stop);
             calls || (whole && machine.ops >= 3) || (end == End::Cut && machine.ops >= SURE_OPS)
@@ -84,7 +85,7 @@ impl<'a> Machine<'a> {
                 return Err(End::Stop);
             }
             b'0' => drop(self.stack.pop().ok_or(End::Wrong)?),
-            b'1' => drop(self.to_mark()?),
+            b'1' => drop(self.drop_to_mark()?),
             b'2' => {
                 let top = self.stack.last().copied();
                 self.need(1)?;
@@ -125,7 +126,7 @@ impl<'a> Machine<'a> {
             }
             b'i' => {
                 self.import()?;
-                self.to_mark()?;
+                self.drop_to_mark()?;
                 self.push();
                 self.calls = true;
             }
@@ -154,7 +155,7 @@ impl<'a> Machine<'a> {
             b'R' | b'b' | 0x81 => self.call(2)?,
             0x92 => self.call(3)?,
             b'o' => {
-                if self.to_mark()? == 0 {
+                if self.drop_to_mark()? == 0 {
                     return Err(End::Wrong);
                 }
                 self.push();
@@ -163,11 +164,11 @@ impl<'a> Machine<'a> {
             b'a' => self.change(2, 1)?,
             b's' => self.change(3, 1)?,
             b'e' | b'u' | 0x90 => {
-                self.to_mark()?;
+                self.drop_to_mark()?;
                 self.need(1)?;
             }
             b'd' | b'l' | b't' | 0x91 => {
-                self.to_mark()?;
+                self.drop_to_mark()?;
                 self.push();
             }
             b'q' => {
@@ -343,7 +344,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Takes everything down to the last mark; returns how much.
-    fn to_mark(&mut self) -> Result<usize, End> {
+    fn drop_to_mark(&mut self) -> Result<usize, End> {
         let mark = self.stack.iter().rposition(|slot| *slot == Slot::Mark);
         let mark = mark.ok_or(End::Wrong)?;
         let things = self.stack.len() - mark - 1;

@@ -83,6 +83,19 @@ fn pickles_cut_anywhere_behind_their_imports_are_labelled() {
 }
 
 #[test]
+fn pickle_that_begins_with_more_than_is_looked_at_is_labelled() {
+    for op in [
+        &b"B\0\0\0\x01"[..],
+        b"X\0\0\0\x01",
+        b"\x8e\0\0\0\x01\0\0\0\0",
+        b"V",
+    ] {
+        let pickle = [b"\x80\x04", op, &vec![b'x'; 1 << 20], b"\n0cos\nsystem\n"].concat();
+        assert_eq!(of("model.bin", &pickle), Some(CodeKind::Pickle), "{op:?}");
+    }
+}
+
+#[test]
 fn files_of_plain_data_are_not_labelled() {
     let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x01\0\0\0\x01\0\x08\x06\0\0\0".to_vec();
     png.extend((0..4_096_u32).flat_map(u32::to_le_bytes));

@@ -7,12 +7,13 @@ use crate::{
         caution::{LeftOut, Watch},
         wants::Want,
     },
+    limits::WHOLE_LEN,
     progress::Phase,
     runs::{self, span},
     store::blocking,
 };
 use protocol::FileEntry;
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Instant};
 
 impl Run<'_> {
     /// Takes in one more fetch: what of its files is missing is wanted from now on.
@@ -81,12 +82,14 @@ impl Run<'_> {
             .iter()
             .filter_map(|file| {
                 let at = self.map.find(file.blake3).filter(|at| missing.contains(at))?;
-                Some((at, file.clone(), want.caution.watches(file)?))
+                let watch = want.caution.watches(file).filter(|_| file.size > WHOLE_LEN)?;
+                Some((at, file.clone(), watch))
             })
             .collect();
         let blobs = &self.blobs;
-        let whole = |at: usize| blobs[at] == Blob::Loose;
-        self.wants.add(want, files, left_out, missing, whole);
+        let whole = |at| blobs[at] == Blob::Loose;
+        self.wants
+            .add(Instant::now(), want, files, left_out, missing, whole);
         for (at, file, watch) in watched {
             self.watch(at, &file, watch);
         }

@@ -10,7 +10,6 @@ use crate::{
         gguf, safetensors,
     },
     fetch::{caution::Watch, wants::Judged},
-    limits::WHOLE_LEN,
     runs,
     store::{Blob as Stored, Part, Store, StoreError, blocking},
 };
@@ -33,10 +32,8 @@ const LOOK_LEN_MAX: u64 = 64 << 20;
 /// What is known of the files that are looked at.
 #[derive(Default)]
 pub(super) struct Heads {
-    /// Blobs of more than one shard, by their places in the map.
+    /// Those of more than one shard, by their places in the map. The others come whole.
     long: HashMap<usize, Head>,
-    /// Paths of blobs of at most one shard: they come whole, and are looked at as they come.
-    short: HashMap<usize, Arc<str>>,
     /// Looks under way.
     looking: JoinSet<Result<(usize, Look), StoreError>>,
 }
@@ -48,8 +45,23 @@ struct Head {
     /// The growing file, once it is known.
     part: Option<Arc<Part>>,
     /// The bytes that are needed for a look.
-    need: Vec<Range<u64>>,
+    need: Need,
     state: State,
+}
+
+/// Bytes of a file's beginning and of its end.
+#[derive(Clone, Copy)]
+struct Need {
+    head: u64,
+    tail: u64,
+}
+
+impl Need {
+    /// The ranges of a file of `len` bytes.
+    fn ranges(self, len: u64) -> impl Iterator<Item = Range<u64>> {
+        let ranges = [0..self.head.min(len), len.saturating_sub(self.tail)..len];
+        ranges.into_iter().filter(|range| !range.is_empty())
+    }
 }
 
 enum State {
@@ -78,15 +90,10 @@ pub(in crate::fetch) enum Verdict {
 enum Look {
     Done(Verdict),
     /// These bytes are needed too.
-    More(Vec<Range<u64>>),
+    More(Need),
 }
 
 impl Heads {
-    /// The path of a blob of at most one shard that is looked at when it comes.
-    pub(super) fn short(&self, at: usize) -> Option<Arc<str>> {
-        self.short.get(&at).cloned()
-    }
-
     /// What of a blob can run code, if that was found out.
     pub(super) fn code(&self, at: usize) -> Option<CodeKind> {
         match self.long.get(&at)?.state {
@@ -112,18 +119,14 @@ impl Heads {
 pub(super) struct LookEnd(Look);
 
 impl Run<'_> {
-    /// Has a file looked at before the rest of it is believed, if it is still to come.
+    /// Has a file of more than one shard looked at before the rest of it is believed.
     pub(super) fn watch(&mut self, at: usize, file: &FileEntry, watch: Watch) {
         let blob = self.map.blobs()[at];
-        if blob.len <= WHOLE_LEN {
-            self.heads.short.insert(at, file.path.as_str().into());
-            return;
-        }
         let first = match watch {
             Watch::Header(_) => FIRST_LEN,
             Watch::Code => HEAD_LEN,
         };
-        let need = vec![0..first.min(blob.len)];
+        let need = Need { head: first, tail: 0 };
         self.wants.unjudged(at);
         let head = self.heads.long.entry(at).or_insert_with(|| Head {
             path: file.path.as_str().into(),
@@ -150,8 +153,8 @@ impl Run<'_> {
             return;
         };
         let blob = self.map.blobs()[at];
-        for range in &head.need {
-            let local = shards_covering(blob.len, range.clone());
+        for range in head.need.ranges(blob.len) {
+            let local = shards_covering(blob.len, range);
             self.plan
                 .want(blob.first + local.start..blob.first + local.end, true);
         }
@@ -167,15 +170,15 @@ impl Run<'_> {
             head.part = self.parts.get(&at).cloned();
         }
         let Some(part) = head.part.clone() else { return };
-        let here = head.need.iter().all(|range| part.has(range.clone()));
+        let here = head.need.ranges(part.blob.len).all(|range| part.has(range));
         if !here || !matches!(head.state, State::Coming) {
             return;
         }
         head.state = State::Looking;
-        let (watch, path, need) = (head.watch, head.path.clone(), head.need.clone());
+        let (watch, path, need) = (head.watch, head.path.clone(), head.need);
         let store = self.node.library().store().clone();
         self.heads.looking.spawn(blocking(move || {
-            Ok((at, look(&store, &part, watch, &path, &need)?))
+            Ok((at, look(&store, &part, watch, &path, need)?))
         }));
     }
 
@@ -229,34 +232,29 @@ impl Run<'_> {
 }
 
 /// Looks at ranges of a growing file, which are here. Blocking.
-fn look(
-    store: &Store,
-    part: &Arc<Part>,
-    watch: Watch,
-    path: &str,
-    need: &[Range<u64>],
-) -> Result<Look, StoreError> {
+fn look(store: &Store, part: &Arc<Part>, watch: Watch, path: &str, need: Need) -> Result<Look, StoreError> {
     let (hash, len) = (part.blob.hash, part.blob.len);
     let stored = Stored::Growing(part.clone());
     let mut pieces = Vec::new();
-    for range in need {
-        pieces.push(store.read_range(hash, &stored, range.clone())?);
+    for range in need.ranges(len) {
+        pieces.push(store.read_range(hash, &stored, range)?);
     }
     let head = pieces.first().cloned().unwrap_or_default();
     Ok(match watch {
         Watch::Code => match pieces.get(1) {
             Some(tail) => Look::Done(judge_code(code::detect(path, &head, tail))),
             // The list of an archive's files is at its end.
-            None if code::needs_tail(&head) => {
-                Look::More(vec![need[0].clone(), len.saturating_sub(TAIL_LEN)..len])
-            }
+            None if code::needs_tail(&head) => Look::More(Need {
+                head: HEAD_LEN,
+                tail: TAIL_LEN,
+            }),
             None => Look::Done(judge_code(code::detect(path, &head, &[]))),
         },
         Watch::Header(format) => match read_header(format, &head, len) {
             Ok(()) => Look::Done(Verdict::Sound),
             Err(CheckError::Read(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                 match more(head.len() as u64, len) {
-                    Ok(more) => Look::More(vec![0..more]),
+                    Ok(more) => Look::More(Need { head: more, tail: 0 }),
                     Err(error) => Look::Done(Verdict::Unread(Arc::new(error))),
                 }
             }

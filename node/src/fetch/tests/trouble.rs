@@ -112,6 +112,28 @@ async fn quota_refuses_a_fetch_and_a_copy_before_anything_is_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_copy_has_written_is_not_counted_twice() {
+    let (node, _data) = node(Vec::new()).await;
+    let len = 64 << 20;
+    let source = folder(&[("a.bin", len)]);
+    let len = len as u64;
+    let store = node.library().store();
+    // The copy and three quarters of it for somebody else, while half of it or more is written.
+    store.set_quota(Some(store.used().unwrap() + len * 15 / 8));
+    let mut request = PublishRequest::new(source.path());
+    request.copy = true;
+    let (progress, mut seen) = Progress::channel();
+    let publisher = node.clone();
+    let publishing = tokio::spawn(async move { publisher.publish(request, &progress).await });
+    let reading = |now: &crate::progress::Snapshot| now.phase == Phase::Reading && now.bytes >= len / 2;
+    while let Ok(true) = timeout(SOON, async { seen.wait_for(reading).await.is_ok() }).await {
+        store.room(len * 3 / 4).await.unwrap();
+    }
+    publishing.await.unwrap().unwrap();
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn provider_that_says_another_length_than_the_manifest_is_not_banned() {
     let (publisher, _a) = node(Vec::new()).await;
     let (reader, _b) = node(vec![publisher.listeners()[0].clone()]).await;

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use moka::future::Cache;
-use protocol::{Hash, Kind, Manifest};
+use protocol::{FileEntry, Hash, Kind, Manifest};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use super::Hub;
 use super::card::{self, Labels, Object};
 use super::lists::Index;
+use super::revisions::Revision;
 use super::tree::Folders;
-use crate::config::OnDemand;
 use crate::store::blocking;
 
 /// The file with the card.
@@ -82,15 +82,31 @@ impl Heads {
 }
 
 impl Hub {
-    /// Reads card and configuration where they are here. A card that is not is waited for, shortly, where `bring` says so.
-    pub(super) async fn heads(&self, manifest: &Manifest, bring: bool) -> Heads {
+    /// Reads card and configuration where they are here.
+    pub(super) async fn heads(&self, manifest: &Manifest) -> Heads {
         Heads {
-            card: self.head(manifest, CARD, bring).await.unwrap_or_default(),
-            config: self.head(manifest, CONFIG, false).await.unwrap_or_default(),
+            card: self.head(manifest, CARD, None).await.unwrap_or_default(),
+            config: self.head(manifest, CONFIG, None).await.unwrap_or_default(),
         }
     }
 
-    async fn head(&self, manifest: &Manifest, path: &'static str, bring: bool) -> Option<Arc<Object>> {
+    /// The same for a revision that somebody asks for: a card that is not here is waited for, shortly.
+    pub(super) async fn heads_of(&self, revision: &Revision) -> Heads {
+        let manifest = &*revision.manifest;
+        let card = self.head(manifest, CARD, Some(revision)).await;
+        Heads {
+            card: card.unwrap_or_default(),
+            config: self.head(manifest, CONFIG, None).await.unwrap_or_default(),
+        }
+    }
+
+    /// - `asked`: of which revision it may be fetched, if it may.
+    async fn head(
+        &self,
+        manifest: &Manifest,
+        path: &'static str,
+        asked: Option<&Revision>,
+    ) -> Option<Arc<Object>> {
         let file = manifest.file(path)?;
         if file.size > FILE_LEN_MAX {
             return None;
@@ -107,8 +123,7 @@ impl Hub {
             .await;
         let bytes = match here {
             Ok(bytes) => bytes,
-            Err(_) if bring => self.bring(manifest, path).await?,
-            Err(_) => return None,
+            Err(_) => self.bring(asked?, file).await?,
         };
         let read = move || {
             Ok(match path {
@@ -121,15 +136,13 @@ impl Hub {
         Some(head)
     }
 
-    /// Fetches a small file, if that takes no longer than a reader of metadata would wait.
-    async fn bring(&self, manifest: &Manifest, path: &str) -> Option<Bytes> {
-        let file = manifest.file(path)?;
+    /// Fetches a small file, if the user allows it and it takes no longer than a reader of metadata would wait.
+    async fn bring(&self, revision: &Revision, file: &FileEntry) -> Option<Bytes> {
         let absent = &self.0.facts.absent;
-        let never = self.node().config().on_demand == OnDemand::Never;
-        if never || absent.contains_key(&file.blake3) {
+        if absent.contains_key(&file.blake3) || self.refuses(revision, file).is_some() {
             return None;
         }
-        let mut reader = self.node().open(manifest.hash(), file.clone());
+        let mut reader = self.node().open(revision.manifest.hash(), file.clone());
         match timeout(PATIENCE, reader.read(0..file.size)).await {
             Ok(Ok(bytes)) => Some(bytes),
             Ok(Err(_)) | Err(_) => {

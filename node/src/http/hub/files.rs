@@ -190,8 +190,8 @@ impl Hub {
     /// whoever goes away, or only what is read.
     async fn source(&self, revision: &Revision, file: &FileEntry, all: bool) -> Result<Source, Problem> {
         let manifest = revision.manifest.hash();
-        let source = Source::find(self.node(), manifest, file).await?;
-        let refused = self.refuses(revision);
+        let source = Source::find(self.node(), manifest, file, self.is_ours(revision)).await?;
+        let refused = self.refuses(revision, file);
         if source.is_whole() {
             return Ok(match refused {
                 Some(_) => source,
@@ -209,24 +209,28 @@ impl Hub {
         Ok(source.fetching())
     }
 
-    /// Why peers are not asked for files of a revision, if the user does not allow it. What is being fetched anyhow may be read.
-    fn refuses(&self, revision: &Revision) -> Option<String> {
+    /// Why peers are not asked for a file of a revision, if the user does not allow it. What is being fetched anyhow may be read.
+    pub(super) fn refuses(&self, revision: &Revision, file: &FileEntry) -> Option<String> {
         let node = self.node();
-        let manifest = Some(revision.manifest.hash());
-        if node.jobs().iter().any(|job| job.manifest == manifest) {
+        if node.fetches().wants(revision.manifest.hash(), file) {
             return None;
         }
         if node.config().on_demand == OnDemand::Never {
             return Some("and on_demand = \"never\" in config.toml: shoal fetch gets it".to_owned());
         }
         let repo = revision.release.as_ref()?.release().repo();
-        let ours = repo.publisher == node.library().publisher();
-        (!ours && !self.0.config_allows(&repo)).then(|| {
+        (!self.is_ours(revision) && !self.0.config_allows(&repo)).then(|| {
             format!(
                 "and its publisher is not followed: shoal follow {} --as NAME, or on_demand = \"any\" in config.toml",
                 repo.publisher
             )
         })
+    }
+
+    /// Whether a revision was released under our key: what its manifest says was hashed when it was published.
+    fn is_ours(&self, revision: &Revision) -> bool {
+        let release = revision.release.as_ref();
+        release.is_some_and(|release| release.release().publisher == self.node().library().publisher())
     }
 
     /// Nobody gave a first byte in time.

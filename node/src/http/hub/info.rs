@@ -76,7 +76,7 @@ impl Hub {
         let query = Query::of(head);
         let revision = self.revision(at).await?;
         let manifest = &revision.manifest;
-        let heads = self.heads(manifest, true).await;
+        let heads = self.heads_of(&revision).await;
         let labels = heads.labels(at.repo.kind, manifest);
         let said = Said {
             kind: at.repo.kind,

@@ -118,7 +118,7 @@ impl Hub {
             return (fields, 0);
         };
         if wanted.card || wanted.config {
-            let heads = self.heads(&manifest, false).await;
+            let heads = self.heads(&manifest).await;
             add_heads(&mut fields, &heads, wanted.card, wanted.config);
         }
         if !wanted.siblings {
@@ -182,7 +182,7 @@ impl Hub {
             known.created = issued.min().unwrap_or(row.issued).min(row.issued);
         }
         known.labels = Some(match self.listed_manifest(&known).await {
-            Some(manifest) => self.heads(&manifest, false).await.labels(known.kind, &manifest),
+            Some(manifest) => self.heads(&manifest).await.labels(known.kind, &manifest),
             None => Labels::default(),
         });
         known

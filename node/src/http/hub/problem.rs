@@ -2,6 +2,7 @@
 //! `X-Error-Code` alone, and show `X-Error-Message` to their user.
 
 use std::error::Error;
+use std::path::Path;
 
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -90,6 +91,14 @@ impl Problem {
         }
         // Clients ask again after 500, five times: 422 tells them that it is of no use.
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, None, message)
+    }
+
+    /// The same, without telling where the data folder lies.
+    pub(super) fn without(self, data: &Path) -> Problem {
+        Problem {
+            message: self.message.replace(&*data.to_string_lossy(), "DATA"),
+            ..self
+        }
     }
 }
 

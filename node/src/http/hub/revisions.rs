@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use protocol::{Hash, Kind, Manifest, RepoId, RepoName, RepoRef, SignedRelease};
 use tokio::time::timeout;
 
@@ -23,6 +24,9 @@ const MANIFEST_SEARCH: Duration = Duration::from_secs(30);
 /// Longest name of a revision that is looked at, in bytes.
 const REV_LEN_MAX: usize = 256;
 
+/// Manifests with one start of an id that are looked at: 20 bytes of a hash, which hardly two share.
+const OLDER_MAX: usize = 4;
+
 /// The owner that stands for whoever runs this node: all that clients know of who they are.
 pub(super) const LOCAL: &str = "local";
 
@@ -33,7 +37,7 @@ pub(super) struct Revision {
     pub(super) repo: Address,
     /// What it is.
     pub(super) manifest: Arc<Manifest>,
-    /// Who says so; `None` for what was asked for by its hash.
+    /// Who says so; `None` for what was asked for by its hash, or is too old for its release to be kept.
     pub(super) release: Option<SignedRelease>,
     /// What clients call it: 40 hex digits.
     pub(super) commit: String,
@@ -86,21 +90,34 @@ impl Hub {
         };
         let current = self.release(&repo, &at.repo).await?;
         let release = match is_main(&at.rev) {
-            true => current,
+            true => Some(current),
             false => {
                 let history = self.history(&repo).await?;
                 let named = |release: &&SignedRelease| is_named(&at.rev, release);
-                let found = [current]
-                    .into_iter()
-                    .chain(history)
-                    .find(|release| named(&release));
-                found.ok_or_else(|| Problem::no_revision(&at.repo.id, &at.rev))?
+                let mut known = [current].into_iter().chain(history);
+                known.find(|release| named(&release))
             }
         };
+        let hash = match &release {
+            Some(release) => release.release().manifest,
+            None => self
+                .older(&repo, &at.rev)?
+                .ok_or_else(|| Problem::no_revision(&at.repo.id, &at.rev))?,
+        };
         let asks = self.0.config_allows(&repo);
-        let manifest = self.manifest(release.release().manifest, &at.repo.id, asks);
-        let manifest = manifest.await?;
-        Ok(Revision::new(&at.repo, manifest, Some(release)))
+        let manifest = self.manifest(hash, &at.repo.id, asks).await?;
+        Ok(Revision::new(&at.repo, manifest, release))
+    }
+
+    /// A revision of a repo that is too old for its release to be kept, by its id: the catalog knows what each manifest was.
+    fn older(&self, repo: &RepoId, rev: &str) -> Result<Option<Hash>, Problem> {
+        let Ok(start) = HEXLOWER.decode(rev.as_bytes()) else {
+            return Ok(None);
+        };
+        let catalog = self.node().library().catalog();
+        let mut rows = catalog.manifests_from(&start, OLDER_MAX)?.into_iter();
+        let found = rows.find(|(hash, row)| is_prefix(rev, *hash) && row.names.contains(repo));
+        Ok(found.map(|(hash, _)| hash))
     }
 
     /// The releases of a repo that are here, the newest first; none for what is asked for by its hash.
@@ -234,11 +251,16 @@ impl Hub {
         }
     }
 
-    /// Asks peers in the background, at most once a minute, whether there is a newer release than ours.
+    /// Asks peers in the background, at most once a minute, whether there is a newer release than ours. While too many are looked
+    /// for it is left to the next one who asks.
     fn look_for_newer(&self, repo: &RepoId) {
-        if self.0.config_allows(repo) && !self.0.searches.contains_key(repo) {
+        if !self.0.config_allows(repo) || self.0.searches.contains_key(repo) {
+            return;
+        }
+        if let Ok(look) = self.0.looks.clone().try_acquire_owned() {
             let (hub, repo) = (self.clone(), repo.clone());
             self.node().task(async move {
+                let _look = look;
                 let search = hub.search(&repo);
                 hub.0.searches.get_with(repo.clone(), search).await;
             });
@@ -359,4 +381,32 @@ fn unknown(repo: &Address) -> String {
         "no publisher you follow has a {what} {}: shoal follow PUBLISHER --as ALIAS says who is meant",
         repo.id
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::http::guard::Guard;
+    use crate::node::Node;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn thousand_repos_are_not_looked_for_all_at_once() {
+        let data = tempfile::tempdir().unwrap();
+        let mut config = Config::loopback(data.path());
+        config.on_demand = OnDemand::Any;
+        let node = Node::start(config).await.unwrap();
+        let guard = Guard::new(([127, 0, 0, 1], 80).into(), "token", Vec::new());
+        let hub = Hub::new(node.clone(), guard);
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let before = tasks();
+        for index in 0..1_000 {
+            let name = format!("repo{index}").parse().unwrap();
+            let publisher = node.library().publisher();
+            hub.look_for_newer(&RepoId { publisher, name });
+        }
+        let begun = tasks().saturating_sub(before);
+        assert!((1..100).contains(&begun), "{begun} searches");
+        node.shutdown().await;
+    }
 }

@@ -9,13 +9,15 @@
 //! | `lines` | lines of JSON, within bounds |
 //!
 //! How a file is sent says nothing of how it is kept. Files of up to [`REGULAR_LEN_MAX`] are asked for within the commit, because
-//! clients with the `xet` protocol send the others in no other way; above, by git's protocol for large files.
+//! clients with the `xet` protocol send the others in no other way; above, by git's protocol for large files. The exception is
+//! `datasets`, which has let go of a file's bytes when it commits, unless the file is one that the Hub keeps in git.
 
 mod commit;
 mod lfs;
 mod lines;
 mod staging;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +26,8 @@ use axum::body::Body;
 use axum::http::{StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
 use moka::future::Cache;
-use protocol::{GitId, Hash, Kind, Manifest, RepoId, RepoName, RepoPath, RepoRef};
+use protocol::manifest::kept_in_git;
+use protocol::{FileEntry, GitId, Hash, Kind, Manifest, RepoId, RepoName, RepoPath, RepoRef};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -172,6 +175,15 @@ async fn current(hub: &Hub, address: &Address) -> Result<(RepoId, Option<Manifes
     }
 }
 
+/// Those of some files whose bytes are here: what is only listed has to be sent, and so mends what was lost.
+async fn here<'a>(hub: &Hub, listed: Vec<&'a FileEntry>) -> Result<Vec<&'a FileEntry>, Problem> {
+    let library = hub.node().library();
+    let missing = library.missing_of(listed.iter().copied()).await?;
+    let missing: HashSet<Hash> = missing.into_iter().map(|(hash, _)| hash).collect();
+    let here = listed.into_iter().filter(|file| !missing.contains(&file.blake3));
+    Ok(here.collect())
+}
+
 /// One name is one kind of repo.
 fn of_kind(address: &Address, kind: Kind) -> Result<(), Problem> {
     match kind == address.kind {
@@ -243,17 +255,12 @@ pub(super) async fn create(hub: &Hub, head: &Parts, body: Body) -> Result<Respon
     };
     let kind = asked.kind.unwrap_or(Kind::Model);
     let address = Address { kind, id };
-    let repo = own_repo(hub, &address)?;
-    let last = hub.node().library().names().get(&repo);
-    let last = last.map_err(LibraryError::from)?;
+    let (repo, newest) = current(hub, &address).await?;
     let created = hub.uploads().created.get(&repo).await;
-    let there = last.map(|last| last.release().kind).or(created);
-    let status = match there {
-        Some(there) => {
-            of_kind(&address, there)?;
-            StatusCode::CONFLICT
-        }
-        None => {
+    created.map_or(Ok(()), |created| of_kind(&address, created))?;
+    let status = match newest.is_some() || created.is_some() {
+        true => StatusCode::CONFLICT,
+        false => {
             hub.uploads().created.insert(repo, kind).await;
             StatusCode::OK
         }
@@ -290,24 +297,30 @@ pub(super) async fn preupload(hub: &Hub, at: &At, head: &Parts, body: Body) -> R
         let message = format!("ask for at most {PREUPLOAD_FILES_MAX} files at once");
         return Err(Problem::refused(StatusCode::PAYLOAD_TOO_LARGE, message));
     }
-    let mut files = Vec::new();
+    let lets_go = lets_go_of_bytes(head);
+    let mut paths = Vec::new();
     for Asked { path, size } in asked.files {
-        let checked = RepoPath::new(&path);
-        let checked = checked.map_err(|wrong| {
+        let checked = RepoPath::new(&path).map_err(|wrong| {
             let path: String = path.chars().take(200).collect();
             Problem::bad(format!("{path:?} cannot be the path of a file: {wrong}"))
         })?;
-        let regular = size <= REGULAR_LEN_MAX;
+        paths.push((checked, size));
+    }
+    // A file of another size is another one: its id would be of no use.
+    let same = |(path, size): &(RepoPath, u64)| {
+        let file = current.as_ref().and_then(|current| current.file(path.as_str()));
+        file.filter(|file| file.size == *size)
+    };
+    let here = here(hub, paths.iter().filter_map(same).collect()).await?;
+    let mut files = Vec::new();
+    for (path, size) in paths {
+        let regular = is_regular(&path, size, lets_go);
         let mut answer = json!({
             "path": path,
             "uploadMode": if regular { "regular" } else { "lfs" },
             "shouldIgnore": false,
         });
-        let file = current
-            .as_ref()
-            .and_then(|current| current.file(checked.as_str()));
-        // A file of another size is another one: its id would be of no use.
-        if let Some(file) = file.filter(|file| file.size == size) {
+        if let Some(file) = here.iter().find(|file| file.path == path) {
             let id = match (regular, file.sha1) {
                 (true, Some(sha1)) => Some(sha1.to_string()),
                 (true, None) => hub.git_id(file.blake3).await.map(|id| id.to_string()),
@@ -320,6 +333,20 @@ pub(super) async fn preupload(hub: &Hub, at: &At, head: &Parts, body: Body) -> R
         files.push(answer);
     }
     Ok(Json(json!({ "files": files })).into_response())
+}
+
+/// Whether the client lets go of a file's bytes as soon as it heard how to send it, and sends none of them with the commit.
+fn lets_go_of_bytes(head: &Parts) -> bool {
+    let agent = head.headers.get(header::USER_AGENT);
+    agent.is_some_and(|agent| agent.as_bytes().starts_with(b"datasets/"))
+}
+
+/// Whether a file is asked for within the commit.
+fn is_regular(path: &RepoPath, size: u64, lets_go: bool) -> bool {
+    match lets_go {
+        true => kept_in_git(path, size),
+        false => size <= REGULAR_LEN_MAX,
+    }
 }
 
 impl Hub {
@@ -336,7 +363,8 @@ pub(super) fn no_xet() -> Problem {
     Problem::bad("this node takes no xet uploads: set HF_HUB_DISABLE_XET=1")
 }
 
-/// Answers what is asked about a repo that was created and has no revision: it is there, and has no files.
+/// Answers what is asked about a repo that was created and has no revision, or none that was not let go: it is there, and has
+/// no files.
 pub(super) async fn empty(hub: &Hub, call: &Call) -> Option<Result<Response, Problem>> {
     let (address, rev) = match call {
         Call::Info { at } | Call::Tree { at, .. } | Call::PathsInfo { at } | Call::File { at, .. } => {
@@ -350,8 +378,7 @@ pub(super) async fn empty(hub: &Hub, call: &Call) -> Option<Result<Response, Pro
     if hub.uploads().created.get(&repo).await != Some(address.kind) {
         return None;
     }
-    let published = hub.node().library().names().get(&repo);
-    if !matches!(published, Ok(None)) {
+    if !matches!(current(hub, address).await, Ok((_, None))) {
         return None;
     }
     if rev.is_some_and(|rev| !is_main(rev) && rev != NO_COMMIT) {
@@ -378,6 +405,22 @@ pub(super) async fn empty(hub: &Hub, call: &Call) -> Option<Result<Response, Pro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_come_with_the_commit_where_they_are_small_and_the_client_still_has_them() {
+        let table = [
+            ("README.md", 1_000, true, true),
+            ("data/train.parquet", 0, true, true),
+            ("data/train.parquet", 1, true, false),
+            ("data/train.parquet", REGULAR_LEN_MAX, true, false),
+            ("data/train.parquet", REGULAR_LEN_MAX + 1, false, false),
+        ];
+        for (path, size, kept, let_go) in table {
+            let path = RepoPath::new(path).unwrap();
+            assert_eq!(is_regular(&path, size, false), kept, "{path} {size}");
+            assert_eq!(is_regular(&path, size, true), let_go, "{path} {size}");
+        }
+    }
 
     #[test]
     fn address_of_a_repo_is_that_of_its_kind_and_always_has_an_owner() {

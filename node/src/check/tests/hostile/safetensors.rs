@@ -327,11 +327,7 @@ fn places(table: &mut Vec<Line>) {
         ("[0,4]", "[2,2]"),
         ("[0,7]", "[0,1]"),
     ] {
-        let data = [a, b]
-            .map(|range| end(range))
-            .into_iter()
-            .max()
-            .unwrap_or_default();
+        let data = [a, b].map(end).into_iter().max().unwrap_or_default();
         table.push(line(format!("{a} and {b}"), two(a, b, data), "overlap"));
     }
     for (a, b, data) in [

@@ -1,5 +1,10 @@
 //! Where the bytes of an answer come from: the store, or a fetch that brings them in the order they are read. Every byte was
 //! verified, and each piece has the length that was promised for it.
+//!
+//! Clients keep what they get under the digest that the publisher says it has, which is known to be true only once all of the file
+//! was hashed. So nobody gets all of it before: of a file that is read from its start the last piece waits for the digest of what
+//! went out, and of one that is read in parts no piece goes out that was sent after all of it is here. Looking at a file of
+//! which not all is here is answered, for then no client can have all of it.
 
 use std::collections::HashSet;
 use std::iter;
@@ -14,7 +19,8 @@ use protocol::{FileEntry, Hash, RepoId};
 use crate::fetch::FetchError;
 use crate::limits::PIECE_LEN;
 use crate::node::Node;
-use crate::store::{Blob, StoreError, blocking};
+use crate::store::digest::Linear;
+use crate::store::{Blob, StoreError, begin_proof, blocking};
 
 /// Pieces that are read and verified while the one before is sent: enough that neither disk nor socket waits. With the one that
 /// is sent they are the memory of an answer.
@@ -79,14 +85,33 @@ pub(super) struct Source {
     whole: Option<Blob>,
     /// Whether peers may be asked for what is not here.
     fetches: bool,
+    /// Whether what its publisher says of it is known to be so.
+    proven: bool,
+}
+
+/// How it is known that what goes out is what its publisher says.
+enum Proof {
+    /// It is.
+    Given,
+    /// All of the file passes in order, and is hashed on the way: so many bytes are to come.
+    OnTheWay(Box<Linear>, u64),
+    /// Parts of it go out: all of it is hashed as soon as it is here.
+    WhenWhole,
 }
 
 impl Source {
     /// Looks how much of a file is here.
     ///
+    /// - `ours`: the manifest is our own word.
+    ///
     /// # Errors
-    /// The store fails; the blob has another length than the manifest says.
-    pub(super) async fn find(node: &Node, manifest: Hash, file: &FileEntry) -> Result<Source, StoreError> {
+    /// The store fails; the blob has another length or another digest than the manifest says.
+    pub(super) async fn find(
+        node: &Node,
+        manifest: Hash,
+        file: &FileEntry,
+        ours: bool,
+    ) -> Result<Source, StoreError> {
         let (store, hash) = (node.library().store(), file.blake3);
         let whole = match store.blob(hash).await {
             Ok(Blob::Growing(_)) | Err(StoreError::Missing(_)) => None,
@@ -102,12 +127,15 @@ impl Source {
             Ok(blob) => Some(blob),
             Err(error) => return Err(error),
         };
+        let (judge, said, blob) = (store.clone(), file.clone(), whole.clone());
+        let proven = ours || blocking(move || judge.is_proven(&said, blob.as_ref())).await?;
         Ok(Source {
             node: node.clone(),
             manifest,
             file: file.clone(),
             whole,
             fetches: false,
+            proven,
         })
     }
 
@@ -138,7 +166,12 @@ impl Source {
         self: Arc<Self>,
         range: Range<u64>,
     ) -> impl Stream<Item = Result<Bytes, FetchError>> + Send + 'static {
-        let reader = self.clone();
+        let (reader, prover) = (self.clone(), self.clone());
+        let proof = match (self.proven, range == (0..self.file.size)) {
+            (true, _) => Proof::Given,
+            (false, true) => Proof::OnTheWay(Box::new(begin_proof(&self.file)), self.file.size),
+            (false, false) => Proof::WhenWhole,
+        };
         let bring = move |piece: Range<u64>| {
             let source = self.clone();
             async move {
@@ -151,7 +184,45 @@ impl Source {
             async move { source.read(piece?).await }
         };
         let brought = stream::iter(cut(range)).map(bring).buffered(BRING_AHEAD);
-        brought.map(read).buffered(READ_AHEAD)
+        let pieces = Box::pin(brought.map(read).buffered(READ_AHEAD));
+        stream::try_unfold((pieces, proof), move |(mut pieces, proof)| {
+            let source = prover.clone();
+            async move {
+                let Some(piece) = pieces.next().await.transpose()? else {
+                    return Ok(None);
+                };
+                let proof = source.prove(&piece, proof).await?;
+                Ok(Some((piece, (pieces, proof))))
+            }
+        })
+    }
+
+    /// Lets a piece pass, unless with it a client could have all of a file that is not what its publisher says.
+    async fn prove(&self, piece: &Bytes, proof: Proof) -> Result<Proof, StoreError> {
+        let store = self.node.library().store().clone();
+        match proof {
+            Proof::Given => Ok(Proof::Given),
+            Proof::OnTheWay(mut linear, left) => {
+                let (file, piece) = (self.file.clone(), piece.clone());
+                blocking(move || {
+                    linear.update(&piece);
+                    let left = left.saturating_sub(piece.len() as u64);
+                    if left > 0 {
+                        return Ok(Proof::OnTheWay(linear, left));
+                    }
+                    store.conclude(&file, *linear)?;
+                    Ok(Proof::Given)
+                })
+                .await
+            }
+            Proof::WhenWhole => match store.prove(&self.file).await {
+                Ok(()) => Ok(Proof::Given),
+                Err(StoreError::Missing(_) | StoreError::Damaged { .. } | StoreError::Changed { .. }) => {
+                    Ok(Proof::WhenWhole)
+                }
+                Err(error) => Err(error),
+            },
+        }
     }
 
     async fn read(&self, piece: Range<u64>) -> Result<Bytes, FetchError> {

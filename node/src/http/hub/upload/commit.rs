@@ -32,7 +32,7 @@ use crate::store::{Room, Staged, Store, StoreError};
 const COMMIT_LEN_MAX: u64 = 2 * 1024 * 1024 * 1024;
 /// Most lines: as many files as a revision may have go, and as many come.
 const LINES_MAX: usize = 2 * FILES_MAX + 1;
-/// Bytes for which room is looked for at once.
+/// Most bytes for which room is looked for at once.
 const ROOM_STEP: u64 = 64 * 1024 * 1024;
 /// Fewest digits of a parent's id, as clients shorten it.
 const PARENT_LEN_MIN: usize = 7;
@@ -102,10 +102,14 @@ pub(in super::super) async fn commit(
     let (repo, body) = body::after(body, may_commit(hub, at, head)).await?;
     let store = hub.node().library().store().clone();
     let runtime = Handle::current();
+    // Content is never longer than the body that brings it.
+    let room_step = body::stated_len(head).map_or(ROOM_STEP, |len| len.min(ROOM_STEP));
     let read = body::through(head, body, COMMIT_LEN_MAX, move |from| {
         let mut reading = Reading {
             store,
             runtime,
+            room_step,
+            room: None,
             small: Vec::new(),
             small_len: 0,
             unput: 0,
@@ -213,6 +217,10 @@ fn of_revise(error: ReviseError) -> Problem {
 struct Reading {
     store: Store,
     runtime: Handle,
+    /// Bytes for which room is looked for at once.
+    room_step: u64,
+    /// What is left of it.
+    room: Option<Room>,
     /// Small files, in the order of their lines; those from `unput` on are in memory.
     small: Vec<Staged>,
     unput: usize,
@@ -223,18 +231,8 @@ impl Reading {
     fn all(&mut self, from: &mut BodyReader) -> Result<Read, Problem> {
         let mut read = Read::default();
         let mut lines = 0;
-        let mut room = None;
         loop {
-            let store = self.store.clone();
-            let open = || Spool {
-                store: store.clone(),
-                runtime: self.runtime.clone(),
-                bytes: Vec::new(),
-                file: None,
-                len: 0,
-                room: room.take(),
-            };
-            let line = lines::next(from, open).map_err(of_line)?;
+            let line = lines::next(from, || self.spool()).map_err(of_line)?;
             let Some(Line { text, long }) = line else { break };
             lines += 1;
             if lines > LINES_MAX {
@@ -257,18 +255,19 @@ impl Reading {
                             "the content of {path} is not sent as base64"
                         )));
                     }
-                    let staged = match long {
-                        Some(spool) => {
-                            let (staged, left) = spool.stage()?;
-                            room = left;
-                            staged
-                        }
+                    let spool = match long {
+                        Some(spool) => spool,
                         None => {
                             let wrong = |_| Problem::bad(format!("the content of {path} is not base64"));
                             let bytes = BASE64.decode(file.content.as_bytes()).map_err(wrong)?;
-                            self.store.stage_bytes(bytes)?
+                            let mut spool = self.spool();
+                            let kept = spool.write_all(&bytes);
+                            kept.map_err(|error| of_line(error.into()))?;
+                            spool
                         }
                     };
+                    let (staged, left) = spool.stage().map_err(of_store)?;
+                    self.room = left;
                     self.take(path, staged)?
                 }
                 Said::LfsFile(file) => {
@@ -301,6 +300,18 @@ impl Reading {
         Ok(read)
     }
 
+    fn spool(&mut self) -> Spool {
+        Spool {
+            store: self.store.clone(),
+            runtime: self.runtime.clone(),
+            bytes: Vec::new(),
+            file: None,
+            len: 0,
+            room_step: self.room_step,
+            room: self.room.take(),
+        }
+    }
+
     /// Keeps a file's content: small ones in the database, some at a time.
     fn take(&mut self, path: RepoPath, staged: Staged) -> Result<Draft, Problem> {
         if staged.digests.len > crate::limits::SMALL_LEN {
@@ -316,7 +327,8 @@ impl Reading {
 
     fn put(&mut self) -> Result<(), Problem> {
         let batch = &mut self.small[self.unput..];
-        self.runtime.block_on(self.store.put_staged(batch))?;
+        let put = self.runtime.block_on(self.store.put_staged(batch));
+        put.map_err(of_store)?;
         (self.unput, self.small_len) = (self.small.len(), 0);
         Ok(())
     }
@@ -347,6 +359,7 @@ struct Spool {
     bytes: Vec<u8>,
     file: Option<(File, TempPath)>,
     len: u64,
+    room_step: u64,
     /// Room for what is to come, looked for a step at a time.
     room: Option<Room>,
 }
@@ -356,7 +369,7 @@ impl Write for Spool {
         let more = bytes.len() as u64;
         if self.room.as_ref().map_or(0, Room::left) < more {
             self.room = None;
-            let room = self.runtime.block_on(self.store.room(ROOM_STEP.max(more)));
+            let room = self.runtime.block_on(self.store.room(self.room_step.max(more)));
             self.room = Some(room.map_err(io::Error::other)?);
         }
         self.room.iter_mut().for_each(|room| room.taken(more));
@@ -382,7 +395,7 @@ impl Write for Spool {
 
 impl Spool {
     /// Hashes what came; returns also what is left of the room that was looked for.
-    fn stage(self) -> Result<(Staged, Option<Room>), Problem> {
+    fn stage(self) -> Result<(Staged, Option<Room>), StoreError> {
         let staged = match self.file {
             None => self.store.stage_bytes(self.bytes)?,
             Some((_, path)) => self.store.stage_file(path, self.len)?,

@@ -3,13 +3,14 @@
 //!
 //! | request | says |
 //! |---|---|
-//! | POST `REPO.git/info/lfs/objects/batch` | for each object: nothing if it is known, or where it goes |
+//! | POST `REPO.git/info/lfs/objects/batch` | for each object: nothing if it is here, or where it goes |
 //! | PUT `/lfs-upload/SECRET` | all of it |
 //! | PUT `/lfs-upload/SECRET/N`, then POST `/lfs-upload/SECRET` | part N of it, then that all came |
 //! | POST `/lfs-upload/SECRET/verify` | whether it came |
 //!
 //! Parts are for clients that take nothing else: what comes in one piece is hashed while it comes.
 
+use std::collections::HashSet;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -174,7 +175,12 @@ async fn uploads(
     in_parts: bool,
 ) -> Result<Vec<Value>, Problem> {
     let (_, current) = super::current(hub, repo).await?;
+    let asked: HashSet<Sha256> = objects.iter().map(|object| object.oid).collect();
     let files = current.as_ref().map(|manifest| manifest.files());
+    let listed = files.unwrap_or_default().iter();
+    let listed = listed.filter(|file| file.sha256.is_some_and(|oid| asked.contains(&oid)));
+    let here = super::here(hub, listed.collect()).await?;
+    let here: HashSet<Sha256> = here.into_iter().filter_map(|file| file.sha256).collect();
     let staging = &hub.uploads().staging;
     let root = format!("{}/{LFS_ROOT}", base_url(head)?);
     let mut wanted = Vec::new();
@@ -183,8 +189,7 @@ async fn uploads(
             let message = format!("{} has more than {BLOB_LEN_MAX} bytes", object.oid);
             return Err(Problem::refused(StatusCode::PAYLOAD_TOO_LARGE, message));
         }
-        let known = find(files.unwrap_or_default(), object.oid).is_some()
-            || staging.object(object.oid, Instant::now()).is_some();
+        let known = here.contains(&object.oid) || staging.object(object.oid, Instant::now()).is_some();
         wanted.push(!known);
     }
     let pairs = || objects.iter().zip(&wanted);
@@ -237,9 +242,25 @@ pub(in super::super) async fn at_door(
     head: &Head,
     body: Body,
 ) -> Result<Response, Problem> {
-    let Some((secret, rest)) = rest.split_first() else {
-        return Err(Problem::nothing_here());
-    };
+    let (at, body) = body::after(body, async { find_door(hub, rest, &head.method) }).await?;
+    match at {
+        AtDoor::Whole(door) => whole(hub, door, head, body).await,
+        AtDoor::Part(door, parts, number) => part(hub, door, parts, number, head, body).await,
+        AtDoor::Complete(door, parts) => complete(hub, door, parts, head, body).await,
+        AtDoor::Verify(door) => verify(hub, door, head, body).await,
+    }
+}
+
+/// What is wanted at a door.
+enum AtDoor {
+    Whole(Door),
+    Part(Door, Arc<Parts>, u64),
+    Complete(Door, Arc<Parts>),
+    Verify(Door),
+}
+
+fn find_door(hub: &Hub, rest: &[String], method: &Method) -> Result<AtDoor, Problem> {
+    let (secret, rest) = rest.split_first().ok_or_else(Problem::nothing_here)?;
     let found = hub.uploads().staging.door(secret, Instant::now());
     let closed = || {
         let message = "this address for an upload is not known, or an hour old: begin the upload anew";
@@ -247,11 +268,14 @@ pub(in super::super) async fn at_door(
     };
     let door = found.ok_or_else(closed)?;
     let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
-    match (&head.method, rest.as_slice(), door.parts.clone()) {
-        (&Method::PUT, [], None) => whole(hub, door, head, body).await,
-        (&Method::PUT, [number], Some(parts)) => part(hub, door, parts, number, head, body).await,
-        (&Method::POST, [], Some(parts)) => complete(hub, door, parts, head, body).await,
-        (&Method::POST, ["verify"], _) => verify(hub, door, head, body).await,
+    match (method, rest.as_slice(), door.parts.clone()) {
+        (&Method::PUT, [], None) => Ok(AtDoor::Whole(door)),
+        (&Method::PUT, [number], Some(parts)) => {
+            let number = number.parse().map_err(|_| Problem::nothing_here())?;
+            Ok(AtDoor::Part(door, parts, number))
+        }
+        (&Method::POST, [], Some(parts)) => Ok(AtDoor::Complete(door, parts)),
+        (&Method::POST, ["verify"], _) => Ok(AtDoor::Verify(door)),
         _ => Err(Problem::nothing_here()),
     }
 }
@@ -259,8 +283,9 @@ pub(in super::super) async fn at_door(
 /// Takes an object in one piece.
 async fn whole(hub: &Hub, door: Door, head: &Head, body: Body) -> Result<Response, Problem> {
     let store = hub.node().library().store().clone();
-    let room = Mutex::new(store.room(door.size).await.map_err(of_store)?);
     let size = door.size;
+    let (room, body) = body::after(body, async { store.room(size).await.map_err(of_store) }).await?;
+    let room = Mutex::new(room);
     let staged = body::through(head, body, size, move |from| {
         let written = |bytes| {
             room.lock()
@@ -301,15 +326,17 @@ async fn part(
     hub: &Hub,
     door: Door,
     parts: Arc<Parts>,
-    number: &str,
+    number: u64,
     head: &Head,
     body: Body,
 ) -> Result<Response, Problem> {
-    let number: u64 = number.parse().map_err(|_| Problem::nothing_here())?;
-    let len = parts.part_len(number, door.size);
-    let len = len.ok_or_else(Problem::nothing_here)?;
     let store = hub.node().library().store().clone();
-    let mut room = store.room(len).await.map_err(of_store)?;
+    let checks = async {
+        let len = parts.part_len(number, door.size);
+        let len = len.ok_or_else(Problem::nothing_here)?;
+        Ok((len, store.room(len).await.map_err(of_store)?))
+    };
+    let ((len, mut room), body) = body::after(body, checks).await?;
     let tag = body::through(head, body, len, move |from| {
         let file = {
             let mut came = parts.came.lock().expect("nothing panics while it holds this");
