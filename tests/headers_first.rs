@@ -248,7 +248,7 @@ async fn weights_that_this_build_does_not_read_are_fetched_and_said() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn node_that_starts_again_leaves_out_the_same() {
-    let mut net = Testnet::start(3).await.unwrap();
+    let mut net = Testnet::start(4).await.unwrap();
     let folder = net.scratch().join("model");
     model(&folder);
     let (published, _) = publish(net.node(A), &folder, "model").await;
@@ -265,7 +265,11 @@ async fn node_that_starts_again_leaves_out_the_same() {
     fetching.abort();
     assert!(fetching.await.unwrap_err().is_cancelled());
     net.restart(B).await.unwrap();
-    net.node(A).set_limits(Limits::default());
+    // Slower than the verdict, as above.
+    net.node(A).set_limits(Limits {
+        up: Some(16 << 20),
+        ..Limits::default()
+    });
     net.meet().await.unwrap();
     assert_eq!(net.node(B).resume_jobs().await, 1);
     let done = async || net.node(B).jobs().is_empty().then_some(());
@@ -286,6 +290,10 @@ async fn node_that_starts_again_leaves_out_the_same() {
 
     // What it has it gives on, after another start too; who asks nobody else leaves out the same.
     net.stop(A).await;
+    let last = net.scratch().join("last");
+    let fetched = fetch(net.node(3), &published.repo, Some(&last)).await;
+    assert_eq!(left_out(&fetched), CODE);
+    net.stop(3).await;
     net.restart(B).await.unwrap();
     let announced = async || (net.node(B).status().await.ok()?.announced > 0).then_some(());
     net.until("a repo without all its files to be announced", announced)

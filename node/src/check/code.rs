@@ -150,11 +150,6 @@ pub fn is_python(path: &str) -> bool {
     PYTHON.contains(&ending(path).as_str())
 }
 
-/// Whether the end of a file has to be seen too before it can be said what it is: it begins as an archive does.
-pub fn needs_tail(head: &[u8]) -> bool {
-    head.starts_with(b"PK")
-}
-
 /// Tells what of a file can run code, by its first [`HEAD_LEN`] and last [`TAIL_LEN`] bytes; all of it twice where it is shorter.
 pub fn detect(path: &str, head: &[u8], tail: &[u8]) -> Option<CodeKind> {
     if is_python(path) && !head.is_empty() {

@@ -229,6 +229,7 @@ impl<'a> Run<'a> {
         self.tasks.shutdown().await;
         // What is being made durable is let finish.
         while self.settling.join_next().await.is_some() {}
+        self.crowd.leave(self.parts.into_values());
     }
 
     async fn drive(

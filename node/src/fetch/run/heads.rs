@@ -10,7 +10,7 @@ use crate::{
         gguf, safetensors,
     },
     fetch::{caution::Watch, wants::Judged},
-    runs,
+    runs::{self, span},
     store::{Blob as Stored, Part, Store, StoreError, blocking},
 };
 use bytes::Bytes;
@@ -121,12 +121,12 @@ pub(super) struct LookEnd(Look);
 impl Run<'_> {
     /// Has a file of more than one shard looked at before the rest of it is believed.
     pub(super) fn watch(&mut self, at: usize, file: &FileEntry, watch: Watch) {
-        let blob = self.map.blobs()[at];
-        let first = match watch {
-            Watch::Header(_) => FIRST_LEN,
-            Watch::Code => HEAD_LEN,
+        let (head, tail) = match watch {
+            Watch::Header(_) => (FIRST_LEN, 0),
+            // The list of an archive's files is at its end.
+            Watch::Code => (HEAD_LEN, TAIL_LEN),
         };
-        let need = Need { head: first, tail: 0 };
+        let need = Need { head, tail };
         self.wants.unjudged(at);
         let head = self.heads.long.entry(at).or_insert_with(|| Head {
             path: file.path.as_str().into(),
@@ -170,7 +170,15 @@ impl Run<'_> {
             head.part = self.parts.get(&at).cloned();
         }
         let Some(part) = head.part.clone() else { return };
-        let here = head.need.ranges(part.blob.len).all(|range| part.has(range));
+        let (len, mut ranges) = (part.blob.len, head.need.ranges(part.blob.len));
+        let here = match head.watch {
+            Watch::Header(_) => ranges.all(|range| part.has(range)),
+            // If it is left out, whoever fetches it from us has to see the same: only whole shards can be given on.
+            Watch::Code => {
+                let shards = part.shards();
+                ranges.all(|range| shards.contains_all_in_range(span(&shards_covering(len, range))))
+            }
+        };
         if !here || !matches!(head.state, State::Coming) {
             return;
         }
@@ -241,15 +249,11 @@ fn look(store: &Store, part: &Arc<Part>, watch: Watch, path: &str, need: Need) -
     }
     let head = pieces.first().cloned().unwrap_or_default();
     Ok(match watch {
-        Watch::Code => match pieces.get(1) {
-            Some(tail) => Look::Done(judge_code(code::detect(path, &head, tail))),
-            // The list of an archive's files is at its end.
-            None if code::needs_tail(&head) => Look::More(Need {
-                head: HEAD_LEN,
-                tail: TAIL_LEN,
-            }),
-            None => Look::Done(judge_code(code::detect(path, &head, &[]))),
-        },
+        Watch::Code => {
+            let tail = pieces.pop().unwrap_or_default();
+            let code = code::detect(path, &head, &tail);
+            Look::Done(code.map_or(Verdict::Sound, Verdict::Code))
+        }
         Watch::Header(format) => match read_header(format, &head, len) {
             Ok(()) => Look::Done(Verdict::Sound),
             Err(CheckError::Read(error)) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -274,10 +278,6 @@ fn more(looked: u64, len: u64) -> Result<u64, CheckError> {
             most: LOOK_LEN_MAX,
         }),
     }
-}
-
-fn judge_code(code: Option<CodeKind>) -> Verdict {
-    code.map_or(Verdict::Sound, Verdict::Code)
 }
 
 /// Reads a header of which the first bytes are here; where it goes on behind them, the error is [`io::ErrorKind::WouldBlock`].
