@@ -6,6 +6,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use node::http::UploadToken;
 use node::http::control::Door;
 use node::library::Shown;
+use protocol::release::provider_key;
 use protocol::{RepoId, RepoRef};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -661,7 +662,20 @@ async fn repo_that_was_let_go_here_goes_on_from_what_a_peer_has() {
         .of(200);
     fetch(gateway.net.node(1), &gateway.repo("model"), None).await;
     let repo = RepoRef::Id(gateway.repo("model"));
-    gateway.net.node(0).forget(&repo).await.unwrap();
+    // Who fetched it announces it in the background.
+    let (node, peer) = (gateway.net.node(0), gateway.net.node(1).library().peer_id());
+    let key = provider_key(node.library().resolve_local(&repo).unwrap());
+    let announced = async || {
+        let mut providers = node.swarm().providers(key, 8).await.ok()?;
+        while let Some(provider) = providers.recv().await {
+            if provider == peer {
+                return Some(());
+            }
+        }
+        None
+    };
+    gateway.net.until("announced", announced).await.unwrap();
+    node.forget(&repo).await.unwrap();
     gateway
         .commit("local/model", &[header(), file("b", b"2")])
         .of(200);

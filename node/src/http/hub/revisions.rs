@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
-use protocol::{Hash, Kind, Manifest, RepoId, RepoName, RepoRef, SignedRelease};
+use protocol::{Hash, Kind, Manifest, RepoId, RepoName, RepoRef, SignedRelease, Upstream};
 use tokio::time::timeout;
 
 use super::Hub;
@@ -152,7 +152,11 @@ impl Hub {
             // Upstream names have rules of their own.
             Err(_) => {}
         }
-        let copies = self.copies().await?;
+        let mut copies = self.copies().await?;
+        if !copies.contains_key(repo) && self.look_for_copies(repo).await {
+            self.0.copies.invalidate(&()).await;
+            copies = self.copies().await?;
+        }
         let copies = copies.get(repo).map(Vec::as_slice).unwrap_or_default();
         match copies {
             [] => Err(Problem::no_repo(unknown(repo))),
@@ -202,6 +206,27 @@ impl Hub {
         let read = self.0.copies.try_get_with((), async { read.await.map(Arc::new) });
         read.await
             .map_err(|error: Arc<LibraryError>| Problem::ours(&*error))
+    }
+
+    /// Looks in the DHT for copies that those we follow made of a repo, at most once a minute; tells whether there may be some now.
+    async fn look_for_copies(&self, repo: &Address) -> bool {
+        let node = self.node();
+        if node.config().on_demand == OnDemand::Never || !Upstream::can_be_repo(&repo.id) {
+            return false;
+        }
+        let followed = node.library().following();
+        let key = (repo.clone(), followed.len());
+        let search = async {
+            if followed.is_empty() || node.swarm().peers().await.is_empty() {
+                return Err(());
+            }
+            let publishers = followed.iter().map(|follow| follow.publisher).collect();
+            let find = node.find_copies(publishers, repo.kind, &repo.id);
+            let _ = timeout(SEARCH, find).await;
+            Ok(())
+        };
+        let searched = self.0.copy_searches.try_get_with(key, search);
+        searched.await.is_ok()
     }
 
     /// The newest release of a repo: the one that is here, or one that peers have, if the user allows asking.
