@@ -99,6 +99,8 @@ struct Findings {
     numbers: Line,
     behaviour: Behaviour,
     probes: Option<Hash>,
+    /// Doors of the engine that this system cannot close.
+    open: Vec<String>,
 }
 
 impl Node {
@@ -205,7 +207,11 @@ impl Library {
             seen = seen.max(bytes);
         };
         let scanned = match Engine::start(&config).await {
-            Ok(mut engine) => engine.scan(ready.files.clone(), read).await,
+            Ok(mut engine) => {
+                let scanned = engine.scan(ready.files.clone(), read).await;
+                found.open = engine.open();
+                scanned
+            }
             Err(error) => Err(error),
         };
         match scanned {
@@ -361,6 +367,7 @@ impl Library {
             numbers,
             behaviour,
             probes,
+            ..
         } = found;
         Attestation {
             by: self.publisher(),
@@ -415,6 +422,7 @@ impl Library {
             structure: found.structure,
             numbers: found.numbers,
             behaviour: found.behaviour.line,
+            open: found.open,
             by: ours.by,
             seconds,
         }
@@ -437,6 +445,7 @@ impl Findings {
             numbers: Line::not_done(why),
             behaviour: Behaviour::only(Line::not_done(why)),
             probes: None,
+            open: Vec::new(),
         }
     }
 }

@@ -81,6 +81,12 @@ async fn with(
         Session::Daemon(client) => load_there(client, run, context)?,
         Session::Alone(library) => load_here(library, run, context).await?,
     };
+    for open in &loaded.open {
+        context.note(format_args!(
+            "warning: the process of the model is not quite shut in; not on this system: {}",
+            output::printable(open)
+        ));
+    }
     match prompt {
         Some(prompt) => once(&mut model, &loaded, run, prompt, context).await,
         None if loaded.task == Task::Embed => Err(Failure::new(format!(

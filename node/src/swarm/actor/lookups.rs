@@ -343,10 +343,7 @@ impl Actor {
         {
             return;
         }
-        if let Ok(release) = SignedRelease::decode(bytes) {
-            if release.release().lies_under(key) {
-                found.push(release);
-            }
-        }
+        let release = SignedRelease::decode(bytes).ok();
+        found.extend(release.filter(|release| release.release().lies_under(key)));
     }
 }
