@@ -4,6 +4,7 @@
 mod baseline;
 mod bound;
 mod crowd;
+mod engine;
 mod field;
 mod hostile;
 mod import;
@@ -74,6 +75,8 @@ pub(crate) enum Bench {
     Link(link::Link),
     /// One receiver, and providers of which some are hostile.
     Hostile(hostile::Liars),
+    /// Models in the process that runs them: loading, answering, looking at their numbers.
+    Engine(engine::Models),
     /// A receiver that is killed on the way and started again, over loopback.
     Resume(resume::Resume),
 }
@@ -132,6 +135,7 @@ impl Bench {
             Bench::Churn(churn) => (churn.run()?, churn.crowd.common.json),
             Bench::Link(link) => (link.run()?, link.common.json),
             Bench::Hostile(liars) => (liars.run()?, liars.common.json),
+            Bench::Engine(models) => (models.run()?, models.json),
             Bench::Resume(resume) => (resume.run()?, resume.json),
         };
         let mut out = io::stdout().lock();

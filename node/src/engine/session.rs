@@ -111,6 +111,11 @@ impl Engine {
         Ok(loaded)
     }
 
+    /// The number of its process, for who watches what it takes.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The doors of the child that this system cannot close, in words.
     pub fn open(&self) -> Vec<String> {
         self.doors
