@@ -85,6 +85,8 @@ fn causal_model_goes_on_from_a_prompt_the_same_each_time() {
         (raw["tokens"].as_u64(), field(&raw, "finish")),
         (Some(8), "length")
     );
+    let packed = shoal.json(&[&ask[..], &["--raw", "--packed"]].concat());
+    assert!(field(&packed, "text").contains("Paris"), "{packed}");
     let said = shoal.run(&[&ask[..], &["--raw"]].concat());
     assert_eq!(said.stdout, format!("{}\n", field(&raw, "text")));
     // Through its chat template it is an answer, and another text.
