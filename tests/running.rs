@@ -1,8 +1,9 @@
 //! `shoal run`: a model that was published or fetched answers, in a process of its own.
 
 use std::fs;
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::io::{self, Write};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use node::engine::wire::Input;
@@ -17,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::acts::unseen;
 use crate::openai::{MINILM, SMOLLM2, named};
-use crate::program::{self, Shoal, field, toy};
+use crate::program::{self, Shoal, field, text, toy};
 
 /// The values of an embedding.
 fn values(printed: &Value) -> Vec<f64> {
@@ -113,11 +114,70 @@ fn causal_model_goes_on_from_a_prompt_the_same_each_time() {
     let _node = shoal.up();
     let there = shoal.json(&[&ask[..], &["--raw"]].concat());
     assert_eq!(field(&there, "text"), field(&raw, "text"));
+    chats(&shoal, repo);
     // Less memory than any way of loading it takes.
     let said = shoal.fails(1, &["run", repo, "x", "--memory", "100M"]);
     assert!(
         said.stderr.contains("GiB of memory") && said.stderr.contains("hint: "),
         "{said:?}"
+    );
+}
+
+/// Bytes that were written, and in how many pieces.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<(String, usize)>>);
+
+impl Write for Heard {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut heard = self.0.lock().unwrap();
+        heard.0.push_str(std::str::from_utf8(bytes).unwrap());
+        heard.1 += 1;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A person who chats with a model in a running node: two turns, of which the second knows the first, and a good-bye.
+fn chats(shoal: &Shoal, repo: &str) {
+    let chat = |lines: &'static str| {
+        let (heard, said) = (Heard::default(), Heard::default());
+        let mut io = cli::Io {
+            stdin: Box::new(lines.as_bytes()),
+            asks: true,
+            stdout: Box::new(heard.clone()),
+            stderr: Box::new(said.clone()),
+            is_terminal: false,
+            data: None,
+            env: Default::default(),
+            temp: std::env::temp_dir(),
+            log: None,
+        };
+        let data = text(shoal.data());
+        let tokens = ["--temperature", "0", "--max-tokens", "16"];
+        let args = ["shoal", "--data", data, "run", repo].into_iter().chain(tokens);
+        let code = cli::run(args.map(Into::into), &mut io);
+        assert_eq!(
+            format!("{code:?}"),
+            format!("{:?}", ExitCode::SUCCESS),
+            "{}",
+            said.0.lock().unwrap().0
+        );
+        let (text, pieces) = heard.0.lock().unwrap().clone();
+        // As it comes, and not in one piece at the end.
+        assert!(pieces > 4, "{pieces}: {text}");
+        text
+    };
+    let one = chat("My name is Ada.\n\n/bye\nnobody hears this\n");
+    assert!(!one.trim().is_empty());
+    let two = chat("My name is Ada.\nWhat is my name?\n");
+    let answer = two.strip_prefix(&one).expect("the same first answer");
+    assert_ne!(
+        answer,
+        chat("What is my name?\n"),
+        "it hears what was said before"
     );
 }
 
