@@ -23,6 +23,7 @@ mod full_disk;
 mod gateway;
 mod gateway_api;
 mod gateway_guard;
+mod gateway_logs;
 mod gateway_spaces;
 mod gateway_upload;
 mod gateway_wait;
