@@ -417,6 +417,35 @@ async fn folders_are_listed_and_paths_looked_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tree_of_ten_thousand_entries_is_one_page() {
+    const PAGE: usize = 10_000;
+    let gateway = Gateway::start().await;
+    let folder = gateway.net.scratch().join("wide");
+    // With two folders and what is in them it is one less than a page.
+    let mut paths: Vec<String> = (0..PAGE - 4).map(|index| format!("{index:05}.txt")).collect();
+    paths.push("deep/er/x.txt".to_owned());
+    let files: Vec<(&str, &str)> = paths.iter().map(|path| (path.as_str(), "x")).collect();
+    write(&folder, &files);
+    gateway.follow();
+    for (release, entries) in [(1, PAGE - 1), (2, PAGE), (3, PAGE + 1)] {
+        if release > 1 {
+            write(&folder, &[(&format!("more-{release}.txt"), "x")]);
+        }
+        let library = gateway.node().library();
+        library
+            .publish(request(&folder, "wide"), &unseen())
+            .await
+            .unwrap();
+        let path = format!("/api/models/me/wide/tree/v{release}?recursive=true");
+        let answer = gateway.get(&path).await;
+        assert_eq!(answer.good().as_array().unwrap().len(), entries.min(PAGE));
+        assert_eq!(answer.header("link").is_some(), entries > PAGE, "{entries}");
+        let (all, pages) = gateway.pages(&path).await;
+        assert_eq!((all.len(), pages), (entries, entries.div_ceil(PAGE)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn branches_tags_and_revisions_are_listed() {
     let gateway = Gateway::start().await;
     let commits = [
