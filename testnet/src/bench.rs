@@ -5,6 +5,7 @@ mod baseline;
 mod bound;
 mod crowd;
 mod field;
+mod gateway;
 mod hostile;
 mod import;
 mod link;
@@ -76,6 +77,8 @@ pub(crate) enum Bench {
     Hostile(hostile::Liars),
     /// A receiver that is killed on the way and started again, over loopback.
     Resume(resume::Resume),
+    /// The Hub's API of a node: a large file beside nginx, and small questions.
+    Gateway(gateway::Gateway),
 }
 
 #[derive(Args)]
@@ -133,6 +136,7 @@ impl Bench {
             Bench::Link(link) => (link.run()?, link.common.json),
             Bench::Hostile(liars) => (liars.run()?, liars.common.json),
             Bench::Resume(resume) => (resume.run()?, resume.json),
+            Bench::Gateway(gateway) => (gateway.run()?, gateway.json),
         };
         let mut out = io::stdout().lock();
         if json {
