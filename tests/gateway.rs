@@ -82,7 +82,7 @@ pub(crate) async fn head(door: &Door, path: &str, headers: &[(&str, &str)]) -> A
 }
 
 /// Sends a GET and returns the connection, unread.
-fn send(address: SocketAddr, path: &str) -> TcpStream {
+pub(crate) fn send(address: SocketAddr, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(ANSWER)).unwrap();
     write!(
