@@ -26,6 +26,7 @@ mod gateway_api;
 mod gateway_guard;
 mod gateway_upload;
 mod hostile;
+mod hub_cache;
 mod import;
 mod memory;
 mod moving_files;
