@@ -17,6 +17,7 @@ use ureq::Agent;
 use ureq::http::Request;
 
 use crate::acts::{assert_verifies, fetch, files, open_doors, publish, tool};
+use crate::gateway::{drain, send};
 
 /// A node with its doors open, and a client with its token.
 struct Gateway {
@@ -532,9 +533,14 @@ async fn nothing_is_changed_without_the_token_or_for_somebody_else() {
         let answer = gateway.ask("POST", commit, Some(&gateway.token), lines.into());
         answer.refused(400, &[]);
     }
-    gateway
-        .get("/api/models/local/model/xet-write-token/main")
-        .refused(400, &["HF_HUB_DISABLE_XET=1"]);
+    let xet = "/api/models/local/model/xet-write-token/main";
+    gateway.get(xet).refused(400, &["HF_HUB_DISABLE_XET=1"]);
+    // Of a refusal, hf_xet shows the status line alone.
+    let (head, _) = block_in_place(|| drain(send(gateway.door.address(), xet)));
+    assert!(
+        head.starts_with("http/1.1 400 this node takes no xet uploads: set hf_hub_disable_xet=1\r\n"),
+        "{head}"
+    );
     let path = gateway.net.data(0).join("releases");
     assert!(files(&path).is_empty(), "something was published");
 

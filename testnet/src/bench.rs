@@ -6,6 +6,7 @@ mod bound;
 mod crowd;
 mod engine;
 mod field;
+mod gateway;
 mod hostile;
 mod import;
 mod link;
@@ -79,6 +80,8 @@ pub(crate) enum Bench {
     Engine(engine::Models),
     /// A receiver that is killed on the way and started again, over loopback.
     Resume(resume::Resume),
+    /// The Hub's API of a node: a large file beside nginx, and small questions.
+    Gateway(gateway::Gateway),
 }
 
 #[derive(Args)]
@@ -137,6 +140,7 @@ impl Bench {
             Bench::Hostile(liars) => (liars.run()?, liars.common.json),
             Bench::Engine(models) => (models.run()?, models.json),
             Bench::Resume(resume) => (resume.run()?, resume.json),
+            Bench::Gateway(gateway) => (gateway.run()?, gateway.json),
         };
         let mut out = io::stdout().lock();
         if json {

@@ -123,7 +123,7 @@ impl Hub {
             Call::Commit { at } => upload::commit(self, &at, head, body).await,
             Call::LfsBatch { repo } => upload::batch(self, &repo, head, body).await,
             Call::Lfs { rest } => upload::at_door(self, &rest, head, body).await,
-            Call::XetWrite => Err(upload::no_xet()),
+            Call::XetWrite => Ok(upload::no_xet()),
             Call::OtherMethod => Err(Problem::refused(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "this address answers another method",
