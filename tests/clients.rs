@@ -2,9 +2,10 @@
 //!
 //! `.ci/run` installs them from their registries and says by these variables where they are.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use node::config::OnDemand;
@@ -16,6 +17,7 @@ use testnet::nodes::{Testnet, within};
 use testnet::{fixture, skip};
 
 use crate::acts::{open_doors, request, unseen};
+use crate::relay::{Asked, Relay};
 
 /// The Python that has huggingface_hub 2, transformers and datasets.
 const HUB_2: &str = "SHOAL_HUB_2";
@@ -29,17 +31,23 @@ const MINILM: &str = "SHOAL_MINILM_DIR";
 /// Longest that a client may take, installing nothing.
 const CLIENT: Duration = Duration::from_secs(240);
 
+/// Longer than what a client sends within a commit: 64 MiB.
+const TOO_LARGE: &str = "70000000";
+
+/// Bytes of an answer after which a connection is cut: more than one read of the Python clients, 10 MiB, and less than the file.
+const CUT_AFTER: u64 = 15_000_000;
+
 const A: usize = 1;
 const C: usize = 2;
 
 /// A has something; C follows A as `alice`, and has the doors.
-struct Stage {
-    net: Testnet,
-    door: Door,
+pub(crate) struct Stage {
+    pub(crate) net: Testnet,
+    pub(crate) door: Door,
 }
 
 impl Stage {
-    async fn with(folder: &Path, kind: Kind) -> Stage {
+    pub(crate) async fn with(folder: &Path, kind: Kind) -> Stage {
         let net = Testnet::start_with(3, |_, config| config.on_demand = OnDemand::Followed)
             .await
             .unwrap();
@@ -72,13 +80,26 @@ impl Stage {
         token: Option<&str>,
         variables: &[(&str, &str)],
     ) {
+        let mut command = self.command(program, token, variables);
+        command.args(arguments);
+        let ran = Stage::end_of(command).await;
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(
+            ran.status.success() && said.trim_end().ends_with("all held"),
+            "{arguments:?} ended with {}\n{said}\n{}",
+            ran.status,
+            String::from_utf8_lossy(&ran.stderr)
+        );
+    }
+
+    /// A client in a world of its own, that knows where the doors are.
+    pub(crate) fn command(&self, program: &Path, token: Option<&str>, variables: &[(&str, &str)]) -> Command {
         let home = self.net.scratch().join("home");
         fs::create_dir_all(&home).unwrap();
         let mut command = Command::new("timeout");
         command
             .arg(CLIENT.as_secs().to_string())
             .arg(program)
-            .args(arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", &home)
@@ -95,29 +116,27 @@ impl Stage {
         if let Ok(node) = std::env::var(NODE) {
             command.current_dir(node);
         }
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) async fn end_of(mut command: Command) -> Output {
         let ran = tokio::task::spawn_blocking(move || command.output())
             .await
             .unwrap();
-        let ran = ran.unwrap();
-        let said = String::from_utf8_lossy(&ran.stdout);
-        assert!(
-            ran.status.success() && said.trim_end().ends_with("all held"),
-            "{arguments:?} ended with {}\n{said}\n{}",
-            ran.status,
-            String::from_utf8_lossy(&ran.stderr)
-        );
+        ran.unwrap()
     }
 
-    fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.door.address())
     }
 
-    fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         let token = node::http::UploadToken::load_or_create(self.net.node(C).library().data());
         token.unwrap().text().to_owned()
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.door.close().await;
     }
 }
@@ -138,11 +157,14 @@ fn script(name: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
+/// The largest file of [`model`].
+pub(crate) const LARGEST: &str = "weights.safetensors";
+
 /// A folder like a model's: small files that the Hub keeps in git, large ones that it does not, and folders.
-fn model() -> tempfile::TempDir {
+pub(crate) fn model() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let files = [
-        ("weights.safetensors", 24_000_000),
+        (LARGEST, 24_000_000),
         ("deep/er/part.bin", 12_000_001),
         ("vocab.txt", 230_000),
         ("empty.txt", 0),
@@ -177,6 +199,79 @@ async fn writes(python: &str) {
         .run(&python, &[&script("write.py"), "written"], Some(&token))
         .await;
     stage.end().await;
+}
+
+/// Publishes a large file, in a `way` of `large.py`.
+async fn writes_large(python: &str, way: &str, variables: &[(&str, &str)]) {
+    let Some(python) = installed(python) else { return };
+    let folder = model();
+    let stage = Stage::with(folder.path(), Kind::Model).await;
+    let token = stage.token();
+    let arguments = [&script("large.py"), "large", TOO_LARGE, way];
+    stage.run_with(&python, &arguments, Some(&token), variables).await;
+    stage.end().await;
+}
+
+/// Reads through a connection that breaks once, and asks for no byte that it has.
+async fn resumes(python: &str) {
+    let Some(python) = installed(python) else { return };
+    let folder = model();
+    let stage = Stage::with(folder.path(), Kind::Model).await;
+    let relay = Relay::before(stage.door.address(), LARGEST, CUT_AFTER).await;
+    let of = folder.path().to_str().unwrap();
+    let arguments = [&script("resume.py"), "alice/model", of, LARGEST];
+    let endpoint = relay.url();
+    stage
+        .run_with(&python, &arguments, None, &[("HF_ENDPOINT", &endpoint)])
+        .await;
+    let mut gets: BTreeMap<String, Vec<Option<String>>> = BTreeMap::new();
+    for asked in relay.asked().into_iter().filter(Asked::is_for_bytes) {
+        gets.entry(asked.path).or_default().push(asked.range);
+    }
+    let (_, broken) = gets.iter().find(|(path, _)| path.ends_with(LARGEST)).unwrap();
+    let [None, Some(range)] = &broken[..] else {
+        panic!("{gets:?}")
+    };
+    let start = range
+        .strip_prefix("bytes=")
+        .and_then(|range| range.strip_suffix('-'));
+    let start: u64 = start.unwrap().parse().unwrap();
+    assert!(0 < start && start < CUT_AFTER, "{range}");
+    let once = gets.values().filter(|asked| asked[..] == [None]).count();
+    // All the others, whether an empty one is asked for or not.
+    assert!(once == gets.len() - 1 && once >= 4, "{gets:?}");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newest_huggingface_hub_is_told_what_to_set_for_a_large_file() {
+    writes_large(HUB_2, "refused", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newest_huggingface_hub_publishes_a_large_file_without_xet() {
+    writes_large(HUB_2, "lfs", &[("HF_HUB_DISABLE_XET", "1")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn huggingface_hub_0_36_publishes_a_large_file_without_hf_xet() {
+    // To the client the same as if it were not installed.
+    writes_large(HUB_0, "lfs", &[("HF_HUB_DISABLE_XET", "1")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn huggingface_hub_0_36_publishes_a_large_file_as_it_is_installed() {
+    writes_large(HUB_0, "lfs", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newest_huggingface_hub_goes_on_after_a_cut_and_asks_for_nothing_twice() {
+    resumes(HUB_2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn huggingface_hub_0_36_goes_on_after_a_cut_and_asks_for_nothing_twice() {
+    resumes(HUB_0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

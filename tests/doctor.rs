@@ -125,8 +125,8 @@ fn traps_of_the_environment_are_problems_with_a_next_step() {
 #[test]
 fn node_that_does_not_run_and_a_port_that_is_taken_are_problems() {
     let shoal = Shoal::new();
-    // A program that is no node, where this node would be.
-    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+    // A program that is no node, where this node would be; at an address that nothing else here is given once it is free.
+    let stranger = TcpListener::bind("127.83.1.9:0").unwrap();
     let address = stranger.local_addr().unwrap();
     let config = shoal.data().join("config.toml");
     let text = std::fs::read_to_string(&config).unwrap();

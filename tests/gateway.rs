@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use node::config::OnDemand;
 use node::http::control::Door;
+use node::names::{HISTORY_KEPT_MAX, Names};
 use node::node::{Limits, Node};
 use node::progress::Progress;
 use node::publish::{PublishRequest, Published};
 use node::{fetch::FetchRequest, fetch::FetchWhat};
-use protocol::{Alias, FileEntry, Kind, RepoRef};
+use protocol::{Alias, FileEntry, Hash, Kind, RepoPath, RepoRef};
 use testnet::fixture;
 use testnet::nodes::{Testnet, within};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -20,16 +21,16 @@ use ureq::http::{HeaderMap, Method, Request};
 
 use crate::acts::{files, open_doors, publish, tool, unseen};
 
-const A: usize = 1;
-const B: usize = 2;
-const C: usize = 3;
+pub(crate) const A: usize = 1;
+pub(crate) const B: usize = 2;
+pub(crate) const C: usize = 3;
 
 /// Longest that an answer may take.
-const ANSWER: Duration = Duration::from_secs(90);
+pub(crate) const ANSWER: Duration = Duration::from_secs(90);
 
-const PYTHON_0: (&str, &str) = ("User-Agent", "unknown/None; hf_hub/0.36.2; python/3.12.3");
-const PYTHON_1: (&str, &str) = ("User-Agent", "unknown/None; hf_hub/1.10.0; python/3.12.3");
-const PYTHON_2: (&str, &str) = ("User-Agent", "unknown/None; hf_hub/2.4.0; python/3.12.3");
+pub(crate) const PYTHON_0: (&str, &str) = ("User-Agent", "unknown/None; hf_hub/0.36.2; python/3.12.3");
+pub(crate) const PYTHON_1: (&str, &str) = ("User-Agent", "unknown/None; hf_hub/1.10.0; python/3.12.3");
+pub(crate) const PYTHON_2: (&str, &str) = ("User-Agent", "unknown/None; hf_hub/2.4.0; python/3.12.3");
 
 /// What a node answered.
 #[derive(Debug)]
@@ -44,20 +45,30 @@ impl Answer {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    fn code(&self) -> (u16, &str) {
+    pub(crate) fn code(&self) -> (u16, &str) {
         (self.status, self.header("x-error-code"))
     }
 }
 
 /// Asks in the background.
-fn begin(door: &Door, method: Method, path: &str, headers: &[(&str, &str)]) -> JoinHandle<Answer> {
+pub(crate) fn begin(door: &Door, method: Method, path: &str, headers: &[(&str, &str)]) -> JoinHandle<Answer> {
+    begin_with(door, method, path, headers, Vec::new())
+}
+
+fn begin_with(
+    door: &Door,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> JoinHandle<Answer> {
     let mut request = Request::builder()
         .method(method)
         .uri(format!("http://{}{path}", door.address()));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(()).unwrap();
+    let request = request.body(body).unwrap();
     spawn_blocking(move || {
         let mut response = tool().run(request).unwrap();
         let body = response.body_mut().with_config().limit(u64::MAX).read_to_vec();
@@ -69,7 +80,7 @@ fn begin(door: &Door, method: Method, path: &str, headers: &[(&str, &str)]) -> J
     })
 }
 
-async fn end(asking: JoinHandle<Answer>) -> Answer {
+pub(crate) async fn end(asking: JoinHandle<Answer>) -> Answer {
     within(ANSWER, "an answer", asking).await.unwrap().unwrap()
 }
 
@@ -81,8 +92,12 @@ pub(crate) async fn head(door: &Door, path: &str, headers: &[(&str, &str)]) -> A
     end(begin(door, Method::HEAD, path, headers)).await
 }
 
+pub(crate) async fn post(door: &Door, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+    end(begin_with(door, Method::POST, path, headers, body)).await
+}
+
 /// Sends a GET and returns the connection, unread.
-fn send(address: SocketAddr, path: &str) -> TcpStream {
+pub(crate) fn send(address: SocketAddr, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(ANSWER)).unwrap();
     write!(
@@ -104,13 +119,13 @@ pub(crate) fn drain(mut stream: impl Read) -> (String, Vec<u8>) {
 }
 
 /// A published folder.
-struct Model {
+pub(crate) struct Model {
     folder: PathBuf,
-    published: Published,
+    pub(crate) published: Published,
 }
 
 impl Model {
-    async fn publish(net: &Testnet, node: usize, name: &str, files: &[(&str, u64)]) -> Model {
+    pub(crate) async fn publish(net: &Testnet, node: usize, name: &str, files: &[(&str, u64)]) -> Model {
         let folder = net.scratch().join(name);
         fixture::folder(&folder, 1, files).unwrap();
         let (published, _) = publish(net.node(node), &folder, name).await;
@@ -122,11 +137,11 @@ impl Model {
     }
 
     /// The address of a file.
-    fn at(&self, rev: &str, path: &str) -> String {
+    pub(crate) fn at(&self, rev: &str, path: &str) -> String {
         format!("/{}/resolve/{rev}/{path}", self.id())
     }
 
-    fn bytes(&self, path: &str) -> Vec<u8> {
+    pub(crate) fn bytes(&self, path: &str) -> Vec<u8> {
         std::fs::read(self.folder.join(path)).unwrap()
     }
 
@@ -135,18 +150,18 @@ impl Model {
         manifest.file(path).unwrap().clone()
     }
 
-    fn commit(&self) -> String {
+    pub(crate) fn commit(&self) -> String {
         self.published.manifest.to_string()[..40].to_owned()
     }
 }
 
-fn follow(follower: &Node, followed: &Node, alias: &str) {
+pub(crate) fn follow(follower: &Node, followed: &Node, alias: &str) {
     let alias: Alias = alias.parse().unwrap();
     let publisher = followed.library().publisher();
     follower.library().follow(publisher, &alias).unwrap();
 }
 
-fn up(bytes: u64) -> Limits {
+pub(crate) fn up(bytes: u64) -> Limits {
     Limits {
         up: Some(bytes),
         ..Limits::default()
@@ -154,7 +169,7 @@ fn up(bytes: u64) -> Limits {
 }
 
 /// Has a node fetch the small file of a model, so that it knows the manifest and not the rest.
-async fn fetch_small(node: &Node, model: &Model) {
+pub(crate) async fn fetch_small(node: &Node, model: &Model) {
     let mut request = FetchRequest::new(FetchWhat::Repo(RepoRef::Id(model.published.repo.clone())));
     request.include = vec!["*.json".into()];
     within(ANSWER, "a fetch", node.fetch(request, &unseen()))
@@ -228,6 +243,49 @@ async fn head_and_get_tell_what_clients_need() {
     let page = get(&door, &model.at("main", "page.html"), &[]).await;
     assert_eq!(page.header("content-type"), "text/plain; charset=utf-8");
     assert!(page.header("content-security-policy").contains("sandbox"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn raw_file_is_what_git_has_of_it() {
+    let net = Testnet::start(1).await.unwrap();
+    let model = Model::publish(&net, 0, "model", &FILES).await;
+    let door = open_doors(net.node(0)).await;
+    let raw = |path: &str| model.at("main", path).replacen("/resolve/", "/raw/", 1);
+    let oid = model.entry("model.safetensors").sha256.unwrap();
+    let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {LARGE}\n");
+    for (path, content) in [
+        ("model.safetensors", pointer.into_bytes()),
+        ("config.json", model.bytes("config.json")),
+        ("empty.txt", Vec::new()),
+    ] {
+        let git = fixture::entry(RepoPath::new("small").unwrap(), &content);
+        let answers = [
+            head(&door, &raw(path), &[]).await,
+            get(&door, &raw(path), &[]).await,
+        ];
+        for answer in &answers {
+            assert_eq!(answer.status, 200, "{path}: {answer:?}");
+            assert_eq!(
+                answer.header("etag"),
+                format!("\"{}\"", git.sha1.unwrap()),
+                "{path}"
+            );
+            assert_eq!(answer.header("x-repo-commit"), model.commit());
+            assert_eq!(answer.header("content-length"), content.len().to_string());
+            // Of the pointer, and not of what it points to.
+            for absent in ["x-linked-etag", "x-linked-size", "location"] {
+                assert_eq!(answer.header(absent), "", "{path} {absent}");
+            }
+        }
+        assert!(answers[0].body.is_empty() && answers[1].body == content, "{path}");
+    }
+    for answer in [
+        head(&door, &raw("none"), &[]).await,
+        get(&door, &raw("none"), &[]).await,
+    ] {
+        assert_eq!(answer.code(), (404, "EntryNotFound"));
+        assert_eq!(answer.header("x-repo-commit"), model.commit());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -466,6 +524,54 @@ async fn what_only_peers_have_is_streamed_by_any_of_its_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ollama_pulls_in_parts_what_only_a_peer_has() {
+    let net = Testnet::start(4).await.unwrap();
+    let len: u64 = 6 << 20;
+    let model = Model::publish(&net, A, "model", &[("m-Q4_K_M.gguf", len), ("LICENSE", 90)]).await;
+    follow(net.node(C), net.node(A), "meta");
+    let door = open_doors(net.node(C)).await;
+    let ollama = ("User-Agent", "ollama/0.12.0 (amd64 linux) Go/go1.24.1");
+    let image = get(&door, "/v2/meta/model/manifests/latest", &[ollama]).await;
+    assert_eq!(image.status, 200, "{image:?}");
+    let image: serde_json::Value = serde_json::from_slice(&image.body).unwrap();
+    let oid = model.entry("m-Q4_K_M.gguf").sha256.unwrap();
+    assert_eq!(image["layers"][0]["digest"], format!("sha256:{oid}"));
+    let blob = format!("/v2/meta/model/blobs/sha256:{oid}");
+    let described = head(&door, &blob, &[ollama]).await;
+    assert_eq!(
+        (described.status, described.header("content-length")),
+        (200, len.to_string().as_str())
+    );
+    // It asks for the whole to learn where it is, reads nothing of that, and gets the parts there, the last one first.
+    let (address, path) = (door.address(), blob.clone());
+    let asked = spawn_blocking(move || {
+        let mut start = [0; 4096];
+        let read = send(address, &path).read(&mut start).unwrap();
+        String::from_utf8_lossy(&start[..read]).into_owned()
+    });
+    let said = within(ANSWER, "where it is", asked).await.unwrap().unwrap();
+    let location = said.lines().find_map(|line| line.strip_prefix("location: "));
+    let location = location.unwrap_or_else(|| panic!("{said}")).to_owned();
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+    let wanted = model.bytes("m-Q4_K_M.gguf");
+    for from in [&location, &blob] {
+        for (start, end) in [(5 << 20, len), (2 << 20, 5 << 20), (0, 2 << 20)] {
+            let range = format!("bytes={start}-{}", end - 1);
+            let part = get(&door, from, &[ollama, ("Range", &range)]).await;
+            assert_eq!(part.status, 206, "{from} {range}: {:?}", part.headers);
+            assert_eq!(
+                part.header("content-range"),
+                format!("bytes {start}-{}/{len}", end - 1)
+            );
+            assert!(
+                part.body == wanted[start as usize..end as usize],
+                "{from} {range}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_readers_of_one_file_cause_one_fetch() {
     let net = Testnet::start(4).await.unwrap();
     let len = 8 << 20;
@@ -514,22 +620,6 @@ async fn fetch_goes_on_when_its_client_goes_away() {
     net.stop(A).await;
     let answer = get(&door, &model.at("main", "model.bin"), &[]).await;
     assert!(answer.body == model.bytes("model.bin"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn repo_that_nobody_knows_is_not_looked_for_for_ever() {
-    let net = Testnet::start(4).await.unwrap();
-    follow(net.node(C), net.node(A), "meta");
-    let door = open_doors(net.node(C)).await;
-    let begun = Instant::now();
-    let answer = head(&door, "/meta/nothing/resolve/main/config.json", &[PYTHON_2]).await;
-    assert_eq!(answer.code(), (404, "RepoNotFound"), "{answer:?}");
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    // It is remembered.
-    let begun = Instant::now();
-    let answer = get(&door, "/meta/nothing/resolve/main/other.json", &[]).await;
-    assert_eq!(answer.code(), (404, "RepoNotFound"));
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -588,6 +678,41 @@ async fn peers_are_asked_only_as_the_user_allows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn old_commit_is_fetched_on_demand_only_if_its_publisher_is_followed() {
+    let net = Testnet::start(4).await.unwrap();
+    let files = [("config.json", 500), ("model.bin", 2 << 20)];
+    let model = Model::publish(&net, A, "model", &files).await;
+    fetch_small(net.node(C), &model).await;
+    // So many newer ones that the release of what is here is not kept.
+    let names = Names::open(&net.data(C)).unwrap();
+    let key = fixture::publisher_key(&net.data(A)).unwrap();
+    for seq in 2..=HISTORY_KEPT_MAX as u64 + 1 {
+        let newer = fixture::release(&key, "model", Hash::of(&seq.to_le_bytes()), seq);
+        let now = newer.release().issued;
+        names.accept(&newer, now).unwrap();
+    }
+    let history = names.history(&model.published.repo).unwrap();
+    assert!(history.iter().all(|release| release.release().seq > 1));
+
+    let door = open_doors(net.node(C)).await;
+    let (small, large) = (
+        model.at(&model.commit(), "config.json"),
+        model.at(&model.commit(), "model.bin"),
+    );
+    assert!(get(&door, &small, &[]).await.body == model.bytes("config.json"));
+    for method in [Method::HEAD, Method::GET] {
+        let refused = end(begin(&door, method, &large, &[])).await;
+        assert_eq!(refused.code(), (404, "RepoNotFound"));
+        let message = refused.header("x-error-message");
+        assert!(message.contains("shoal follow"), "{message}");
+    }
+    let received = net.node(C).status().await.unwrap().down_bytes;
+    assert!(received < 1 << 20, "{received}");
+    follow(net.node(C), net.node(A), "meta");
+    assert!(get(&door, &large, &[]).await.body == model.bytes("model.bin"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn fetch_under_way_lets_clients_read_what_it_wants_and_nothing_else() {
     let net = Testnet::start_with(4, |index, config| {
         if index == C {
@@ -637,49 +762,6 @@ async fn card_of_a_publisher_that_is_not_followed_is_not_asked_for() {
     assert_eq!(answer.status, 200, "{answer:?}");
     let said = String::from_utf8(answer.body).unwrap();
     assert!(said.contains("README.md") && !said.contains("\"mit\""), "{said}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn clients_wait_for_a_source_as_each_of_them_can() {
-    let mut net = Testnet::start(4).await.unwrap();
-    let files = [("config.json", 500), ("model.bin", 3 << 20)];
-    let model = Model::publish(&net, A, "model", &files).await;
-    follow(net.node(C), net.node(A), "meta");
-    fetch_small(net.node(C), &model).await;
-    net.stop(A).await;
-    let door = open_doors(net.node(C)).await;
-    let address = model.at("main", "model.bin");
-    let asks = [
-        (Method::HEAD, PYTHON_0, 503, "4"),
-        (Method::HEAD, PYTHON_2, 503, "30"),
-        (Method::GET, PYTHON_0, 503, "4"),
-        (Method::GET, PYTHON_1, 429, "4"),
-        (Method::GET, PYTHON_2, 429, "30"),
-    ];
-    let (at, path) = (door.address(), address.clone());
-    let held = spawn_blocking(move || drain(send(at, &path)));
-    let asks = asks.map(|(method, agent, status, again)| {
-        let asking = begin(&door, method, &address, &[agent]);
-        (asking, Instant::now(), status, again)
-    });
-    for (asking, begun, status, again) in asks {
-        let answer = end(asking).await;
-        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
-        assert_eq!(answer.code(), (status, "NoPeers"));
-        assert_eq!(answer.header("retry-after"), again);
-        assert!(
-            answer.header("x-error-message").contains("not here yet"),
-            "{answer:?}"
-        );
-    }
-    assert!(!held.is_finished(), "who knows no later is kept waiting");
-    net.start_again(A).await.unwrap();
-    let (said, body) = within(ANSWER, "the source", held).await.unwrap().unwrap();
-    assert!(
-        said.starts_with("http/1.1 200") && said.contains("content-length: 3145728"),
-        "{said}"
-    );
-    assert!(body == model.bytes("model.bin"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,8 @@ use node::keys::{self, KeyKind};
 use node::names::Names;
 use node::node::Node;
 use node::publish::PublishRequest;
-use protocol::{FileEntry, Hash, Kind, Publisher, Release, RepoPath, SignedRelease};
+use protocol::release::copy_key;
+use protocol::{FileEntry, Hash, Kind, Publisher, Release, RepoPath, SignedRelease, Upstream};
 use serde_json::{Value, json};
 use testnet::fixture;
 use testnet::nodes::Testnet;
@@ -416,6 +417,35 @@ async fn folders_are_listed_and_paths_looked_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tree_of_ten_thousand_entries_is_one_page() {
+    const PAGE: usize = 10_000;
+    let gateway = Gateway::start().await;
+    let folder = gateway.net.scratch().join("wide");
+    // With two folders and what is in them it is one less than a page.
+    let mut paths: Vec<String> = (0..PAGE - 4).map(|index| format!("{index:05}.txt")).collect();
+    paths.push("deep/er/x.txt".to_owned());
+    let files: Vec<(&str, &str)> = paths.iter().map(|path| (path.as_str(), "x")).collect();
+    write(&folder, &files);
+    gateway.follow();
+    for (release, entries) in [(1, PAGE - 1), (2, PAGE), (3, PAGE + 1)] {
+        if release > 1 {
+            write(&folder, &[(&format!("more-{release}.txt"), "x")]);
+        }
+        let library = gateway.node().library();
+        library
+            .publish(request(&folder, "wide"), &unseen())
+            .await
+            .unwrap();
+        let path = format!("/api/models/me/wide/tree/v{release}?recursive=true");
+        let answer = gateway.get(&path).await;
+        assert_eq!(answer.good().as_array().unwrap().len(), entries.min(PAGE));
+        assert_eq!(answer.header("link").is_some(), entries > PAGE, "{entries}");
+        let (all, pages) = gateway.pages(&path).await;
+        assert_eq!((all.len(), pages), (entries, entries.div_ceil(PAGE)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn branches_tags_and_revisions_are_listed() {
     let gateway = Gateway::start().await;
     let commits = [
@@ -777,6 +807,72 @@ async fn what_a_followed_publisher_has_is_described_before_it_is_fetched() {
     assert_eq!(
         gateway.ids("/api/models?filter=license:mit").await,
         ["them/model"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_of_followed_publishers_are_had_by_their_upstreams_names() {
+    let net = Testnet::start(3).await.unwrap();
+    let copies = [
+        (1, "one", "gpt2", "the first's"),
+        (1, "two", "acme/tiny", "the first's"),
+        (2, "other", "acme/tiny", "the second's"),
+    ];
+    let mut publishers = [None; 3];
+    for (node, name, upstream, text) in copies {
+        let folder = net.scratch().join(format!("{node}-{name}"));
+        let upstream = Upstream {
+            commit: "5".repeat(40),
+            hub: "hub.example".to_owned(),
+            repo: upstream.to_owned(),
+        };
+        let ask = PublishRequest {
+            upstream: Some(upstream.clone()),
+            ..request(&write(&folder, &[("README.md", text)]), name)
+        };
+        let (published, _) = net.node(node).publish(ask, &unseen()).await.unwrap();
+        let publisher = published.repo.publisher;
+        publishers[node] = Some(publisher);
+        // It is announced in the background.
+        let key = copy_key(publisher, Kind::Model, &upstream.repo);
+        let lies_there = async || {
+            let found = net.node(0).swarm().get_records(key).await.ok()?;
+            (!found.is_empty()).then_some(())
+        };
+        net.until("the copy to be announced", lies_there).await.unwrap();
+    }
+    let gateway = Gateway::over(net, 0).await;
+    let (bare, named) = (
+        "/gpt2/resolve/main/README.md",
+        "/acme/tiny/resolve/main/README.md",
+    );
+    gateway.get(bare).await.fails(404, Some("RepoNotFound"));
+    let follow = |node: usize, alias: &str| {
+        let publisher = publishers[node].unwrap();
+        let library = gateway.node().library();
+        library.follow(publisher, &alias.parse().unwrap()).unwrap();
+    };
+    // Nothing was ever asked by its own name.
+    follow(1, "them");
+    for path in [bare, named] {
+        let answer = gateway.get(path).await;
+        assert_eq!((answer.status, &*answer.body), (200, b"the first's".as_slice()));
+    }
+    follow(2, "others");
+    let answer = gateway.get(named).await;
+    assert_eq!((answer.status, &*answer.body), (200, b"the first's".as_slice()));
+    // Once both are known, who asks has to say which one is meant.
+    let other = gateway.get("/others/other/resolve/main/README.md").await;
+    assert_eq!(&*other.body, b"the second's");
+    let differs = gateway.net.until("both copies to be seen", async || {
+        let answer = gateway.get(named).await;
+        (answer.status == 404).then_some(answer)
+    });
+    let differs = differs.await.unwrap();
+    let why = differs.header("x-error-message").unwrap();
+    assert!(
+        why.contains("differ") && why.contains("/two") && why.contains("/other"),
+        "{why}"
     );
 }
 

@@ -273,6 +273,29 @@ async fn reading_needs_no_token_and_no_page_but_a_listed_one_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn service_of_the_hub_that_is_not_here_is_not_found() {
+    let gateway = Gateway::open().await;
+    let host = format!("datasets-server.localhost:{}", gateway.door.address().port());
+    let bearer = format!("Bearer {}", gateway.token);
+    let asks = [
+        ("GET", "/info?dataset=local/m"),
+        ("GET", "/api/models"),
+        ("POST", "/api/repos/create"),
+        ("GET", "/api/shoal/v1/status"),
+    ];
+    for (method, path) in asks {
+        let said = [Some(host.clone()), None, Some(bearer.clone())];
+        let asked = Asked::by(method, path, said, b"{\"name\":\"n\"}".to_vec());
+        let (status, text) = gateway.ask(&asked);
+        assert_eq!(status, 404, "{method} {path}: {text}");
+        assert!(text.contains("application/json"), "{text}");
+    }
+    // Nothing came of it.
+    let (status, _) = gateway.ask(&gateway.good("POST", "/api/repos/create", "{\"name\":\"n\"}"));
+    assert_eq!(status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn methods_bodies_and_heads_out_of_bounds_are_refused_at_once() {
     let gateway = Gateway::open().await;
     let other_methods = [

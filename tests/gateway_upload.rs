@@ -6,6 +6,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use node::http::UploadToken;
 use node::http::control::Door;
 use node::library::Shown;
+use protocol::release::provider_key;
 use protocol::{RepoId, RepoRef};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -16,6 +17,7 @@ use ureq::Agent;
 use ureq::http::Request;
 
 use crate::acts::{assert_verifies, fetch, files, open_doors, publish, tool};
+use crate::gateway::{drain, send};
 
 /// A node with its doors open, and a client with its token.
 struct Gateway {
@@ -534,9 +536,14 @@ async fn nothing_is_changed_without_the_token_or_for_somebody_else() {
         let answer = gateway.ask("POST", commit, Some(&gateway.token), lines.into());
         answer.refused(400, &[]);
     }
-    gateway
-        .get("/api/models/local/model/xet-write-token/main")
-        .refused(400, &["HF_HUB_DISABLE_XET=1"]);
+    let xet = "/api/models/local/model/xet-write-token/main";
+    gateway.get(xet).refused(400, &["HF_HUB_DISABLE_XET=1"]);
+    // Of a refusal, hf_xet shows the status line alone.
+    let (head, _) = block_in_place(|| drain(send(gateway.door.address(), xet)));
+    assert!(
+        head.starts_with("http/1.1 400 this node takes no xet uploads: set hf_hub_disable_xet=1\r\n"),
+        "{head}"
+    );
     let path = gateway.net.data(0).join("releases");
     assert!(files(&path).is_empty(), "something was published");
 
@@ -664,7 +671,20 @@ async fn repo_that_was_let_go_here_goes_on_from_what_a_peer_has() {
         .of(200);
     fetch(gateway.net.node(1), &gateway.repo("model"), None).await;
     let repo = RepoRef::Id(gateway.repo("model"));
-    gateway.net.node(0).forget(&repo).await.unwrap();
+    // Who fetched it announces it in the background.
+    let (node, peer) = (gateway.net.node(0), gateway.net.node(1).library().peer_id());
+    let key = provider_key(node.library().resolve_local(&repo).unwrap());
+    let announced = async || {
+        let mut providers = node.swarm().providers(key, 8).await.ok()?;
+        while let Some(provider) = providers.recv().await {
+            if provider == peer {
+                return Some(());
+            }
+        }
+        None
+    };
+    gateway.net.until("announced", announced).await.unwrap();
+    node.forget(&repo).await.unwrap();
     gateway
         .commit("local/model", &[header(), file("b", b"2")])
         .of(200);

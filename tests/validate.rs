@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use node::validate::{Level, PROBES_PATH, Report, ValidateRequest};
+use node::validate::{Level, PROBES_PATH, ProbeRequest, Report, ValidateRequest, make_probes_in};
 use protocol::{Hash, RepoRef, Verdict};
 use serde_json::Value;
 use testnet::nodes::Testnet;
 use testnet::skip;
 
-use crate::acts::{fetch, publish, unseen};
+use crate::acts::{fetch, publish, unseen, verify};
 use crate::program::{self, Shoal, field, text};
 
 /// Names the folder of the encoder.
@@ -228,6 +228,41 @@ async fn two_nodes_that_validate_the_same_model_agree() {
     // Who validates again needs no other challenge for it.
     let again = validated(&net, a, &repo).await;
     assert_eq!(again.behaviour.verdict, Verdict::Passed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn model_that_somebody_fetched_tampered_with_and_signed_anew_is_caught() {
+    let Some((folder, model)) = copy(MINILM) else {
+        return;
+    };
+    let probes = ProbeRequest {
+        file: None,
+        memory: None,
+        program: Some(program::path().to_owned()),
+    };
+    let made = make_probes_in(model.clone(), &probes, &unseen()).await.unwrap();
+    fs::write(model.join(PROBES_PATH), made.file).unwrap();
+    let net = Testnet::start(3).await.unwrap();
+    let (victim, honest, tamperer) = (0, 1, 2);
+    let (published, _) = publish(net.node(honest), &model, "all-MiniLM-L6-v2").await;
+    let taken = folder.path().join("taken");
+    fetch(net.node(tamperer), &published.repo, Some(&taken)).await;
+    change(&taken, QUERY, |_, element| element * 1.05);
+    let (resigned, _) = publish(net.node(tamperer), &taken, "all-MiniLM-L6-v2").await;
+    assert_ne!(resigned.repo.publisher, published.repo.publisher);
+
+    for (repo, behaviour) in [
+        (published.repo, Verdict::Passed),
+        (resigned.repo, Verdict::Failed),
+    ] {
+        // Its bytes are what its publisher signed: fetching and verifying find nothing.
+        fetch(net.node(victim), &repo, None).await;
+        assert!(verify(net.node(victim).library(), &repo).await.ok);
+        let report = validated(&net, victim, &RepoRef::Id(repo)).await;
+        let below = [report.structure.verdict, report.numbers.verdict];
+        assert_eq!(below, [Verdict::Passed; 2], "{report:?}");
+        assert_eq!(report.behaviour.verdict, behaviour, "{report:?}");
+    }
 }
 
 #[test]

@@ -375,6 +375,10 @@ pub(crate) struct Run {
     /// Give the model PROMPT as it is, without its chat template
     #[arg(long)]
     pub(crate) raw: bool,
+    /// Keep weights as they are in the file: less memory, and results that differ a little from machine to machine [default: as 32-bit
+    /// floats, if there is room]
+    #[arg(long)]
+    pub(crate) packed: bool,
     /// Which file is the model, in a repo that has several
     #[arg(long, value_name = "PATH")]
     pub(crate) file: Option<String>,

@@ -10,13 +10,19 @@ use crate::{
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use libp2p::{PeerId, StreamProtocol};
-use protocol::{CatalogAsk, CatalogTell, RepoId, RepoRef, SignedRelease, release::key_of, wire};
+use protocol::{
+    CatalogAsk, CatalogTell, Kind, Publisher, RepoId, RepoRef, SignedRelease,
+    release::{copy_key, key_of},
+    wire,
+};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 /// Peers asked for a release.
 const PEERS_ASKED: usize = 16;
+/// Publishers whose copies of a repo are looked for at once: each is a walk through the DHT.
+const PUBLISHERS_ASKED: usize = 64;
 /// How long the connected peers and the DHT are asked together.
 const WAIT: Duration = Duration::from_secs(20);
 /// How long a name that nothing is known of is looked for, while peers come.
@@ -81,6 +87,23 @@ impl Node {
         let current = self.library().names().get(repo)?;
         let current = current.ok_or_else(|| ResolveError::NotFound(repo.clone().into()))?;
         self.unforked(current)
+    }
+
+    /// Looks in the DHT for the copies that publishers made of a repo of another hub. What is found passes the ratchet on disk under
+    /// its own name.
+    pub(crate) async fn find_copies(&self, of: Vec<Publisher>, kind: Kind, upstream: &str) {
+        let looks: FuturesUnordered<_> = of
+            .into_iter()
+            .take(PUBLISHERS_ASKED)
+            .map(|publisher| self.find_copy(copy_key(publisher, kind, upstream)))
+            .collect();
+        looks.collect::<()>().await;
+    }
+
+    async fn find_copy(&self, key: [u8; 32]) {
+        for release in self.swarm().get_records(key).await.unwrap_or_default() {
+            self.take(&release.release().repo(), release).await;
+        }
     }
 
     /// Lets a release pass unless its publisher signed another one with its number, or a later one.

@@ -141,8 +141,11 @@ impl Store {
     }
 
     /// Puts small blobs into the database. They are durable once [`Store::pin`] returned.
-    pub(crate) async fn put_small(&self, blobs: Vec<Bytes>) -> Result<Kept, StoreError> {
+    pub(crate) async fn put_small(&self, mut blobs: Vec<Bytes>) -> Result<Kept, StoreError> {
         debug_assert!(blobs.iter().all(|blob| blob.len() as u64 <= SMALL_LEN));
+        // The database refuses as busy whoever puts one blob too often at once.
+        let mut seen = HashSet::new();
+        blobs.retain(|blob| seen.insert(Hash::of(blob)));
         let api = self.0.rows.blobs();
         let tags = futures::stream::iter(blobs)
             .map(|blob| async move { api.add_bytes(blob).temp_tag().await.map_err(StoreError::database) })

@@ -99,6 +99,8 @@ struct Findings {
     numbers: Line,
     behaviour: Behaviour,
     probes: Option<Hash>,
+    /// Doors of the engine that this system cannot close.
+    open: Vec<String>,
 }
 
 impl Node {
@@ -208,7 +210,11 @@ impl Library {
             seen = seen.max(bytes);
         };
         let scanned = match Engine::start(&config).await {
-            Ok(mut engine) => engine.scan(ready.files.clone(), read).await,
+            Ok(mut engine) => {
+                let scanned = engine.scan(ready.files.clone(), read).await;
+                found.open = engine.open();
+                scanned
+            }
             Err(error) => Err(error),
         };
         match scanned {
@@ -364,6 +370,7 @@ impl Library {
             numbers,
             behaviour,
             probes,
+            ..
         } = found;
         Attestation {
             by: self.publisher(),
@@ -418,6 +425,7 @@ impl Library {
             structure: found.structure,
             numbers: found.numbers,
             behaviour: found.behaviour.line,
+            open: found.open,
             by: ours.by,
             seconds,
         }
@@ -440,6 +448,7 @@ impl Findings {
             numbers: Line::not_done(why),
             behaviour: Behaviour::only(Line::not_done(why)),
             probes: None,
+            open: Vec::new(),
         }
     }
 }

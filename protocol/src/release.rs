@@ -148,6 +148,22 @@ impl Release {
         }
     }
 
+    /// The DHT key under which it lies.
+    pub fn key(&self) -> [u8; 32] {
+        key_of(self.publisher, &self.name)
+    }
+
+    /// The DHT key under which it lies too, if it is a copy.
+    pub fn copy_key(&self) -> Option<[u8; 32]> {
+        let upstream = self.upstream.as_ref()?;
+        Some(copy_key(self.publisher, self.kind, &upstream.repo))
+    }
+
+    /// Whether this is a DHT key under which it lies.
+    pub fn lies_under(&self, key: &[u8; 32]) -> bool {
+        self.key() == *key || self.copy_key().as_ref() == Some(key)
+    }
+
     fn check(&self) -> Result<(), ReleaseError> {
         check_number("seq", self.seq, 1, RELEASE_NUMBER_MAX)?;
         check_number("issued", self.issued, 0, RELEASE_NUMBER_MAX)?;
@@ -243,6 +259,17 @@ pub fn key_of(publisher: Publisher, name: &RepoName) -> [u8; 32] {
     hasher.update(b"shoal name 1");
     hasher.update(publisher.as_bytes());
     hasher.update(name.as_str().as_bytes());
+    *hasher.finalize().as_bytes()
+}
+
+/// The DHT key under which a publisher's release lies that is a copy of a repo of another hub, called `upstream` there.
+pub fn copy_key(publisher: Publisher, kind: Kind, upstream: &str) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"shoal copy 1");
+    hasher.update(publisher.as_bytes());
+    hasher.update(kind.as_str().as_bytes());
+    hasher.update(b"/");
+    hasher.update(upstream.as_bytes());
     *hasher.finalize().as_bytes()
 }
 

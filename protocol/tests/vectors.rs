@@ -9,7 +9,7 @@ use crate::fixture::{
     PEER, golden_attested, golden_files, golden_manifest, golden_proof, golden_signed, golden_ticket, key,
     name, pattern, plain_attestation, plain_release, publisher, values_of,
 };
-use protocol::release::{key_of, provider_key};
+use protocol::release::{copy_key, key_of, provider_key};
 use protocol::shard::{GROUP_LEN, SHARD_LEN, shard_count};
 use protocol::wire::{decode_frame, encode_frame};
 use protocol::{
@@ -224,6 +224,8 @@ fn keys_are_what_they_were() {
         writeln!(text, "publisher: {publisher}").unwrap();
         let key = key_of(publisher, &name("golden-model"));
         writeln!(text, "key of golden-model: {}", hex(&key)).unwrap();
+        let key = copy_key(publisher, protocol::Kind::Model, "acme/golden");
+        writeln!(text, "key of its copy of the model acme/golden: {}", hex(&key)).unwrap();
     }
     let manifest = golden_manifest().hash();
     writeln!(text, "manifest: {manifest}").unwrap();

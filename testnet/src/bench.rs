@@ -4,7 +4,9 @@
 mod baseline;
 mod bound;
 mod crowd;
+mod engine;
 mod field;
+mod gateway;
 mod hostile;
 mod import;
 mod link;
@@ -74,8 +76,12 @@ pub(crate) enum Bench {
     Link(link::Link),
     /// One receiver, and providers of which some are hostile.
     Hostile(hostile::Liars),
+    /// Models in the process that runs them: loading, answering, looking at their numbers.
+    Engine(engine::Models),
     /// A receiver that is killed on the way and started again, over loopback.
     Resume(resume::Resume),
+    /// The Hub's API of a node: a large file beside nginx, and small questions.
+    Gateway(gateway::Gateway),
 }
 
 #[derive(Args)]
@@ -132,7 +138,9 @@ impl Bench {
             Bench::Churn(churn) => (churn.run()?, churn.crowd.common.json),
             Bench::Link(link) => (link.run()?, link.common.json),
             Bench::Hostile(liars) => (liars.run()?, liars.common.json),
+            Bench::Engine(models) => (models.run()?, models.json),
             Bench::Resume(resume) => (resume.run()?, resume.json),
+            Bench::Gateway(gateway) => (gateway.run()?, gateway.json),
         };
         let mut out = io::stdout().lock();
         if json {

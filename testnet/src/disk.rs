@@ -189,6 +189,21 @@ impl SmallDisk {
         })
     }
 
+    /// A real file system that makes reflinks: XFS on a loop device of `bytes`.
+    ///
+    /// Errors: as [`PowerCut::create`]; below 300 MiB `mkfs.xfs` refuses.
+    pub fn xfs(bytes: u64) -> Result<Self, DiskError> {
+        mount::check_available(&["mkfs.xfs", "losetup", "mount", "umount"])?;
+        let workplace = Workplace::create()?;
+        let image = workplace.image("disk.img", bytes)?;
+        run("mkfs.xfs", &["-q", "-f", "-m", "reflink=1"], &[&image])?;
+        let mount = workplace.mount("disk", &["-o", "loop"], &image)?;
+        Ok(Self {
+            mount,
+            _workplace: workplace,
+        })
+    }
+
     /// A file system in memory with room for `bytes` of files and `inodes` files and folders, its root included.
     ///
     /// Errors: as [`PowerCut::create`].

@@ -2,6 +2,8 @@
 
 mod bench;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -26,9 +28,14 @@ enum Command {
     },
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
-        Command::Bench { bench } => bench.run(),
-        Command::Part { part } => part.run(),
+fn main() -> anyhow::Result<ExitCode> {
+    // This program is also what models run in, in a process of their own.
+    if let Some(code) = node::engine::child::run(std::env::args_os()) {
+        return Ok(code);
     }
+    match Arguments::parse().command {
+        Command::Bench { bench } => bench.run()?,
+        Command::Part { part } => part.run()?,
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,10 +1,12 @@
-//! `shoal demo [DIR]`: the main promise on real nodes. A publishes; C, which knows only B, finds it by name, fetches it and verifies it.
+//! `shoal demo [DIR]`: the main promise on real nodes. A publishes; C, which knows only B, finds it by name, fetches it, verifies it, runs it and
+//! validates it.
 //!
 //! The nodes are whole ones, in one process, each with its own data folder and its own ports on loopback. Every step says what
 //! it did and how long it took; the command ends with 0 only if all of them held.
 
 mod compare;
 mod model;
+mod running;
 mod steps;
 
 use std::path::{Path, PathBuf};
@@ -60,18 +62,19 @@ pub(crate) async fn run(demo: Demo, context: &mut Context<'_>) -> Result<(), Fai
 }
 
 async fn play(source: Option<PathBuf>, folder: &Path, steps: &mut Steps<'_, '_>) -> Result<(), Failure> {
+    let ours = source.is_none();
     let source = match source {
         Some(source) => source,
-        None => make_model(folder, steps)?,
+        None => make_model(folder, steps).await?,
     };
     let trio = start(folder, steps).await?;
-    let outcome = main_promise(&trio, &source, folder, steps).await;
+    let outcome = main_promise(&trio, &source, ours, folder, steps).await;
     trio.stop().await;
     outcome?;
     steps.all_held()
 }
 
-fn make_model(folder: &Path, steps: &mut Steps<'_, '_>) -> Result<PathBuf, Failure> {
+async fn make_model(folder: &Path, steps: &mut Steps<'_, '_>) -> Result<PathBuf, Failure> {
     let begun = Instant::now();
     let source = folder.join("demo-model");
     let bytes = model::make(&source)?;
@@ -80,6 +83,7 @@ fn make_model(folder: &Path, steps: &mut Steps<'_, '_>) -> Result<PathBuf, Failu
         output::size(bytes)
     );
     steps.done(Step::new("make", begun).text(text))?;
+    running::probe(&source, steps).await?;
     Ok(source)
 }
 
@@ -108,6 +112,7 @@ async fn start(folder: &Path, steps: &mut Steps<'_, '_>) -> Result<Trio, Failure
 async fn main_promise(
     trio: &Trio,
     source: &Path,
+    ours: bool,
     folder: &Path,
     steps: &mut Steps<'_, '_>,
 ) -> Result<(), Failure> {
@@ -120,6 +125,7 @@ async fn main_promise(
     let proof_file = folder.join("demo.proof");
     prove(trio, &repo, &proof_file, steps).await?;
     verify_offline(&to, &proof_file, &published, steps).await?;
+    running::run(&trio.c, &repo, ours, steps).await?;
     spoil(&to, &proof_file, steps).await
 }
 

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, Read, Write};
 
 use node::engine::session::Engine;
-use node::engine::wire::{End, Generated, Loaded, Message, Task};
+use node::engine::wire::{End, Generated, Loaded, Message, Task, Weights};
 use node::http::messages::RunAsk;
 use node::library::Library;
 use node::progress::Progress;
@@ -81,6 +81,12 @@ async fn with(
         Session::Daemon(client) => load_there(client, run, context)?,
         Session::Alone(library) => load_here(library, run, context).await?,
     };
+    for open in &loaded.open {
+        context.note(format_args!(
+            "warning: the process of the model is not quite shut in; not on this system: {}",
+            output::printable(open)
+        ));
+    }
     match prompt {
         Some(prompt) => once(&mut model, &loaded, run, prompt, context).await,
         None if loaded.task == Task::Embed => Err(Failure::new(format!(
@@ -101,7 +107,7 @@ fn load_there<'a>(
         repo: run.repo.clone(),
         file: run.file.clone(),
         memory: run.memory,
-        weights: None,
+        weights: weights(run),
         talk: said(run, Vec::new()),
     };
     let mut meter = Meter::new(context);
@@ -117,6 +123,7 @@ async fn load_here<'a>(
     let ready = library.ready(&run.repo, run.file.as_deref()).await?;
     let options = RunOptions {
         memory: run.memory,
+        weights: weights(run),
         ..RunOptions::default()
     };
     let (progress, snapshots) = Progress::channel();
@@ -271,6 +278,11 @@ fn said(run: &Run, messages: Vec<Message>) -> Talk {
         top_p: run.top_p,
         seed: run.seed.unwrap_or_else(|| RandomState::new().hash_one(0)),
     }
+}
+
+/// How the weights are to be kept, if the user says so.
+fn weights(run: &Run) -> Option<Weights> {
+    run.packed.then_some(Weights::Stored)
 }
 
 fn message(role: &str, content: String) -> Message {

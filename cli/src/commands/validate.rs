@@ -80,6 +80,12 @@ fn described(report: &Report) -> String {
         }
         pairs.push(("results", text));
     }
+    pairs.extend(
+        report
+            .open
+            .iter()
+            .map(|open| ("not shut in", output::printable(open).to_string())),
+    );
     pairs.push((
         "signed",
         format!("by {}, in {}", report.by.short(), output::seconds(report.seconds)),
@@ -163,6 +169,7 @@ mod tests {
                 compared(true, None),
                 compared(false, Some(1.0)),
             ],
+            open: Vec::new(),
             by: key,
             seconds: 0.25,
         }
@@ -182,5 +189,11 @@ mod tests {
         let mut fine = report();
         fine.numbers.verdict = Verdict::NotDone;
         assert!(fine.ok());
+        fine.open = vec!["system calls are filtered: Function not implemented".to_owned()];
+        let text = described(&fine);
+        assert!(
+            text.contains("not shut in  system calls are filtered: Function"),
+            "{text}"
+        );
     }
 }

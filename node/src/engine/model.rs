@@ -87,6 +87,7 @@ impl Model {
             chat: model.chat.is_some(),
             weights,
             seconds: started.elapsed().as_secs_f64(),
+            open: Vec::new(),
         };
         Ok((model, loaded))
     }

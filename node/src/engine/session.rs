@@ -102,11 +102,26 @@ impl Engine {
         weights: Weights,
         read: impl FnMut(u64) + Send,
     ) -> Result<Loaded, EngineError> {
-        self.first(Ask::Load { files, weights }, read, |said| match said {
+        let loaded = self.first(Ask::Load { files, weights }, read, |said| match said {
             Said::Loaded(loaded) => Ok(loaded),
             other => Err(other),
-        })
-        .await
+        });
+        let mut loaded = loaded.await?;
+        loaded.open = self.open();
+        Ok(loaded)
+    }
+
+    /// The number of its process, for who watches what it takes.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The doors of the child that this system cannot close, in words.
+    pub fn open(&self) -> Vec<String> {
+        self.doors
+            .iter()
+            .flat_map(|doors| doors.missing.clone())
+            .collect()
     }
 
     /// Looks at all numbers of a model; `read` hears how many bytes have been looked at.
@@ -213,6 +228,9 @@ impl Engine {
         });
         let answer = answer.await;
         self.doors = closed;
+        if let Some(open) = self.doors.as_ref().filter(|doors| !doors.missing.is_empty()) {
+            tracing::warn!(missing = ?open.missing, "a model runs in a process that is not quite shut in");
+        }
         answer
     }
 

@@ -201,6 +201,9 @@ pub struct Loaded {
     pub weights: Weights,
     /// How long it took, in seconds.
     pub seconds: f64,
+    /// Doors of its process that this system cannot close, in words, as who started it heard: see [`Doors::missing`].
+    #[serde(default)]
+    pub open: Vec<String>,
 }
 
 /// What a model can do.

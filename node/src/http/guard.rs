@@ -19,11 +19,16 @@ use super::request::Refused;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
+/// A service of the Hub's that clients look for below the name of their endpoint, and that is not here.
+const ABSENT: &str = "datasets-server.localhost";
+
 /// What the judgement needs to know.
 #[derive(Clone)]
 pub(super) struct Guard {
     /// What `Host` may be, in lower case.
     hosts: Arc<[String]>,
+    /// What it is for a service that is not here.
+    absent: Arc<str>,
     token: blake3::Hash,
     /// Whose pages may read the Hub's API.
     origins: Arc<[String]>,
@@ -34,6 +39,8 @@ pub(super) struct Guard {
 pub(super) enum Refusal {
     /// The request was meant for somebody else.
     Misdirected,
+    /// The request was meant for a service that is not here.
+    Absent,
     /// A page of another origin made the request.
     Foreign,
     /// No token, or a wrong one.
@@ -70,6 +77,10 @@ impl Guard {
         }
         Guard {
             hosts: hosts.into(),
+            absent: match port {
+                80 => ABSENT.into(),
+                port => format!("{ABSENT}:{port}").into(),
+            },
             token: blake3::hash(token.as_bytes()),
             origins: origins.into(),
         }
@@ -108,6 +119,8 @@ impl Guard {
         let good = |host: &str| self.hosts.contains(&host.to_ascii_lowercase());
         if named.is_some_and(good) && line.is_none_or(good) {
             Ok(())
+        } else if named.is_some_and(|host| host.eq_ignore_ascii_case(&self.absent)) {
+            Err(Refusal::Absent)
         } else {
             Err(Refusal::Misdirected)
         }
@@ -150,6 +163,7 @@ impl Refusal {
     pub(super) fn status(self) -> StatusCode {
         match self {
             Refusal::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Refusal::Absent => StatusCode::NOT_FOUND,
             Refusal::Foreign => StatusCode::FORBIDDEN,
             Refusal::NoToken => StatusCode::UNAUTHORIZED,
             Refusal::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -160,6 +174,7 @@ impl Refusal {
     pub(super) fn message(self) -> &'static str {
         match self {
             Refusal::Misdirected => "the Host header does not name this node",
+            Refusal::Absent => "this node has no datasets server",
             Refusal::Foreign => "requests of other origins are not answered",
             Refusal::NoToken => "the token is missing or wrong",
             Refusal::NotJson => "the body must be application/json",
@@ -170,6 +185,7 @@ impl Refusal {
     pub(super) fn hint(self) -> &'static str {
         match self {
             Refusal::Misdirected => "ask http://127.0.0.1, http://[::1] or http://localhost, with the port",
+            Refusal::Absent => "read the files of the dataset",
             Refusal::Foreign => "this API is for programs of this user, not for pages",
             Refusal::NoToken => {
                 "send \"Authorization: Bearer TOKEN\"; the token is in control.json in the node's data folder"

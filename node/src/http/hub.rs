@@ -35,7 +35,7 @@ use self::facts::Facts;
 use self::files::Demands;
 use self::problem::Problem;
 use self::revisions::Copies;
-use self::route::Call;
+use self::route::{Address, Call};
 use self::upload::Uploads;
 use super::guard::Guard;
 use crate::config::OnDemand;
@@ -69,6 +69,8 @@ struct Inner {
     /// Who may look for something newer.
     looks: Arc<Semaphore>,
     copies: Cache<(), Arc<Copies>>,
+    /// The repos of other hubs whose copies were looked for in the DHT, and of how many publishers.
+    copy_searches: Cache<(Address, usize), ()>,
     /// The files that are being fetched because somebody asked for them.
     demands: Demands,
     facts: Facts,
@@ -91,6 +93,10 @@ impl Hub {
                 .build(),
             looks: Arc::new(Semaphore::new(LOOKS_MAX)),
             copies: Cache::builder().time_to_live(COPIES_AGAIN).build(),
+            copy_searches: Cache::builder()
+                .max_capacity(SEARCHES_MAX)
+                .time_to_live(SEARCH_AGAIN)
+                .build(),
             demands: Demands::default(),
             facts: Facts::new(),
             uploads: Uploads::new(),
@@ -117,7 +123,7 @@ impl Hub {
             Call::Commit { at } => upload::commit(self, &at, head, body).await,
             Call::LfsBatch { repo } => upload::batch(self, &repo, head, body).await,
             Call::Lfs { rest } => upload::at_door(self, &rest, head, body).await,
-            Call::XetWrite => Err(upload::no_xet()),
+            Call::XetWrite => Ok(upload::no_xet()),
             Call::OtherMethod => Err(Problem::refused(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "this address answers another method",

@@ -19,7 +19,7 @@ use tracing::info;
 /// How long the newest revision's list of files is looked for where it should be here and is not.
 const MANIFEST_WAIT: Duration = Duration::from_secs(30);
 /// The same where it was let go here: a look into the DHT takes that long, and most often nobody else has it.
-const LET_GO_WAIT: Duration = Duration::from_secs(5);
+const LET_GO_WAIT: Duration = Duration::from_secs(10);
 
 /// What to make of the newest revision of a repo of ours; the first one, where there is none.
 pub(crate) struct Revise {

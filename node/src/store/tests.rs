@@ -204,6 +204,15 @@ async fn collection_between_the_bytes_of_a_fetch_and_its_pin_loses_nothing() {
 }
 
 #[tokio::test]
+async fn one_small_blob_may_be_put_any_number_of_times_at_once() {
+    let (store, _data) = store().await;
+    let same = Bytes::from(content(100));
+    let _kept = store.put_small(vec![same.clone(); 10_000]).await.unwrap();
+    assert!(store.read(Hash::of(&same), u64::MAX).await.unwrap() == same);
+    store.close().await;
+}
+
+#[tokio::test]
 async fn rows_are_durable_once_they_were_synced() {
     let (store, data) = store().await;
     let blobs: Vec<Vec<u8>> = (1..200).map(content).collect();

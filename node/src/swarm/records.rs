@@ -15,7 +15,6 @@ use libp2p::{Multiaddr, PeerId};
 use protocol::{
     SignedRelease,
     ratchet::{self, Decision},
-    release,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -322,7 +321,7 @@ impl Records {
     fn judge(&self, key: &Key, bytes: &[u8], known: Option<&[u8]>) -> Result<u64, Refusal> {
         let offered = SignedRelease::decode(bytes).map_err(|_| Refusal::NotARelease)?;
         let content = offered.release();
-        if release::key_of(content.publisher, &content.name) != *key {
+        if !content.lies_under(key) {
             return Err(Refusal::WrongKey);
         }
         if content.expires <= self.now {
@@ -334,7 +333,13 @@ impl Records {
             Decision::Older { .. } => Err(Refusal::Older),
             Decision::Fork => Err(Refusal::Fork),
             Decision::JumpTooLarge | Decision::NotYetIssued => Err(Refusal::TooNew),
-            Decision::OtherRepo => Err(Refusal::WrongKey),
+            // Two copies of one repo, of one publisher: the one that was published last.
+            Decision::OtherRepo => {
+                match current.is_some_and(|current| current.release().issued < content.issued) {
+                    true => Ok(content.expires),
+                    false => Err(Refusal::Older),
+                }
+            }
         }
     }
 

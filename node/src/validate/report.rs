@@ -72,6 +72,8 @@ pub struct Report {
     pub bits_per_byte: Option<f64>,
     /// How the results compare with those of others.
     pub compared: Vec<Compared>,
+    /// Doors of the engine's process that this system cannot close, in words.
+    pub open: Vec<String>,
     /// Who signed it: us.
     pub by: Publisher,
     /// How long it took, in seconds.

@@ -18,6 +18,19 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// Whether a hub can have a repo of that name.
+    pub fn can_be_repo(repo: &str) -> bool {
+        let name = |part: &str| {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+            !part.is_empty() && part != "." && part != ".." && part.bytes().all(allowed)
+        };
+        let named = match repo.split_once('/') {
+            Some((owner, rest)) => name(owner) && name(rest),
+            None => name(repo),
+        };
+        named && repo.len() <= UPSTREAM_REPO_LEN_MAX
+    }
+
     pub(super) fn check(&self) -> Result<(), ReleaseError> {
         let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         if !matches!(self.commit.len(), 40 | 64) || !self.commit.bytes().all(hex) {
@@ -28,15 +41,7 @@ impl Upstream {
         if !hub_len.contains(&self.hub.len()) || !self.hub.bytes().all(host) {
             return Err(ReleaseError::Upstream { field: "hub" });
         }
-        let name = |part: &str| {
-            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-            !part.is_empty() && part != "." && part != ".." && part.bytes().all(allowed)
-        };
-        let repo = match self.repo.split_once('/') {
-            Some((owner, rest)) => name(owner) && name(rest),
-            None => name(&self.repo),
-        };
-        if !repo || self.repo.len() > UPSTREAM_REPO_LEN_MAX {
+        if !Upstream::can_be_repo(&self.repo) {
             return Err(ReleaseError::Upstream { field: "repo" });
         }
         Ok(())

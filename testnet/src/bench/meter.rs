@@ -26,8 +26,7 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn start() -> Result<Meter> {
-        // Forgets the peak so far. Where it cannot, the peak is that since the process began: no less.
-        let _ = fs::write("/proc/self/clear_refs", "5");
+        forget_peak("self");
         Ok(Meter {
             cpu: cpu_of("self")?,
             begun: Instant::now(),
@@ -42,6 +41,11 @@ impl Meter {
             peak: peak_of("self")?,
         })
     }
+}
+
+/// Forgets the peak so far of a process, named as in `/proc`. Where it cannot, the peak is that since the process began: no less.
+pub(super) fn forget_peak(process: &str) {
+    let _ = fs::write(format!("/proc/{process}/clear_refs"), "5");
 }
 
 /// CPU seconds of a process, named as in `/proc`.

@@ -56,6 +56,12 @@ pub(crate) enum Part {
         #[arg(long)]
         progress: bool,
     },
+    /// Publish a file, and each folder of another one; open the doors, say where they are, and serve until stdin ends.
+    Doors {
+        data: PathBuf,
+        large: PathBuf,
+        repos: PathBuf,
+    },
     /// Provide a folder in a hostile way until stdin ends.
     Hostile {
         behaviour: String,
@@ -82,6 +88,7 @@ impl Part {
                 ticket,
                 progress,
             } => block(peer::take(listen, data, ticket, progress)),
+            Part::Doors { data, large, repos } => block(peer::doors(data, large, repos)),
             Part::Hostile {
                 behaviour,
                 listen,

@@ -73,6 +73,11 @@ impl Reins {
 type Started = (Child, Pid);
 
 impl Process {
+    /// Its number.
+    pub(super) fn id(&self) -> u32 {
+        self.reins.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
     pub(super) async fn start(program: Option<PathBuf>, bounds: Bounds) -> Result<Process, EngineError> {
         let program = match program {
             Some(program) => program,

@@ -171,6 +171,28 @@ fn host_in_the_request_line_counts_too() {
 }
 
 #[test]
+fn service_that_is_not_here_is_not_found_and_no_way_in() {
+    let bearer = format!("Bearer {}", token());
+    let asked = |host: &str| {
+        let headers = [("host", host), ("authorization", bearer.as_str())];
+        let head = head("GET", "/info?dataset=a/b", &headers);
+        assert_eq!(guard().admit(&head).err(), guard().judge(&head).err(), "{host}");
+        guard().judge(&head)
+    };
+    for host in ["datasets-server.localhost:7070", "Datasets-Server.LOCALHOST:7070"] {
+        assert_eq!(asked(host), Err(Refusal::Absent), "{host}");
+    }
+    for host in [
+        "datasets-server.localhost",
+        "datasets-server.localhost:7071",
+        "datasets-server.evil.example:7070",
+        "other.localhost:7070",
+    ] {
+        assert_eq!(asked(host), Err(Refusal::Misdirected), "{host}");
+    }
+}
+
+#[test]
 fn port_80_may_be_left_out() {
     let guard = Guard::new(([127, 0, 0, 1], 80).into(), &token(), Vec::new());
     let bearer = format!("Bearer {}", token());

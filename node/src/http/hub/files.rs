@@ -94,14 +94,41 @@ impl Asker {
     }
 }
 
+/// How long one request is kept waiting, and what it hears then.
+struct Patience {
+    asker: Asker,
+    /// Whether the head alone is asked for.
+    head: bool,
+    /// When the first byte of the answer must be out.
+    deadline: Instant,
+    /// What is said then; `None`: it waits on.
+    later: Option<(StatusCode, u64)>,
+}
+
+impl Patience {
+    fn of(asked: &Parts) -> Patience {
+        let asker = Asker::of(&asked.headers);
+        let head = asked.method == Method::HEAD;
+        Patience {
+            asker,
+            head,
+            deadline: Instant::now() + ANSWER_WAIT,
+            later: match head {
+                true => Some(asker.head_later()),
+                false => asker.bytes_later(),
+            },
+        }
+    }
+}
+
 impl Hub {
     /// Answers a GET or HEAD of a file as git has it.
     pub(super) async fn raw(&self, asked: &Parts, at: &At, path: &str) -> Result<Response, Problem> {
-        let revision = self.revision(at).await?;
-        let file = revision.manifest.file(path);
-        let file = file.ok_or_else(|| Problem::no_entry(&revision.commit, path))?;
+        let patience = Patience::of(asked);
+        let revision = self.revision_in_time(at, &patience).await?;
+        let file = revision.file(path)?;
         if !is_lfs(file) {
-            return self.file(asked, at, path).await;
+            return self.content(asked, &revision, file, patience).await;
         }
         let tag = format!("\"{}\"", blob_id(file));
         let headers = [(REPO_COMMIT, revision.commit.clone()), (header::ETAG, tag)];
@@ -110,28 +137,38 @@ impl Hub {
 
     /// Answers a GET or HEAD of a file.
     pub(super) async fn file(&self, asked: &Parts, at: &At, path: &str) -> Result<Response, Problem> {
-        let deadline = Instant::now() + ANSWER_WAIT;
-        let asker = Asker::of(&asked.headers);
-        let head = asked.method == Method::HEAD;
-        let later = match head {
-            true => Some(asker.head_later()),
-            false => asker.bytes_later(),
-        };
-        let revision = match later {
-            None => self.revision(at).await?,
-            Some((status, seconds)) => {
-                timeout_at(deadline, self.revision(at))
-                    .await
-                    .unwrap_or_else(|_| {
-                        let message = format!("{} is still looked for", at.repo.id);
-                        Err(Problem::no_peers(status, message, seconds))
-                    })?
-            }
-        };
-        let file = revision.manifest.file(path);
-        let file = file.ok_or_else(|| Problem::no_entry(&revision.commit, path))?;
+        let patience = Patience::of(asked);
+        let revision = self.revision_in_time(at, &patience).await?;
+        let file = revision.file(path)?;
+        self.content(asked, &revision, file, patience).await
+    }
 
-        let mut headers = described::headers(&revision, file);
+    async fn revision_in_time(&self, at: &At, patience: &Patience) -> Result<Revision, Problem> {
+        let Some((status, seconds)) = patience.later else {
+            return self.revision(at).await;
+        };
+        let found = timeout_at(patience.deadline, self.revision(at)).await;
+        found.unwrap_or_else(|_| {
+            let message = format!("{} is still looked for", at.repo.id);
+            Err(Problem::no_peers(status, message, seconds))
+        })
+    }
+
+    /// Answers with the bytes of a file, or with the head of that answer.
+    async fn content(
+        &self,
+        asked: &Parts,
+        revision: &Revision,
+        file: &FileEntry,
+        patience: Patience,
+    ) -> Result<Response, Problem> {
+        let Patience {
+            asker,
+            head,
+            deadline,
+            later,
+        } = patience;
+        let mut headers = described::headers(revision, file);
         let tag = described::tag(file);
         let fresh = asked.headers.typed_get::<IfNoneMatch>();
         if fresh.is_some_and(|fresh| !fresh.precondition_passes(&tag)) {
@@ -157,12 +194,12 @@ impl Hub {
 
         // Who looks at a file, or at its head, does not want all of it.
         let all = !head && range.end == file.size;
-        let source = self.source(&revision, file, all).await?;
+        let source = self.source(revision, file, all).await?;
         // Of an empty file there is no byte to wait for.
         let first = range.start..range.end.min(range.start.saturating_add(1));
         if head {
             let here = timeout_at(deadline, source.bring(first)).await;
-            here.map_err(|_| self.not_yet(&revision, file, asker.head_later()))??;
+            here.map_err(|_| self.not_yet(revision, file, asker.head_later()))??;
             return Ok(head_alone(status, headers, file, asker));
         }
         described::add_size(&mut headers, file);
@@ -173,17 +210,11 @@ impl Hub {
             Ok(Some(Err(error))) if asker != Asker::Rust1 => return Err(error.into()),
             Ok(first) => Body::from_stream(told(stream::iter(first).chain(pieces))),
             Err(_) => match later {
-                Some(later) => return Err(self.not_yet(&revision, file, later)),
+                Some(later) => return Err(self.not_yet(revision, file, later)),
                 None => Body::from_stream(told(pieces)),
             },
         };
         Ok((status, headers, body).into_response())
-    }
-
-    /// All of a file as a body.
-    pub(super) async fn whole(&self, revision: &Revision, file: &FileEntry) -> Result<Body, Problem> {
-        let source = self.source(revision, file, true).await?;
-        Ok(Body::from_stream(told(Arc::new(source).pieces(0..file.size))))
     }
 
     /// Finds the bytes of a file, and has them fetched if they are not here and the user allows it: `all` of them, to the end
@@ -202,8 +233,8 @@ impl Hub {
             let message = format!("{} of {} is not here, {why}", file.path, revision.repo.id);
             return Err(Problem::no_repo(message));
         }
-        let repo = revision.release.as_ref().map(|release| release.release().repo());
         if all {
+            let repo = revision.published_as.clone();
             self.0.demands.begin(self.node(), manifest, repo, file);
         }
         Ok(source.fetching())
@@ -218,8 +249,8 @@ impl Hub {
         if node.config().on_demand == OnDemand::Never {
             return Some("and on_demand = \"never\" in config.toml: shoal fetch gets it".to_owned());
         }
-        let repo = revision.release.as_ref()?.release().repo();
-        (!self.is_ours(revision) && !self.0.config_allows(&repo)).then(|| {
+        let repo = revision.published_as.as_ref()?;
+        (!self.is_ours(revision) && !self.0.config_allows(repo)).then(|| {
             format!(
                 "and its publisher is not followed: shoal follow {} --as NAME, or on_demand = \"any\" in config.toml",
                 repo.publisher
@@ -229,8 +260,8 @@ impl Hub {
 
     /// Whether a revision was released under our key: what its manifest says was hashed when it was published.
     fn is_ours(&self, revision: &Revision) -> bool {
-        let release = revision.release.as_ref();
-        release.is_some_and(|release| release.release().publisher == self.node().library().publisher())
+        let repo = revision.published_as.as_ref();
+        repo.is_some_and(|repo| repo.publisher == self.node().library().publisher())
     }
 
     /// Nobody gave a first byte in time.

@@ -84,12 +84,16 @@ impl Hub {
             .find(|file| file.sha256.is_some_and(|sha256| sha256.to_string() == hex));
         let (location, len, body) = match file {
             Some(file) => {
-                let address = format!("/{}/resolve/{}/{}", repo.id, revision.commit, file.path.as_str());
-                let body = match head.method == Method::HEAD {
-                    true => Body::empty(),
-                    false => self.whole(&revision, file).await?,
-                };
-                (query::encode(&address), file.size, body)
+                let (rev, path) = (revision.commit.clone(), file.path.as_str());
+                let location = query::encode(&format!("/{}/resolve/{rev}/{path}", repo.id));
+                if head.method != Method::HEAD {
+                    let repo = repo.clone();
+                    let mut response = self.file(head, &At { repo, rev }, path).await?;
+                    let location = HeaderValue::from_str(&location)?;
+                    response.headers_mut().insert(header::LOCATION, location);
+                    return Ok(response);
+                }
+                (location, file.size, Body::empty())
             }
             None => {
                 let mut configs = files.iter().filter(|file| is_model(file)).map(config);

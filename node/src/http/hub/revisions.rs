@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
-use protocol::{Hash, Kind, Manifest, RepoId, RepoName, RepoRef, SignedRelease};
+use protocol::{FileEntry, Hash, Kind, Manifest, RepoId, RepoName, RepoRef, SignedRelease, Upstream};
 use tokio::time::timeout;
 
 use super::Hub;
 use super::problem::Problem;
 use super::route::{Address, At, MAIN};
+use crate::catalog::Provider;
 use crate::config::OnDemand;
 use crate::fetch::FetchError;
 use crate::library::LibraryError;
@@ -35,6 +36,8 @@ pub(super) const LOCAL: &str = "local";
 pub(super) struct Revision {
     /// What the client calls the repo.
     pub(super) repo: Address,
+    /// Whose repo it is of; `None` for what was asked for by its hash.
+    pub(super) published_as: Option<RepoId>,
     /// What it is.
     pub(super) manifest: Arc<Manifest>,
     /// Who says so; `None` for what was asked for by its hash, or is too old for its release to be kept.
@@ -44,13 +47,10 @@ pub(super) struct Revision {
 }
 
 impl Revision {
-    fn new(repo: &Address, manifest: Arc<Manifest>, release: Option<SignedRelease>) -> Revision {
-        Revision {
-            repo: repo.clone(),
-            commit: manifest.commit_id(),
-            manifest,
-            release,
-        }
+    /// A file of it, which there must be.
+    pub(super) fn file(&self, path: &str) -> Result<&FileEntry, Problem> {
+        let file = self.manifest.file(path);
+        file.ok_or_else(|| Problem::no_entry(&self.commit, path))
     }
 
     /// When it was published, in Unix seconds; 0 where nobody says.
@@ -84,7 +84,13 @@ impl Hub {
                 }
                 let asks = self.node().config().on_demand != OnDemand::Never;
                 let manifest = self.manifest(hash, &at.repo.id, asks).await?;
-                return Ok(Revision::new(&at.repo, manifest, None));
+                return Ok(Revision {
+                    repo: at.repo.clone(),
+                    published_as: None,
+                    commit: manifest.commit_id(),
+                    manifest,
+                    release: None,
+                });
             }
             Meaning::Repo(repo) => repo,
         };
@@ -106,7 +112,13 @@ impl Hub {
         };
         let asks = self.0.config_allows(&repo);
         let manifest = self.manifest(hash, &at.repo.id, asks).await?;
-        Ok(Revision::new(&at.repo, manifest, release))
+        Ok(Revision {
+            repo: at.repo.clone(),
+            published_as: Some(repo),
+            commit: manifest.commit_id(),
+            manifest,
+            release,
+        })
     }
 
     /// A revision of a repo that is too old for its release to be kept, by its id: the catalog knows what each manifest was.
@@ -152,7 +164,11 @@ impl Hub {
             // Upstream names have rules of their own.
             Err(_) => {}
         }
-        let copies = self.copies().await?;
+        let mut copies = self.copies().await?;
+        if !copies.contains_key(repo) && self.look_for_copies(repo).await {
+            self.0.copies.invalidate(&()).await;
+            copies = self.copies().await?;
+        }
         let copies = copies.get(repo).map(Vec::as_slice).unwrap_or_default();
         match copies {
             [] => Err(Problem::no_repo(unknown(repo))),
@@ -202,6 +218,27 @@ impl Hub {
         let read = self.0.copies.try_get_with((), async { read.await.map(Arc::new) });
         read.await
             .map_err(|error: Arc<LibraryError>| Problem::ours(&*error))
+    }
+
+    /// Looks in the DHT for copies that those we follow made of a repo, at most once a minute; tells whether there may be some now.
+    async fn look_for_copies(&self, repo: &Address) -> bool {
+        let node = self.node();
+        if node.config().on_demand == OnDemand::Never || !Upstream::can_be_repo(&repo.id) {
+            return false;
+        }
+        let followed = node.library().following();
+        let key = (repo.clone(), followed.len());
+        let search = async {
+            if followed.is_empty() || node.swarm().peers().await.is_empty() {
+                return Err(());
+            }
+            let publishers = followed.iter().map(|follow| follow.publisher).collect();
+            let find = node.find_copies(publishers, repo.kind, &repo.id);
+            let _ = timeout(SEARCH, find).await;
+            Ok(())
+        };
+        let searched = self.0.copy_searches.try_get_with(key, search);
+        searched.await.is_ok()
     }
 
     /// The newest release of a repo: the one that is here, or one that peers have, if the user allows asking.
@@ -326,20 +363,25 @@ impl Hub {
             .catalog()
             .providers(hash)
             .unwrap_or_default();
-        let Some(last) = rows.iter().map(|row| row.last_seen).max() else {
-            return "no peer that has it was ever reached".to_owned();
-        };
-        let ago = crate::library::now().saturating_sub(last);
-        let ago = match ago {
-            0..=119 => format!("{ago} s"),
-            120..=7_199 => format!("{} min", ago / 60),
-            7_200..=172_799 => format!("{} h", ago / 3_600),
-            _ => format!("{} days", ago / 86_400),
-        };
-        match rows.len() {
-            1 => format!("1 peer had it, last seen {ago} ago; it does not answer now"),
-            peers => format!("{peers} peers had it, last seen {ago} ago; none answers now"),
-        }
+        last_seen(&rows, crate::library::now())
+    }
+}
+
+/// Who had something, in plain words; `now` is in Unix seconds.
+fn last_seen(peers: &[Provider], now: u64) -> String {
+    let Some(last) = peers.iter().map(|peer| peer.last_seen).max() else {
+        return "no peer that has it was ever reached".to_owned();
+    };
+    let ago = now.saturating_sub(last);
+    let ago = match ago {
+        0..=119 => format!("{ago} s"),
+        120..=7_199 => format!("{} min", ago / 60),
+        7_200..=172_799 => format!("{} h", ago / 3_600),
+        _ => format!("{} days", ago / 86_400),
+    };
+    match peers.len() {
+        1 => format!("1 peer had it, last seen {ago} ago; it does not answer now"),
+        peers => format!("{peers} peers had it, last seen {ago} ago; none answers now"),
     }
 }
 
@@ -389,6 +431,37 @@ mod tests {
     use crate::config::Config;
     use crate::http::guard::Guard;
     use crate::node::Node;
+
+    #[test]
+    fn who_had_something_is_said_in_plain_words() {
+        const NOW: u64 = 10_000_000;
+        let said = |ago: &[u64]| {
+            let peer = |ago: &u64| Provider {
+                peer: Vec::new(),
+                addresses: Vec::new(),
+                last_seen: NOW.saturating_sub(*ago),
+            };
+            let peers: Vec<Provider> = ago.iter().map(peer).collect();
+            last_seen(&peers, NOW)
+        };
+        assert_eq!(said(&[]), "no peer that has it was ever reached");
+        for (ago, words) in [
+            (0, "0 s"),
+            (119, "119 s"),
+            (120, "2 min"),
+            (7_199, "119 min"),
+            (7_200, "2 h"),
+            (172_799, "47 h"),
+            (172_800, "2 days"),
+            (9_000_000, "104 days"),
+        ] {
+            let one = format!("1 peer had it, last seen {words} ago; it does not answer now");
+            assert_eq!(said(&[ago]), one);
+            let two = format!("2 peers had it, last seen {words} ago; none answers now");
+            assert_eq!(said(&[ago, 9_500_000]), two);
+            assert_eq!(said(&[9_500_000, ago]), two);
+        }
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn thousand_repos_are_not_looked_for_all_at_once() {

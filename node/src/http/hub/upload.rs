@@ -25,6 +25,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::http::{StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
+use hyper::ext::ReasonPhrase;
 use moka::future::Cache;
 use protocol::manifest::kept_in_git;
 use protocol::{FileEntry, GitId, Hash, Kind, Manifest, RepoId, RepoName, RepoPath, RepoRef};
@@ -358,9 +359,14 @@ impl Hub {
     }
 }
 
-/// What a client that would send by the `xet` protocol is told.
-pub(super) fn no_xet() -> Problem {
-    Problem::bad("this node takes no xet uploads: set HF_HUB_DISABLE_XET=1")
+/// What a client that would send by the `xet` protocol is told: in the status line too, for of an answer that refuses, hf_xet shows
+/// its user nothing else.
+pub(super) fn no_xet() -> Response {
+    const WORDS: &str = "this node takes no xet uploads: set HF_HUB_DISABLE_XET=1";
+    let mut response = Problem::bad(WORDS).into_response();
+    let words = ReasonPhrase::from_static(WORDS.as_bytes());
+    response.extensions_mut().insert(words);
+    response
 }
 
 /// Answers what is asked about a repo that was created and has no revision, or none that was not let go: it is there, and has

@@ -13,7 +13,7 @@ use libp2p::{
     },
     swarm::{ConnectionId, NetworkBehaviour},
 };
-use protocol::{SignedRelease, release};
+use protocol::SignedRelease;
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
@@ -131,13 +131,20 @@ impl Actor {
         now: Now,
     ) {
         let content = release.release();
-        let key = release::key_of(content.publisher, &content.name);
+        let key = content.key();
         let records = self.records();
         records.advance(now.unix);
-        match records.put_own_value(&key, &release.encode()) {
-            Ok(_) => self.announce_item(Item::Value(key), reply, now),
-            Err(refusal) => drop(reply.send(Err(PutError::Refused(refusal)))),
+        if let Err(refusal) = records.put_own_value(&key, &release.encode()) {
+            let _ = reply.send(Err(PutError::Refused(refusal)));
+            return;
         }
+        // A second copy of one repo that is older than the first stands nowhere but under its own name.
+        let copy = content.copy_key();
+        let copy = copy.filter(|copy| records.put_own_value(copy, &release.encode()).is_ok());
+        if let Some(copy) = copy {
+            self.schedule.add(Item::Value(copy), now.instant);
+        }
+        self.announce_item(Item::Value(key), reply, now);
     }
 
     fn announce_item(&mut self, item: Item, reply: oneshot::Sender<Result<bool, PutError>>, now: Now) {
@@ -336,11 +343,7 @@ impl Actor {
         {
             return;
         }
-        if let Ok(release) = SignedRelease::decode(bytes) {
-            let content = release.release();
-            if release::key_of(content.publisher, &content.name) == *key {
-                found.push(release);
-            }
-        }
+        let release = SignedRelease::decode(bytes).ok();
+        found.extend(release.filter(|release| release.release().lies_under(key)));
     }
 }

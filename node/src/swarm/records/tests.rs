@@ -1,6 +1,6 @@
 use ed25519_dalek::SigningKey;
 use libp2p::kad::{self, ProviderRecord, store::RecordStore};
-use protocol::{Hash, Kind as RepoKind, Publisher, Release};
+use protocol::{Hash, Kind as RepoKind, Publisher, Release, Upstream};
 
 use super::*;
 
@@ -32,7 +32,7 @@ fn release_of(seed: u8, seq: u64, content: &[u8]) -> (Key, Vec<u8>) {
         upstream: None,
         card: None,
     };
-    let key = release::key_of(release.publisher, &release.name);
+    let key = release.key();
     (key, SignedRelease::sign(release, &secret).unwrap().encode())
 }
 
@@ -190,6 +190,50 @@ fn a_network_quota_does_not_hold_on_a_lan() {
             .count()
     };
     assert_eq!((taken(net(1)), taken(None)), (20, 30));
+}
+
+#[test]
+fn copies_lie_under_their_upstreams_too_the_last_of_two() {
+    let mut records = records(Limits::default());
+    let peer = PeerId::random();
+    let secret = SigningKey::from_bytes(&[1; 32]);
+    let copy = |name: &str, issued| {
+        let release = Release {
+            name: name.parse().unwrap(),
+            issued,
+            upstream: Some(Upstream {
+                commit: "0".repeat(40),
+                hub: "hub.example".to_owned(),
+                repo: "acme/tiny".to_owned(),
+            }),
+            ..SignedRelease::decode(&release_of(1, 1, b"one").1)
+                .unwrap()
+                .release()
+                .clone()
+        };
+        let keys = (release.key(), release.copy_key().unwrap());
+        (keys, SignedRelease::sign(release, &secret).unwrap().encode())
+    };
+    let ((own, under), first) = copy("first", START - 20);
+    let ((_, same), second) = copy("second", START - 10);
+    assert_eq!(under, same);
+    for key in [own, under] {
+        assert_eq!(records.offer_value(&key, &first, peer, None), Ok(Kept::Stored));
+        assert_eq!(records.value(&key), Some(&*first));
+    }
+    let (other, _) = release_of(1, 1, b"one");
+    let refused = records.offer_value(&other, &first, peer, None);
+    assert_eq!(refused, Err(Refusal::WrongKey));
+    assert_eq!(
+        records.offer_value(&own, &second, peer, None),
+        Err(Refusal::WrongKey)
+    );
+    assert_eq!(records.offer_value(&under, &second, peer, None), Ok(Kept::Stored));
+    assert_eq!(
+        records.offer_value(&under, &first, peer, None),
+        Err(Refusal::Older)
+    );
+    assert_eq!(records.value(&under), Some(&*second));
 }
 
 #[test]

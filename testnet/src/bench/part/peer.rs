@@ -9,6 +9,7 @@ use libp2p::Multiaddr;
 use node::{
     config::Config,
     fetch::{FetchRequest, FetchWhat},
+    http::control,
     node::Node,
     progress::{Phase, Progress, Snapshot},
     publish::PublishRequest,
@@ -16,8 +17,10 @@ use node::{
 use protocol::Ticket;
 use serde::{Deserialize, Serialize};
 use std::{
+    fs,
     io::{self, BufRead},
-    path::PathBuf,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
     thread,
 };
 use testnet::hostile::{Behaviour, Hostile, HostileOptions};
@@ -33,6 +36,15 @@ pub(crate) struct Provided {
     pub(crate) repo: Option<String>,
     /// How to fetch it.
     pub(crate) ticket: String,
+}
+
+/// What a node with open doors says.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Opened {
+    /// Where they are.
+    pub(crate) address: SocketAddr,
+    /// The path of the large file there.
+    pub(crate) large: String,
 }
 
 /// What a provider may be told to do.
@@ -187,6 +199,36 @@ async fn tell_progress(mut watch: watch::Receiver<Snapshot>) -> Result<()> {
             tell(&Told::Has(bytes))?;
         }
     }
+    Ok(())
+}
+
+pub(super) async fn doors(data: PathBuf, large: PathBuf, repos: PathBuf) -> Result<()> {
+    let node = Node::start(Config::loopback(data)).await?;
+    let library = node.library();
+    let publish = async |path: &Path, name: &str| {
+        let request = PublishRequest {
+            name: Some(name.parse()?),
+            ..PublishRequest::new(path)
+        };
+        library.publish(request, &Progress::default()).await?;
+        anyhow::Ok(())
+    };
+    publish(&large, "large").await?;
+    for repo in fs::read_dir(repos)? {
+        let repo = repo?;
+        publish(&repo.path(), &repo.file_name().to_string_lossy()).await?;
+    }
+    library.follow(library.publisher(), &"me".parse()?)?;
+    let door = control::serve(node.clone(), (Ipv4Addr::LOCALHOST, 0).into()).await?;
+    let name = large.file_name().context("a file has a name")?;
+    tell(&Opened {
+        address: door.address(),
+        large: format!("/me/large/resolve/main/{}", name.to_string_lossy()),
+    })?;
+    let mut orders = orders();
+    while orders.recv().await.is_some() {}
+    door.close().await;
+    node.shutdown().await;
     Ok(())
 }
 
