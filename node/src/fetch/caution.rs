@@ -20,9 +20,12 @@ use crate::{
     },
     limits::WHOLE_LEN,
 };
-use protocol::{FileEntry, Kind};
+use protocol::{FileEntry, Hash, Kind};
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard},
+};
 
 /// A file that was left out of a fetch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,10 +55,10 @@ impl LeftOut {
 /// What of a file is looked at before it is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Watch {
-    /// The header of its format.
-    Header(Format),
     /// Whether it can run code.
     Code,
+    /// That, and whether it keeps to the rules of its format.
+    Header(Format),
 }
 
 /// How cautious one fetch is.
@@ -67,6 +70,8 @@ pub(super) struct Caution {
     allow_code: bool,
     /// Paths, and patterns that may be paths.
     named: HashSet<String>,
+    /// What was found in blobs of more than one shard.
+    seen: Mutex<HashMap<Hash, Option<CodeKind>>>,
 }
 
 impl Caution {
@@ -76,6 +81,7 @@ impl Caution {
             kind: kind.unwrap_or(Kind::Model),
             allow_code: request.allow_code,
             named: request.include.iter().cloned().collect(),
+            seen: Mutex::default(),
         }
     }
 
@@ -83,10 +89,29 @@ impl Caution {
     pub(super) fn watches(&self, file: &FileEntry) -> Option<Watch> {
         let path = file.path.as_str();
         let watch = match Format::of(path) {
-            Some(format) => (self.minds_broken() && file.size > WHOLE_LEN).then_some(Watch::Header(format)),
-            None => (self.minds_code() && file.size > 0 && code::worth_a_look(path)).then_some(Watch::Code),
+            Some(format) if self.minds_broken() && file.size > WHOLE_LEN => Some(Watch::Header(format)),
+            _ if code::is_python(path) || file.size == 0 => None,
+            _ => self.minds_code().then_some(Watch::Code),
         };
         watch.filter(|_| !self.is_named(path))
+    }
+
+    /// Notes what of a blob can run code, if anything.
+    pub(super) fn note(&self, blob: Hash, code: Option<CodeKind>) {
+        self.seen().insert(blob, code);
+    }
+
+    /// Whether it is known that a file is not left out.
+    pub(super) fn lets_through(&self, file: &FileEntry) -> bool {
+        // What comes whole is here when it is judged.
+        self.watches(file).is_none() || file.size <= WHOLE_LEN || {
+            let code = self.seen().get(&file.blake3).copied();
+            code.is_some_and(|code| code.is_none_or(|code| !self.leaves_out(file, code)))
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<Hash, Option<CodeKind>>> {
+        self.seen.lock().expect("nothing panics while it holds this")
     }
 
     /// Whether a file is left out that can run code in this way.
@@ -154,7 +179,8 @@ mod tests {
         assert!(!out(Some(Kind::Space), CodeKind::Pickle));
         let (model, header) = (file("a.gguf", 2 << 20), Some(Watch::Header(Format::Gguf)));
         assert_eq!(of(None).watches(&model), header);
-        assert_eq!(of(Some(Kind::Dataset)).watches(&model), None);
+        assert_eq!(of(Some(Kind::Dataset)).watches(&model), Some(Watch::Code));
+        assert_eq!(of(Some(Kind::Space)).watches(&model), None);
     }
 
     #[test]
@@ -175,18 +201,24 @@ mod tests {
     }
 
     #[test]
-    fn plain_and_small_files_are_not_looked_into() {
+    fn every_file_is_looked_into_that_has_bytes_and_no_python_name() {
         let caution = Caution::new(None, &request());
-        for (path, size) in [
-            ("a.json", 9_000_000),
-            ("a.parquet", 9_000_000),
-            ("a.bin", 0),
-            ("a.gguf", 1 << 20),
-        ] {
-            assert_eq!(caution.watches(&file(path, size)), None, "{path}");
-        }
-        for path in ["a.bin", "a", "a.safetensor", "a.npz"] {
+        for path in ["a.bin", "a", "a.json", "a.parquet", "a.txt", "a.npz"] {
             assert_eq!(caution.watches(&file(path, 10)), Some(Watch::Code), "{path}");
         }
+        assert_eq!(caution.watches(&file("a.gguf", 1 << 20)), Some(Watch::Code));
+        assert_eq!(caution.watches(&file("a.bin", 0)), None);
+        assert_eq!(caution.watches(&file("a.py", 10)), None);
+    }
+
+    #[test]
+    fn files_go_through_once_they_were_seen_to_be_plain() {
+        let caution = Caution::new(None, &request());
+        let (small, large) = (file("a.txt", 1 << 20), file("b.txt", 2 << 20));
+        assert!(caution.lets_through(&small) && !caution.lets_through(&large));
+        caution.note(large.blake3, Some(CodeKind::Pickle));
+        assert!(!caution.lets_through(&large));
+        caution.note(large.blake3, None);
+        assert!(caution.lets_through(&large));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     FetchError, FetchRequest, Patterns, Sought,
-    caution::{Caution, LeftOut, Watch},
+    caution::{Caution, LeftOut},
     providers::Providers,
     run::{Ask, Run},
     views::{JobState, JobView, NoSuchJob},
@@ -149,14 +149,14 @@ impl Jobs {
         table.rows.iter().map(|row| row.view.borrow().clone()).collect()
     }
 
-    /// Tells whether somebody waits for this file of a manifest, whatever is found in it.
+    /// Tells whether somebody waits for this file of a manifest, and it is known not to be left out.
     pub(crate) fn wants(&self, manifest: Hash, file: &FileEntry) -> bool {
         let table = self.table();
         let rows = table.rows.iter().filter(|row| row.manifest == manifest);
         let mut wanted = rows.flat_map(|row| &row.wanted);
         wanted.any(|(wanted, caution)| {
             let wants = wanted.upgrade().is_some_and(|wanted| wanted.wants(file));
-            wants && caution.watches(file) != Some(Watch::Code)
+            wants && caution.lets_through(file)
         })
     }
 

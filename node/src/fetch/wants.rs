@@ -83,6 +83,13 @@ impl Waiting {
             return None;
         }
         let caution = &self.want.caution;
+        caution.note(
+            blob,
+            match judged.verdict {
+                Verdict::Code(code) => Some(*code),
+                Verdict::Sound | Verdict::Unread(_) | Verdict::Broken(_) => None,
+            },
+        );
         match judged.verdict {
             Verdict::Sound => {}
             Verdict::Unread(error) => {

@@ -3,11 +3,11 @@
 
 use super::{
     FetchError, FetchRequest, Sought,
-    caution::{Caution, LeftOut, Watch},
+    caution::{Caution, LeftOut},
     jobs::Brought,
 };
 use crate::{
-    check::code::{self, CodeKind, HEAD_LEN, TAIL_LEN},
+    check::code::{self, CodeKind, HEAD_LEN},
     library::Library,
     node::Node,
     store::blocking,
@@ -42,7 +42,7 @@ impl Node {
         let look = move || {
             let mut left_out = Vec::new();
             files.retain(|file| {
-                let looked_at = caution.watches(file) == Some(Watch::Code);
+                let looked_at = caution.watches(file).is_some();
                 let code = looked_at.then(|| detect(&library, file, &handle)).flatten();
                 let code = code.filter(|code| caution.leaves_out(file, *code));
                 left_out.extend(code.map(|code| LeftOut::new(file, code)));
@@ -62,6 +62,10 @@ fn detect(library: &Library, file: &FileEntry, handle: &Handle) -> Option<CodeKi
     let mut open = None;
     let mut read = |range| library.read_open(file.blake3, &mut open, range, handle).ok();
     let head = read(0..HEAD_LEN.min(file.size))?;
-    let tail = read(file.size.saturating_sub(TAIL_LEN)..file.size)?;
+    let tail = code::tail_len(file.path.as_str());
+    let tail = match tail {
+        0 => Vec::new(),
+        tail => read(file.size.saturating_sub(tail)..file.size)?,
+    };
     code::detect(file.path.as_str(), &head, &tail)
 }

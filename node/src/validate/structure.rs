@@ -42,6 +42,10 @@ pub(super) fn judge(facts: &Facts) -> Line {
         let files = counted(facts.code.len() as u64, "file");
         said.push(format!("{files} that can run code, and never did here"));
     }
+    if facts.unlooked > 0 {
+        let files = counted(facts.unlooked, "file");
+        said.push(format!("{files} not looked at, there are so many"));
+    }
     if !facts.absent.is_empty() {
         said.push(format!("{} not here", counted(facts.absent.len() as u64, "file")));
     }

@@ -5,7 +5,7 @@ use super::{Blob, Run};
 use crate::{
     check::{
         CheckError,
-        code::{self, CodeKind, HEAD_LEN, TAIL_LEN},
+        code::{self, CodeKind, HEAD_LEN},
         facts::Format,
         gguf, safetensors,
     },
@@ -22,9 +22,6 @@ use std::{
     sync::Arc,
 };
 use tokio::task::JoinSet;
-
-/// Bytes of a header that are waited for first. If it is longer, twice as many are, and so on.
-const FIRST_LEN: u64 = 64 << 10;
 
 /// Bytes of a header that are looked at while a file is fetched, at most: the longest known have 20 MB.
 const LOOK_LEN_MAX: u64 = 64 << 20;
@@ -121,12 +118,9 @@ pub(super) struct LookEnd(Look);
 impl Run<'_> {
     /// Has a file of more than one shard looked at before the rest of it is believed.
     pub(super) fn watch(&mut self, at: usize, file: &FileEntry, watch: Watch) {
-        let (head, tail) = match watch {
-            Watch::Header(_) => (FIRST_LEN, 0),
-            // The list of an archive's files is at its end.
-            Watch::Code => (HEAD_LEN, TAIL_LEN),
-        };
-        let need = Need { head, tail };
+        // The list of an archive's files is at its end.
+        let tail = code::tail_len(file.path.as_str());
+        let need = Need { head: HEAD_LEN, tail };
         self.wants.unjudged(at);
         let head = self.heads.long.entry(at).or_insert_with(|| Head {
             path: file.path.as_str().into(),
@@ -170,15 +164,10 @@ impl Run<'_> {
             head.part = self.parts.get(&at).cloned();
         }
         let Some(part) = head.part.clone() else { return };
-        let (len, mut ranges) = (part.blob.len, head.need.ranges(part.blob.len));
-        let here = match head.watch {
-            Watch::Header(_) => ranges.all(|range| part.has(range)),
-            // If it is left out, whoever fetches it from us has to see the same: only whole shards can be given on.
-            Watch::Code => {
-                let shards = part.shards();
-                ranges.all(|range| shards.contains_all_in_range(span(&shards_covering(len, range))))
-            }
-        };
+        let len = part.blob.len;
+        // If it is left out, whoever fetches it from us has to see the same: only whole shards can be given on.
+        let (shards, mut ranges) = (part.shards(), head.need.ranges(len));
+        let here = ranges.all(|range| shards.contains_all_in_range(span(&shards_covering(len, range))));
         if !here || !matches!(head.state, State::Coming) {
             return;
         }
@@ -239,7 +228,7 @@ impl Run<'_> {
     }
 }
 
-/// Looks at ranges of a growing file, which are here. Blocking.
+/// Looks at ranges of a growing file, which are here: at its beginning, and at its end where that is needed. Blocking.
 fn look(store: &Store, part: &Arc<Part>, watch: Watch, path: &str, need: Need) -> Result<Look, StoreError> {
     let (hash, len) = (part.blob.hash, part.blob.len);
     let stored = Stored::Growing(part.clone());
@@ -247,13 +236,16 @@ fn look(store: &Store, part: &Arc<Part>, watch: Watch, path: &str, need: Need) -
     for range in need.ranges(len) {
         pieces.push(store.read_range(hash, &stored, range)?);
     }
-    let head = pieces.first().cloned().unwrap_or_default();
+    let mut pieces = pieces.into_iter();
+    let (head, tail) = (
+        pieces.next().unwrap_or_default(),
+        pieces.next().unwrap_or_default(),
+    );
+    if let Some(code) = code::detect(path, &head, &tail) {
+        return Ok(Look::Done(Verdict::Code(code)));
+    }
     Ok(match watch {
-        Watch::Code => {
-            let tail = pieces.pop().unwrap_or_default();
-            let code = code::detect(path, &head, &tail);
-            Look::Done(code.map_or(Verdict::Sound, Verdict::Code))
-        }
+        Watch::Code => Look::Done(Verdict::Sound),
         Watch::Header(format) => match read_header(format, &head, len) {
             Ok(()) => Look::Done(Verdict::Sound),
             Err(CheckError::Read(error)) if error.kind() == io::ErrorKind::WouldBlock => {
