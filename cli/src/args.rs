@@ -133,7 +133,7 @@ pub(crate) enum Command {
     Ls,
     /// Show one repo: its release, its files, and where they are
     #[command(after_help = examples::SHOW)]
-    Show(Repo),
+    Show(Show),
     /// Print a ticket: a text that is enough to fetch a repo from this node
     #[command(after_help = examples::TICKET)]
     Ticket(Repo),
@@ -496,6 +496,15 @@ pub(crate) struct Proof {
 pub(crate) struct Repo {
     /// PUBLISHER/NAME, ALIAS/NAME or blake3/HASH
     pub(crate) repo: RepoRef,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    pub(crate) repo: Repo,
+    /// Show all of its card, and nothing else
+    #[arg(long)]
+    pub(crate) card: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -10,6 +10,8 @@ pub(crate) type Object = Map<String, Value>;
 
 /// Longest head of a card that is read, in bytes: results of benchmarks fill a few hundred thousand.
 pub(crate) const HEAD_LEN_MAX: usize = 512 * 1024;
+/// Longest text of a card that is shown, in bytes: a book for whoever scrolls.
+const BODY_LEN_MAX: usize = 256 * 1024;
 /// Deepest nesting in it: results of benchmarks have 8.
 const DEPTH_MAX: usize = 32;
 /// Aliases in it, and what they may repeat: cards have none, and a bomb is made of nothing else.
@@ -20,8 +22,8 @@ pub(crate) const TEXT_LEN_MAX: usize = 128;
 /// Texts of one list of a card that are shown.
 const TEXTS_MAX: usize = 32;
 
-/// The text between the lines of three dashes that a card begins with.
-fn head(text: &str) -> Option<&str> {
+/// The text between the lines of three dashes that a card begins with, and what follows them.
+fn split(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_start_matches('\u{feff}').trim_start();
     let text = text.strip_prefix("---")?;
     let (rest, text) = text.split_once('\n')?;
@@ -31,11 +33,19 @@ fn head(text: &str) -> Option<&str> {
     let mut end = 0;
     for line in text.split_inclusive('\n') {
         if line.trim_end() == "---" {
-            return text.get(..end);
+            return Some((text.get(..end)?, text.get(end + line.len()..)?));
         }
         end += line.len();
     }
     None
+}
+
+/// The text of a `README.md` behind its head, at most [`BODY_LEN_MAX`] bytes of it; `None` where there is none.
+pub(crate) fn body(readme: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(readme);
+    let body = split(&text).map_or(&*text, |(_, body)| body).trim();
+    let body = &body[..body.floor_char_boundary(BODY_LEN_MAX)];
+    (!body.is_empty()).then(|| body.to_owned())
 }
 
 /// Reads a card's head. `None`: it has none.
@@ -43,7 +53,7 @@ fn head(text: &str) -> Option<&str> {
 /// # Errors
 /// What is wrong with it, for who wrote it.
 pub(crate) fn read(text: &str) -> Option<Result<Object, String>> {
-    let head = head(text)?;
+    let (head, _) = split(text)?;
     if head.len() > HEAD_LEN_MAX {
         return Some(Err(format!("the head is longer than {HEAD_LEN_MAX} bytes")));
     }
@@ -154,6 +164,19 @@ mod tests {
         );
         let plain = Card::of_readme(b"---\nlicense: apache-2.0\nlicense_name: x\n---\n").unwrap();
         assert_eq!(plain.license.as_deref(), Some("apache-2.0"));
+    }
+
+    #[test]
+    fn text_of_a_card_is_what_follows_its_head() {
+        let of = |readme: &str| body(readme.as_bytes());
+        assert_eq!(of("---\na: b\n---\n\n# Text\n").as_deref(), Some("# Text"));
+        assert_eq!(of("# Text").as_deref(), Some("# Text"));
+        assert_eq!(of("---\na: b\n---\n"), None);
+        assert_eq!(of("---\nnever ended").as_deref(), Some("---\nnever ended"));
+        assert_eq!(
+            of(&"\u{e4}".repeat(BODY_LEN_MAX)).map(|text| text.len()),
+            Some(BODY_LEN_MAX)
+        );
     }
 
     #[test]

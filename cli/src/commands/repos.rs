@@ -8,11 +8,15 @@ use node::library::{RepoView, Shown};
 use protocol::{Hash, RepoRef, Verdict};
 use serde::Serialize;
 
-use crate::args::Repo;
+use crate::args::{Repo, Show};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::markdown;
 use crate::output::{self, Side};
 use crate::session::Session;
+
+/// Lines of a card that are shown beside all else: what it is stands at its beginning.
+const CARD_LINES: usize = 20;
 
 /// What `pin --json` prints.
 #[derive(Serialize)]
@@ -82,16 +86,41 @@ fn state(view: &RepoView) -> String {
     }
 }
 
-pub(crate) async fn show(asked: Repo, context: &mut Context<'_>) -> Result<(), Failure> {
+pub(crate) async fn show(asked: Show, context: &mut Context<'_>) -> Result<(), Failure> {
+    let Show {
+        repo: Repo { repo },
+        card,
+    } = asked;
     let session = Session::open(context).await?;
-    let shown = session.show(&asked.repo).await;
+    let shown = session.show(&repo).await;
     session.close().await;
     let shown = shown?;
     if context.json {
         return Ok(context.print_json(&shown)?);
     }
-    let text = describe(&shown);
-    Ok(write!(context.io.stdout, "{text}")?)
+    let text = shown.text.as_deref().map(markdown::render);
+    if card {
+        let none = || {
+            Failure::new(format!("{repo} has no card here"))
+                .hint("a card is its README.md: shoal show without --card lists its files")
+        };
+        let text = text.ok_or_else(none)?;
+        return Ok(write!(context.io.stdout, "{text}")?);
+    }
+    write!(context.io.stdout, "{}", describe(&shown))?;
+    if let Some(text) = text {
+        let mut lines = text.lines();
+        writeln!(context.io.stdout)?;
+        for line in lines.by_ref().take(CARD_LINES) {
+            writeln!(context.io.stdout, "{line}")?;
+        }
+        let more = lines.count() as u64;
+        if more > 0 {
+            let more = output::count(more, "more line");
+            context.note(format_args!("{more} of its card: shoal show {repo} --card"));
+        }
+    }
+    Ok(())
 }
 
 fn describe(shown: &Shown) -> String {

@@ -2,7 +2,7 @@
 
 use super::{Library, LibraryError};
 use crate::{
-    card::Card,
+    card::{self, Card},
     check::facts::{self, Facts},
     store::{Blob, StoreError, blocking},
 };
@@ -74,13 +74,23 @@ impl Library {
         Ok(bytes.into())
     }
 
-    /// Reads the card of a manifest; `None` where it has none, or it is not here.
-    pub(super) async fn card(&self, manifest: &Manifest) -> Result<Option<Card>, LibraryError> {
+    /// Reads the card of a manifest, and the text behind its head; `None` where it has none, or it is not here.
+    pub(super) async fn card(
+        &self,
+        manifest: &Manifest,
+    ) -> Result<(Option<Card>, Option<String>), LibraryError> {
         let file = manifest.file(CARD).filter(|file| file.size <= CARD_LEN_MAX);
-        let Some(file) = file else { return Ok(None) };
+        let Some(file) = file else {
+            return Ok((None, None));
+        };
         match self.0.store.read(file.blake3, CARD_LEN_MAX).await {
-            Ok(readme) => Ok(blocking(move || Ok(Card::of_readme(&readme))).await?),
-            Err(StoreError::Missing(_) | StoreError::Damaged { .. } | StoreError::Changed { .. }) => Ok(None),
+            Ok(readme) => {
+                let read = move || Ok((Card::of_readme(&readme), card::body(&readme)));
+                Ok(blocking(read).await?)
+            }
+            Err(StoreError::Missing(_) | StoreError::Damaged { .. } | StoreError::Changed { .. }) => {
+                Ok((None, None))
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -76,6 +76,9 @@ pub struct Shown {
     /// What its card says; `None` where it has none, or it is not here.
     #[serde(default)]
     pub card: Option<Card>,
+    /// The text of its card, in Markdown, behind its head; at most 256 KiB of it.
+    #[serde(default)]
+    pub text: Option<String>,
     /// What its files say, as far as they are here.
     #[serde(default)]
     pub facts: Facts,
@@ -212,7 +215,7 @@ impl Library {
                 place,
             });
         }
-        let card = self.card(&manifest).await?;
+        let (card, text) = self.card(&manifest).await?;
         let facts = self.facts(&manifest, HashSet::new()).await?;
         let library = self.clone();
         // What others say of it is not worth failing for.
@@ -226,6 +229,7 @@ impl Library {
             standing,
             entries,
             card,
+            text,
             facts,
         })
     }
