@@ -243,6 +243,9 @@ pub(crate) struct Publish {
     /// Copy the files into the data folder instead of serving them from where they lie
     #[arg(long)]
     pub(crate) copy: bool,
+    /// Publish nothing whose card (the YAML at the head of README.md) does not name its licence, task and base model
+    #[arg(long)]
+    pub(crate) require_card: bool,
 }
 
 #[derive(Debug, clap::Args)]

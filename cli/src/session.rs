@@ -70,6 +70,7 @@ impl Session {
             name,
             kind,
             copy,
+            require_card,
         } = ask;
         let request = PublishRequest {
             path,
@@ -78,6 +79,7 @@ impl Session {
             copy,
             upstream: None,
             valid_days: RELEASE_DAYS,
+            require_card,
         };
         let (progress, snapshots) = Progress::channel();
         let work = library.publish(request, &progress);

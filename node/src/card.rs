@@ -2,8 +2,23 @@
 //!
 //! Strangers write these: the text, its depth and what its aliases may unfold to are bounded before anything is made of it.
 
+use std::{fs::File, io::Read, path::Path};
+
+use protocol::{Kind, Manifest, Summary};
+use pulldown_cmark::{Event, Parser, Tag, TagEnd};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::check::facts::Facts;
+
+/// The file with the card.
+pub(crate) const CARD: &str = "README.md";
+/// Longest card that is read, in bytes.
+pub(crate) const CARD_LEN_MAX: u64 = 1024 * 1024;
+/// Bytes of a card in which its description is looked for.
+const DESCRIBED_LEN: usize = 16 * 1024;
+/// Shortest paragraph that describes something, in characters.
+const DESCRIPTION_CHARS_MIN: usize = 20;
 
 /// A card, or another object that was read.
 pub(crate) type Object = Map<String, Value>;
@@ -146,9 +161,208 @@ impl Card {
     }
 }
 
+/// What travels with the release of a repo: what its card says, and what its files do.
+pub(crate) fn summary(kind: Kind, readme: &[u8], facts: &Facts, manifest: &Manifest) -> Summary {
+    let card = of_readme(readme);
+    let all = |key| texts(&card, key).map(str::to_owned).collect::<Vec<_>>();
+    let mut tags = all("tags");
+    tags.extend(facts.architecture.clone());
+    for (key, prefix) in [
+        ("datasets", "dataset"),
+        ("task_categories", "task_categories"),
+        ("task_ids", "task_ids"),
+        ("size_categories", "size_categories"),
+    ] {
+        tags.extend(texts(&card, key).map(|value| format!("{prefix}:{value}")));
+    }
+    let license = text(&card, "license");
+    let named = || text(&card, "license_name");
+    let most = facts.parameters.iter().max_by_key(|(_, count)| **count);
+    let mut formats: Vec<String> = facts.formats.iter().map(ToString::to_string).collect();
+    formats.extend(formats_of(kind, manifest).map(str::to_owned));
+    let parameters = facts.parameters();
+    Summary {
+        base_model: all("base_model"),
+        base_relation: text(&card, "base_model_relation"),
+        bytes: Some(manifest.total_len()),
+        description: body(readme).as_deref().and_then(description),
+        dtype: most.map(|(dtype, _)| dtype.to_string()),
+        formats,
+        languages: all("language"),
+        library: text(&card, "library_name").or_else(|| text(&card, "sdk")),
+        license: match license.as_deref() {
+            Some("other") | None => named().or(license),
+            Some(_) => license,
+        },
+        parameters: (parameters > 0).then_some(parameters),
+        tags,
+        task: text(&card, "pipeline_tag").or_else(|| all("task_categories").into_iter().next()),
+    }
+    .fit()
+}
+
+/// Formats that are told by the names of the files.
+fn formats_of(kind: Kind, manifest: &Manifest) -> impl Iterator<Item = &'static str> {
+    let formats: &'static [&'static str] = match kind {
+        Kind::Model => &["onnx"],
+        Kind::Dataset => &["parquet", "arrow", "csv", "json", "jsonl", "webdataset"],
+        Kind::Space => &[],
+    };
+    let ends = |format: &str| {
+        let ending = if format == "webdataset" { "tar" } else { format };
+        let ended = |path: &str| path.rsplit_once('.').is_some_and(|(_, end)| end == ending);
+        manifest.files().iter().any(|file| ended(file.path.as_str()))
+    };
+    formats.iter().copied().filter(move |format| ends(format))
+}
+
+/// The first paragraph of a card that says something.
+fn description(body: &str) -> Option<String> {
+    let body = &body[..body.floor_char_boundary(DESCRIBED_LEN)];
+    let (mut inside, mut words) = (false, String::new());
+    for event in Parser::new(body) {
+        match event {
+            Event::Start(Tag::Paragraph) => inside = true,
+            // What an image shows is not told by its name.
+            Event::Start(Tag::Image { .. }) => inside = false,
+            Event::End(TagEnd::Image) => inside = true,
+            Event::End(TagEnd::Paragraph) => {
+                if words.trim().chars().count() >= DESCRIPTION_CHARS_MIN {
+                    return Some(words);
+                }
+                inside = false;
+                words.clear();
+            }
+            Event::Text(text) | Event::Code(text) if inside => words.push_str(&text),
+            Event::SoftBreak | Event::HardBreak if inside => words.push(' '),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// What the card of a folder should say, and does not: by it repos are found. A key without a value, such as `base_model: []`, says that there is none.
+pub(crate) fn unsaid_in(kind: Kind, folder: &Path) -> Vec<String> {
+    let mut readme = Vec::new();
+    // Who cannot read it here cannot publish it either, and is told so there.
+    let read =
+        File::open(folder.join(CARD)).and_then(|file| file.take(CARD_LEN_MAX).read_to_end(&mut readme));
+    let card = read.map(|_| of_readme(&readme)).unwrap_or_default();
+    let should: &[&str] = match kind {
+        Kind::Model => &["license", "pipeline_tag", "base_model"],
+        Kind::Dataset => &["license", "task_categories"],
+        Kind::Space => &["license"],
+    };
+    let unsaid = should.iter().filter(|key| !card.contains_key(**key));
+    unsaid.map(|key| (*key).to_owned()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::{Dtype, facts::Format};
+    use protocol::{FileEntry, Hash, RepoPath};
+
+    fn manifest(paths: &[&str]) -> Manifest {
+        let file = |path: &&str| FileEntry {
+            path: RepoPath::new(path).unwrap(),
+            size: 10,
+            blake3: Hash::of(path.as_bytes()),
+            sha256: None,
+            sha1: None,
+        };
+        Manifest::new(paths.iter().map(file).collect()).unwrap()
+    }
+
+    #[test]
+    fn summary_of_a_model_is_of_its_card_and_its_files() {
+        let readme = b"---\nlicense: other\nlicense_name: gemma\nlanguage: [en]\ntags: [chat, '\\e[2J']\nbase_model: a/b\nbase_model_relation: quantized\n\
+            pipeline_tag: text-generation\nlibrary_name: transformers\ndatasets: c4\n---\n# Title\n\n![logo](a.png)\n\n<p>html</p>\n\n\
+            This **model** answers [questions](https://example.org)\nand more.\n\nAnother paragraph.\n";
+        let facts = Facts {
+            formats: vec![Format::Safetensors],
+            architecture: Some("LlamaForCausalLM".to_owned()),
+            parameters: [(Dtype::F32, 5), (Dtype::BF16, 1_000)].into(),
+            ..Facts::default()
+        };
+        let made = summary(
+            Kind::Model,
+            readme,
+            &facts,
+            &manifest(&["a.onnx", "m.safetensors"]),
+        );
+        assert_eq!(made.license.as_deref(), Some("gemma"));
+        assert_eq!(made.task.as_deref(), Some("text-generation"));
+        assert_eq!(
+            (made.library.as_deref(), made.dtype.as_deref()),
+            (Some("transformers"), Some("BF16"))
+        );
+        assert_eq!((made.parameters, made.bytes), (Some(1_005), Some(20)));
+        assert_eq!(made.formats, ["safetensors", "onnx"]);
+        assert_eq!(
+            (made.base_model, made.base_relation.as_deref()),
+            (vec!["a/b".to_owned()], Some("quantized"))
+        );
+        assert_eq!(
+            made.description.as_deref(),
+            Some("This model answers questions and more.")
+        );
+        assert!(made.tags.contains(&"chat".to_owned()) && made.tags.contains(&"dataset:c4".to_owned()));
+        assert!(made.tags.contains(&"LlamaForCausalLM".to_owned()));
+        assert!(
+            made.tags.iter().all(|tag| !tag.contains('\u{1b}')),
+            "{:?}",
+            made.tags
+        );
+    }
+
+    #[test]
+    fn summary_of_anything_fits() {
+        let long = format!(
+            "---\ntags: [{}]\nlanguage: [{}]\n---\n{}",
+            (0..500)
+                .map(|tag| format!("tag-{tag}"))
+                .collect::<Vec<_>>()
+                .join(","),
+            (0..500)
+                .map(|tag| format!("l{tag}"))
+                .collect::<Vec<_>>()
+                .join(","),
+            "many words ".repeat(1_000),
+        );
+        for readme in [
+            long.as_str(),
+            "",
+            "---\n: [\n---",
+            "\0\u{202e}",
+            "---\nlicense: 5\nbase_model: {a: b}\n---\n",
+        ] {
+            let made = summary(
+                Kind::Dataset,
+                readme.as_bytes(),
+                &Facts::default(),
+                &manifest(&["a.parquet"]),
+            );
+            assert_eq!(made.formats, ["parquet"]);
+            made.encode().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_card_does_not_say_is_told_by_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = |readme: &str| {
+            std::fs::write(folder.path().join(CARD), readme).unwrap();
+            unsaid_in(Kind::Model, folder.path())
+        };
+        assert_eq!(model("# Text"), ["license", "pipeline_tag", "base_model"]);
+        assert_eq!(
+            model("---\nlicense: mit\nbase_model: []\n---\n"),
+            ["pipeline_tag"]
+        );
+        assert_eq!(unsaid_in(Kind::Dataset, folder.path()), ["task_categories"]);
+        assert_eq!(unsaid_in(Kind::Space, &folder.path().join("none")), ["license"]);
+    }
 
     #[test]
     fn what_is_worth_showing_is_taken_in_any_of_its_forms() {

@@ -324,7 +324,7 @@ impl Library {
         let saying = Saying {
             name: name.clone(),
             kind: cached.kind,
-            manifest: hash,
+            manifest: &settled.manifest,
             upstream: whole.then(|| Upstream {
                 commit: snapshot.commit,
                 hub: HUB.to_owned(),

@@ -10,6 +10,7 @@ pub(crate) use revise::{Change, NO_COMMIT, Revise, ReviseError};
 pub(crate) use walk::{Found, fit, found, is_dropping};
 
 use crate::{
+    card,
     catalog::{Digest, PlaceKind, Stamp},
     library::{Library, LibraryError},
     limits::{RELEASE_DAYS, SMALL_LEN, WHOLE_LEN},
@@ -18,8 +19,8 @@ use crate::{
     store::{Fresh, How, Import, Kept, Room, SourceFile, StoreError, digest::Digests},
 };
 use protocol::{
-    FileEntry, Hash, Kind, Manifest, ManifestError, PathError, ReleaseError, RepoId, RepoName, Upstream,
-    manifest::kept_in_git,
+    CardError, FileEntry, Hash, Kind, Manifest, ManifestError, PathError, ReleaseError, RepoId, RepoName,
+    Upstream, manifest::kept_in_git,
 };
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,8 @@ pub struct PublishRequest {
     pub upstream: Option<Upstream>,
     /// How long the release is valid, in days.
     pub valid_days: u32,
+    /// Whether it is refused where its card does not say what a card should.
+    pub require_card: bool,
 }
 
 impl PublishRequest {
@@ -64,6 +67,7 @@ impl PublishRequest {
             copy: false,
             upstream: None,
             valid_days: RELEASE_DAYS,
+            require_card: false,
         }
     }
 }
@@ -89,6 +93,9 @@ pub struct Published {
     pub seconds: f64,
     /// What was left out of the folder, and why.
     pub left_out: Vec<String>,
+    /// What its card should say and does not: `license`, `pipeline_tag`, `base_model` and the like.
+    #[serde(default)]
+    pub unsaid: Vec<String>,
 }
 
 /// Why nothing was published.
@@ -139,6 +146,17 @@ pub enum PublishError {
     /// The release cannot be made.
     #[error("the release")]
     Release(#[from] ReleaseError),
+    /// The summary of its card cannot be made.
+    #[error("the summary of its card")]
+    Summary(#[from] CardError),
+    /// Its card does not say what it was asked to say.
+    #[error("{path}: its card says nothing of {missing}", path = path.display(), missing = missing.join(", "))]
+    Card {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing: [`Published::unsaid`].
+        missing: Vec<String>,
+    },
     /// The names on disk refuse the release.
     #[error("the name")]
     Names(#[from] NamesError),
@@ -170,6 +188,13 @@ impl Library {
             Some(name) => name.clone(),
             None => name_of(&root)?,
         };
+        let (kind, asked) = (request.kind, request.path.clone());
+        let unsaid = run(move || Ok(card::unsaid_in(kind, &asked))).await?;
+        if request.require_card && !unsaid.is_empty() {
+            let path = request.path;
+            let missing = unsaid;
+            return Err(PublishError::Card { path, missing });
+        }
         let (found, left_out) = run(move || find(&root)).await?;
         let total = found.iter().map(|file| file.stamp.len).sum();
         progress.phase(Phase::Reading, total, found.len() as u64);
@@ -180,7 +205,7 @@ impl Library {
         let saying = Saying {
             name,
             kind: request.kind,
-            manifest: settled.manifest.hash(),
+            manifest: &settled.manifest,
             upstream: request.upstream.clone(),
             valid_days: request.valid_days,
         };
@@ -202,6 +227,7 @@ impl Library {
             read_bytes: read,
             seconds: begun.elapsed().as_secs_f64(),
             left_out,
+            unsaid,
         })
     }
 

@@ -138,6 +138,7 @@ async fn publish(trio: &Trio, source: &Path, steps: &mut Steps<'_, '_>) -> Resul
         copy: false,
         upstream: None,
         valid_days: 1,
+        require_card: false,
     };
     let (progress, snapshots) = Progress::channel();
     let work = trio.a.publish(request, &progress);

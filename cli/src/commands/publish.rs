@@ -29,12 +29,14 @@ pub(crate) async fn run(publish: Publish, context: &mut Context<'_>) -> Result<(
         name,
         kind,
         copy,
+        require_card,
     } = publish;
     let ask = PublishAsk {
         path: session::absolute(path)?,
         name,
         kind,
         copy,
+        require_card,
     };
     let session = Session::open(context).await?;
     let answer = session.publish(ask, context).await;
@@ -42,6 +44,12 @@ pub(crate) async fn run(publish: Publish, context: &mut Context<'_>) -> Result<(
     session.close().await;
     let answer = answer?;
     tell_left_out(&answer.published.left_out, context);
+    if !answer.published.unsaid.is_empty() {
+        context.note(format_args!(
+            "its card says nothing of {}: people find repos by these; they belong into the YAML at the head of its README.md",
+            answer.published.unsaid.join(", ")
+        ));
+    }
     if alone {
         context.note(format_args!(
             "it will be announced at the next shoal up; until then nobody can fetch it"

@@ -145,6 +145,26 @@ pub fn of<'a>(
     files: impl IntoIterator<Item = (&'a str, u64)>,
     mut read: impl FnMut(&str, Range<u64>) -> io::Result<Vec<u8>>,
 ) -> Facts {
+    look(files, true, &mut read)
+}
+
+/// Looks at what describes a model, and at no other file: what can run code is not looked for.
+pub fn of_model<'a>(
+    files: impl IntoIterator<Item = (&'a str, u64)>,
+    mut read: impl FnMut(&str, Range<u64>) -> io::Result<Vec<u8>>,
+) -> Facts {
+    let describes = |path: &str| {
+        Format::of(path).is_some() || path.ends_with(INDEX_END) || [CONFIG, TOKENIZER].contains(&path)
+    };
+    let files = files.into_iter().filter(|(path, _)| describes(path));
+    look(files, false, &mut read)
+}
+
+fn look<'a>(
+    files: impl IntoIterator<Item = (&'a str, u64)>,
+    for_code: bool,
+    mut read: &mut impl FnMut(&str, Range<u64>) -> io::Result<Vec<u8>>,
+) -> Facts {
     let files: BTreeMap<&str, u64> = files.into_iter().collect();
     let mut look = Look {
         facts: Facts::default(),
@@ -157,7 +177,7 @@ pub fn of<'a>(
         if !look.one_more() {
             continue;
         }
-        if !look.code(file, &mut read) {
+        if for_code && !look.code(file, &mut read) {
             continue;
         }
         if path.ends_with(INDEX_END) {

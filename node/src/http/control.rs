@@ -247,6 +247,7 @@ async fn publish(State(desk): State<Desk>, Told(ask): Told<PublishAsk>) -> Resul
         copy: ask.copy,
         upstream: None,
         valid_days: RELEASE_DAYS,
+        require_card: ask.require_card,
     };
     let (progress, snapshots) = Progress::channel();
     desk.jobs.run(snapshots, async move {

@@ -23,6 +23,7 @@ use crate::verify::VerifyError;
 const SPACE: &str = "free some space: shoal ls shows what is kept, shoal forget REPO lets go of it";
 const QUOTA: &str = "forget something (shoal ls shows what is kept, shoal forget REPO lets go of it), or raise quota in config.toml";
 const ONLINE: &str = "somebody who has it must be online: --peer MULTIADDR or a ticket names a node to ask";
+const CARD: &str = "name them in the YAML at the head of its README.md, with an empty list where there is none (base_model: []), or publish without --require-card";
 const PUBLISH_AGAIN: &str = "publish the folder again, or fetch the repo from somebody who has it";
 
 /// What to do about an error: the first of its causes that we know something about decides.
@@ -58,6 +59,7 @@ fn known(error: &(dyn Error + 'static)) -> Option<String> {
     }
     match error.downcast_ref() {
         Some(PublishError::Library(error)) => return of_library(error),
+        Some(PublishError::Card { .. }) => return Some(CARD.to_owned()),
         Some(PublishError::Name { .. }) => return say("name it: shoal publish DIR --name NAME"),
         _ => {}
     }

@@ -119,6 +119,9 @@ pub struct PublishAsk {
     /// Copy the bytes instead of serving them from where they lie.
     #[serde(default)]
     pub copy: bool,
+    /// Refuse what has no card that says enough.
+    #[serde(default)]
+    pub require_card: bool,
 }
 
 /// The answer of `publish`.

@@ -2,22 +2,17 @@
 
 use super::{Library, LibraryError};
 use crate::{
-    card::{self, Card},
+    card::{self, CARD, CARD_LEN_MAX, Card},
     check::facts::{self, Facts},
     store::{Blob, StoreError, blocking},
 };
-use protocol::{Hash, Manifest};
+use protocol::{Hash, Kind, Manifest, Summary};
 use std::{
     collections::{HashMap, HashSet},
     io,
     ops::Range,
 };
 use tokio::runtime::Handle;
-
-/// The file with the card.
-const CARD: &str = "README.md";
-/// Longest card that is read, in bytes.
-const CARD_LEN_MAX: u64 = 1024 * 1024;
 
 impl Library {
     /// Looks at the files of a manifest: formats, architecture, tensors, what is wrong, and what can run code. Of a file that is not
@@ -28,6 +23,32 @@ impl Library {
         &self,
         manifest: &Manifest,
         without: HashSet<Hash>,
+    ) -> Result<Facts, LibraryError> {
+        self.look(manifest, without, true).await
+    }
+
+    /// What its card and its files say of a manifest, in short: what travels with a release.
+    pub(crate) async fn summary(&self, kind: Kind, manifest: &Manifest) -> Result<Summary, LibraryError> {
+        let facts = self.look(manifest, HashSet::new(), false).await?;
+        let card = manifest.file(CARD).filter(|file| file.size <= CARD_LEN_MAX);
+        let readme = match card {
+            Some(file) => self
+                .0
+                .store
+                .read(file.blake3, CARD_LEN_MAX)
+                .await
+                .unwrap_or_default(),
+            None => Default::default(),
+        };
+        let manifest = manifest.clone();
+        Ok(blocking(move || Ok(card::summary(kind, &readme, &facts, &manifest))).await?)
+    }
+
+    async fn look(
+        &self,
+        manifest: &Manifest,
+        without: HashSet<Hash>,
+        for_code: bool,
     ) -> Result<Facts, LibraryError> {
         let (library, manifest, handle) = (self.clone(), manifest.clone(), Handle::current());
         let look = move || {
@@ -42,7 +63,7 @@ impl Library {
                 .map(|file| (file.path.as_str(), file.size));
             // A file is read range by range: it is opened once.
             let mut open: Option<(Hash, Blob)> = None;
-            Ok(facts::of(files, |path, range| {
+            let read = |path: &str, range| {
                 let hash = hashes.get(path).filter(|hash| !without.contains(hash));
                 let hash = *hash.ok_or(io::ErrorKind::NotFound)?;
                 library
@@ -51,7 +72,11 @@ impl Library {
                         StoreError::Missing(_) => io::ErrorKind::NotFound.into(),
                         error => io::Error::other(error),
                     })
-            }))
+            };
+            Ok(match for_code {
+                true => facts::of(files, read),
+                false => facts::of_model(files, read),
+            })
         };
         Ok(blocking(look).await?)
     }

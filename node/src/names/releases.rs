@@ -4,15 +4,17 @@
 //! releases/PUBLISHER/NAME.release              what we follow
 //!                    NAME@SEQ.release          every release we accepted, the last 16: older revisions stay addressable
 //!                    NAME@fork-HASH.release    the other side of a fork: evidence, never followed
+//!                    NAME@card-HASH.json       the summary of the card that the current release names
 //! ```
 //! An `@` is in no repo's name, so no repo's file looks like another's history. The history holds the current release as well: written first, it
 //! stands in where `NAME.release` is lost or damaged, so that a flipped bit does not set the ratchet back.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use protocol::limits::CARD_LEN_MAX;
 use protocol::{Decision, Hash, RepoId, SignedRelease, ratchet};
 
 use crate::durable;
@@ -178,6 +180,40 @@ impl Names {
         Ok(Accepted::New)
     }
 
+    /// Keeps the summary of a card, before the release that names it: durable on return. What it is of is checked by whoever reads it.
+    ///
+    /// # Errors
+    /// [`NamesError::Io`] and [`NamesError::StorageFull`].
+    pub fn keep_card(&self, repo: &RepoId, card: &[u8]) -> Result<(), NamesError> {
+        let files = &self.0.files;
+        let path = files.card_file(repo, Hash::of(card));
+        if path.exists() {
+            return Ok(());
+        }
+        durable::create_folders(&files.folder_of(repo.publisher))
+            .and_then(|()| durable::write_atomic(&path, card))
+            .map_err(|source| io_error(&path, source))
+    }
+
+    /// The summary of the card that a release names, as it was signed; `None` where it names none, or it is not here as it was.
+    ///
+    /// # Errors
+    /// [`NamesError::Io`].
+    pub fn card(&self, release: &SignedRelease) -> Result<Option<Vec<u8>>, NamesError> {
+        let Some(hash) = release.release().card else {
+            return Ok(None);
+        };
+        let path = self.0.files.card_file(&release.release().repo(), hash);
+        let file = match fs::File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(|source| io_error(&path, source))?,
+        };
+        let mut card = Vec::new();
+        let read = file.take(CARD_LEN_MAX as u64 + 1).read_to_end(&mut card);
+        read.map_err(|source| io_error(&path, source))?;
+        Ok((Hash::of(&card) == hash).then_some(card))
+    }
+
     /// The release of a repo that we follow: the highest we accepted.
     ///
     /// # Errors
@@ -273,6 +309,15 @@ impl Inner {
             .and_then(|()| durable::replace(&current, &encoding))
             .and_then(|()| durable::sync_folder(&folder))
             .map_err(|source| io_error(&current, source))?;
+        let card = release.release().card;
+        let card = card.map(|card| self.files.card_file(repo, card));
+        for path in self.files.cards(repo)? {
+            if Some(&path) != card.as_ref()
+                && let Err(error) = fs::remove_file(&path)
+            {
+                tracing::warn!(%error, path = %path.display(), "old card cannot be removed");
+            }
+        }
         let seqs = self.files.kept(repo)?.seqs;
         let surplus = seqs.len().saturating_sub(HISTORY_KEPT_MAX);
         for seq in seqs.into_iter().take(surplus) {

@@ -10,10 +10,10 @@ use protocol::{Hash, Kind, Manifest, Release, RepoId, RepoName, SignedRelease, U
 use std::path::PathBuf;
 
 /// What the next release of a name says.
-pub(crate) struct Saying {
+pub(crate) struct Saying<'a> {
     pub(crate) name: RepoName,
     pub(crate) kind: Kind,
-    pub(crate) manifest: Hash,
+    pub(crate) manifest: &'a Manifest,
     pub(crate) upstream: Option<Upstream>,
     pub(crate) valid_days: u32,
 }
@@ -28,16 +28,21 @@ pub(crate) enum After {
 
 impl Library {
     /// Signs the next release of the name, or finds that the last one says the same.
-    pub(crate) async fn release(&self, saying: Saying, after: After) -> Result<SignedRelease, PublishError> {
-        let library = self.clone();
+    pub(crate) async fn release(
+        &self,
+        saying: Saying<'_>,
+        after: After,
+    ) -> Result<SignedRelease, PublishError> {
+        let Saying {
+            name,
+            kind,
+            manifest,
+            upstream,
+            valid_days,
+        } = saying;
+        let card = self.summary(kind, manifest).await?.encode()?;
+        let (library, manifest) = (self.clone(), manifest.hash());
         run(move || {
-            let Saying {
-                name,
-                kind,
-                manifest,
-                upstream,
-                valid_days,
-            } = saying;
             let repo = RepoId {
                 publisher: library.publisher(),
                 name: name.clone(),
@@ -57,6 +62,7 @@ impl Library {
                 if release.manifest == manifest
                     && release.kind == kind
                     && release.upstream == upstream
+                    && release.card == Some(Hash::of(&card))
                     && now < half_life
                 {
                     return Ok(last.clone());
@@ -72,8 +78,9 @@ impl Library {
                 issued: now,
                 expires: now + u64::from(valid_days) * 24 * 60 * 60,
                 upstream,
-                card: None,
+                card: Some(Hash::of(&card)),
             };
+            library.names().keep_card(&repo, &card)?;
             let signed = SignedRelease::sign(release, library.publisher_key())?;
             match library.names().accept(&signed, now)? {
                 Accepted::New | Accepted::Same => Ok(signed),

@@ -172,7 +172,7 @@ impl Node {
         let saying = Saying {
             name: ask.name,
             kind: ask.kind,
-            manifest: hash,
+            manifest: &manifest,
             // What was changed is no copy any more.
             upstream: last
                 .filter(|last| last.manifest == hash)

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use protocol::limits::RELEASE_LEN_MAX;
-use protocol::{Publisher, RepoId, RepoName, SignedRelease};
+use protocol::{Hash, Publisher, RepoId, RepoName, SignedRelease};
 
 use super::NamesError;
 use crate::durable;
@@ -14,6 +14,7 @@ use crate::durable;
 const ROOM: u64 = 64 * 1024;
 
 const ENDING: &str = ".release";
+const CARD_ENDING: &str = ".json";
 
 /// The folder, and the names in it.
 #[derive(Debug)]
@@ -127,6 +128,19 @@ impl Files {
     pub(super) fn fork_file(&self, repo: &RepoId, release: &SignedRelease) -> PathBuf {
         let name = format!("{}@fork-{}{ENDING}", repo.name, release.hash().short());
         self.folder_of(repo.publisher).join(name)
+    }
+
+    pub(super) fn card_file(&self, repo: &RepoId, card: Hash) -> PathBuf {
+        let name = format!("{}@card-{}{CARD_ENDING}", repo.name, card.short());
+        self.folder_of(repo.publisher).join(name)
+    }
+
+    /// The files with summaries of a repo's cards.
+    pub(super) fn cards(&self, repo: &RepoId) -> Result<Vec<PathBuf>, NamesError> {
+        let (start, folder) = (format!("{}@card-", repo.name), self.folder_of(repo.publisher));
+        let mut files = self.files_of(repo.publisher)?;
+        files.retain(|name| name.starts_with(&start) && name.ends_with(CARD_ENDING));
+        Ok(files.into_iter().map(|name| folder.join(name)).collect())
     }
 
     pub(super) fn history_file(&self, repo: &RepoId, seq: u64) -> PathBuf {
