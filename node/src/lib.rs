@@ -8,6 +8,7 @@ pub mod card;
 pub mod catalog;
 pub mod check;
 pub mod config;
+pub mod discovery;
 pub mod doctor;
 pub mod durable;
 pub mod engine;

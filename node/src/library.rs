@@ -108,6 +108,9 @@ pub enum LibraryError {
     /// The store fails.
     #[error("the store")]
     Store(#[from] StoreError),
+    /// The search index fails.
+    #[error("the search index")]
+    Search(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A ticket cannot be made.
     #[error("the ticket")]
     Ticket(#[from] protocol::TicketError),
@@ -208,6 +211,10 @@ impl Library {
 
     pub(crate) fn names(&self) -> &Names {
         &self.0.names
+    }
+
+    pub(crate) fn following_handle(&self) -> &Following {
+        &self.0.following
     }
 
     pub(crate) fn attestations(&self) -> &Attestations {

@@ -2,6 +2,7 @@
 
 use crate::{
     config::Config,
+    discovery::{Discovery, meeting},
     fetch::{JobView, Jobs, NoSuchJob, Unfinished},
     library::{Library, LibraryError, OpenError, now},
     meter::Meter,
@@ -24,7 +25,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::{Duration, Instant},
 };
 use tokio::task::JoinHandle;
@@ -45,6 +46,7 @@ pub struct Node(Arc<Inner>);
 
 struct Inner {
     library: Library,
+    discovery: Discovery,
     swarm: Swarm,
     server: Server,
     sharing: Sharing,
@@ -56,6 +58,17 @@ struct Inner {
     since: Instant,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     http: Mutex<Option<SocketAddr>>,
+}
+
+/// A handle for tasks of the node, which must not keep it.
+#[derive(Clone)]
+pub(crate) struct WeakNode(Weak<Inner>);
+
+impl WeakNode {
+    /// The node, as long as somebody else keeps it.
+    pub(crate) fn upgrade(&self) -> Option<Node> {
+        self.0.upgrade().map(Node)
+    }
 }
 
 /// Why a node did not start.
@@ -136,6 +149,15 @@ impl Node {
             Protocol::anywhere(wire::SWARM_PROTOCOL),
             Protocol::anywhere(wire::CATALOG_PROTOCOL),
         ];
+        let (of, relay) = (library.clone(), config.relay);
+        let opened = blocking(move || Ok(Discovery::open(of, relay))).await;
+        let (discovery, heard) = match opened.map_err(LibraryError::from).and_then(|opened| opened) {
+            Ok(opened) => opened,
+            Err(error) => {
+                library.close().await;
+                return Err(error.into());
+            }
+        };
         let started = Swarm::start(swarm).await;
         let (swarm, inbound) = match started {
             Ok(started) => started,
@@ -148,6 +170,7 @@ impl Node {
         let sharing = Sharing::new(library.clone(), swarm.clone());
         let server = Server::new(
             library.clone(),
+            discovery.clone(),
             throttle.clone(),
             config.upload_slots,
             Arc::new(sharing.clone()),
@@ -155,6 +178,7 @@ impl Node {
         library.set_quota(config.quota);
         let node = Node(Arc::new(Inner {
             library,
+            discovery,
             swarm,
             server: server.clone(),
             sharing: sharing.clone(),
@@ -176,8 +200,17 @@ impl Node {
         }
         node.announce_all()?;
         node.task(tend(Arc::downgrade(&node.0)));
+        node.task(meeting::spread(node.downgrade(), node.discovery().news()));
+        node.task(meeting::keep_in_sync(node.downgrade(), node.swarm().subscribe()));
+        node.task(meeting::keep_hearing(node.downgrade(), heard));
+        node.task(meeting::keep_indexed(node.downgrade(), node.discovery().news()));
         node.task(keep_mending(Arc::downgrade(&node.0)));
         Ok(node)
+    }
+
+    /// A handle that does not keep the node.
+    pub(crate) fn downgrade(&self) -> WeakNode {
+        WeakNode(Arc::downgrade(&self.0))
     }
 
     /// Runs a task that ends with the node.
@@ -203,6 +236,11 @@ impl Node {
     /// What this node has.
     pub fn library(&self) -> &Library {
         &self.0.library
+    }
+
+    /// What it knows of the releases of others.
+    pub fn discovery(&self) -> &Discovery {
+        &self.0.discovery
     }
 
     /// Its place in the network.
@@ -291,6 +329,13 @@ impl Node {
 
     async fn tell(&self, manifest: Hash, release: Option<SignedRelease>) {
         let swarm = self.swarm();
+        if let Some(release) = release.clone() {
+            let discovery = self.discovery().clone();
+            let known = blocking(move || Ok(discovery.released(&release))).await;
+            if let Err(error) = known.map_err(LibraryError::from).and_then(|known| known) {
+                warn!(manifest = %manifest.short(), %error, "a release is not told to peers");
+            }
+        }
         let provide = swarm.start_providing(provider_key(manifest));
         let put = async {
             match release {
@@ -484,7 +529,7 @@ impl Drop for Inner {
 }
 
 /// Looks after the reserve file, as long as the node lives.
-async fn tend(node: std::sync::Weak<Inner>) {
+async fn tend(node: Weak<Inner>) {
     loop {
         tokio::time::sleep(TEND_PAUSE).await;
         let Some(node) = node.upgrade() else {
@@ -496,7 +541,7 @@ async fn tend(node: std::sync::Weak<Inner>) {
 }
 
 /// Mends what is damaged, as long as the node lives.
-async fn keep_mending(node: std::sync::Weak<Inner>) {
+async fn keep_mending(node: Weak<Inner>) {
     let mut pause = TEND_PAUSE;
     loop {
         tokio::time::sleep(pause).await;
