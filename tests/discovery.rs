@@ -89,8 +89,9 @@ async fn three_nodes_that_know_one_bootstrap_peer_find_each_others_models_by_wor
         (here == second.manifest).then_some(())
     };
     net.until("the next release", came).await.unwrap();
-    let hits = found(&net, C, "llama", 1).await;
-    assert_eq!((hits[0].seq, hits[0].alias.as_ref().map(Alias::as_str)), (2, Some("fisher")));
+    let newer = async || search(net.node(C), "llama").into_iter().find(|hit| hit.seq == 2);
+    let hit = net.until("a search to show it", newer).await.unwrap();
+    assert_eq!(hit.alias.as_ref().map(Alias::as_str), Some("fisher"));
     // What it finds it fetches.
     let out = folder("out");
     fetch(net.node(C), &first.repo, Some(&out)).await;
