@@ -4,4 +4,5 @@ mod agree;
 mod code;
 mod facts;
 mod hostile;
+mod pickles;
 mod samples;
