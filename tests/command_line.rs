@@ -353,3 +353,40 @@ fn demo_holds_for_its_own_model_and_for_a_folder() {
     assert!(given.status.success(), "{given:?}");
     shoal.fails(1, &["demo", "/does/not/exist"]);
 }
+
+#[test]
+fn card_of_a_repo_is_shown_as_a_terminal_can() {
+    let (shoal, folder) = (Shoal::new(), tempfile::tempdir().unwrap());
+    let lines: String = (0..40).map(|line| format!("- point {line}\n")).collect();
+    let card = format!(
+        "---\nlicense: mit\n---\n# A *card*\n\n<b>\u{1b}[2J</b>[here](https://example.org/a)\n\n{lines}"
+    );
+    fs::write(folder.path().join("README.md"), card).unwrap();
+    let published = shoal.json(&["publish", text(folder.path()), "--name", "carded"]);
+    let repo = &*format!("blake3/{}", field(&published, "manifest"));
+    let shown = shoal.run(&["show", repo]);
+    assert!(
+        shown.stdout.contains("licence") && shown.stdout.contains("A card\n======"),
+        "{shown:?}"
+    );
+    assert!(
+        !shown.stdout.contains("point 39") && !shown.stdout.contains('\u{1b}'),
+        "{shown:?}"
+    );
+    assert!(shown.stderr.contains("--card"), "{shown:?}");
+    let whole = shoal.run(&["show", repo, "--card"]).stdout;
+    assert!(
+        whole.starts_with("A card\n") && whole.ends_with("- point 39\n"),
+        "{whole}"
+    );
+    assert!(whole.contains("here (https://example.org/a)"), "{whole}");
+    fs::remove_file(folder.path().join("README.md")).unwrap();
+    fs::write(folder.path().join("x"), "x").unwrap();
+    let published = shoal.json(&["publish", text(folder.path()), "--name", "bare"]);
+    let repo = &*format!("blake3/{}", field(&published, "manifest"));
+    let none = shoal.run(&["show", repo, "--card"]);
+    assert!(
+        !none.status.success() && none.stderr.contains("no card"),
+        "{none:?}"
+    );
+}

@@ -206,7 +206,10 @@ async fn small_files_are_committed_as_they_come_and_another_node_fetches_them() 
         ("README.md", bytes(1, 700)),
         ("empty.txt", Vec::new()),
         ("sub/tokenizer.json", bytes(2, 300_000)),
-        ("model.safetensors", bytes(3, (3 << 20) + 17)),
+        (
+            "model.safetensors",
+            fixture::bytes(3, "model.safetensors", (3 << 20) + 17),
+        ),
     ];
     let asked: Vec<Value> = contents
         .iter()
@@ -327,7 +330,7 @@ async fn files_and_folders_are_deleted_but_not_the_last_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_file_comes_by_itself_is_checked_and_then_committed() {
     let gateway = Gateway::open(2).await;
-    let content = bytes(1, (2 << 20) + 5);
+    let content = fixture::bytes(1, "model.safetensors", (2 << 20) + 5);
     let object = gateway.upload("local/model", "basic", &content);
     let actions = &object["actions"];
     let href = &actions["upload"]["href"];

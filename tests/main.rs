@@ -28,6 +28,7 @@ mod gateway_logs;
 mod gateway_spaces;
 mod gateway_upload;
 mod gateway_wait;
+mod headers_first;
 mod hostile;
 mod hub_cache;
 mod import;

@@ -178,7 +178,7 @@ async fn next_release_of_a_changed_folder_is_found_by_who_had_the_one_before() {
 async fn single_file_is_a_repo_too() {
     let net = Testnet::start(3).await.unwrap();
     let file = net.scratch().join("weights.safetensors");
-    fixture::file(&file, 3, "weights", 1_500_000).unwrap();
+    fixture::file(&file, 3, "weights.safetensors", 1_500_000).unwrap();
     let (published, _) = publish(net.node(A), &file, "weights").await;
     assert_eq!((published.files, published.bytes), (1, 1_500_000));
     let out = net.scratch().join("out");

@@ -133,7 +133,7 @@ pub(crate) enum Command {
     Ls,
     /// Show one repo: its release, its files, and where they are
     #[command(after_help = examples::SHOW)]
-    Show(Repo),
+    Show(Show),
     /// Print a ticket: a text that is enough to fetch a repo from this node
     #[command(after_help = examples::TICKET)]
     Ticket(Repo),
@@ -283,6 +283,9 @@ pub(crate) struct Fetch {
     /// No file that matches; may come several times
     #[arg(long, value_name = "GLOB")]
     pub(crate) exclude: Vec<String>,
+    /// Fetch files too that can run code when they are loaded, such as Python pickles; without it they are left out, unless --include names them by their whole path
+    #[arg(long)]
+    pub(crate) allow_code: bool,
     /// Connect to this node first; may come several times
     #[arg(long = "peer", value_name = "MULTIADDR")]
     pub(crate) peers: Vec<Multiaddr>,
@@ -493,6 +496,15 @@ pub(crate) struct Proof {
 pub(crate) struct Repo {
     /// PUBLISHER/NAME, ALIAS/NAME or blake3/HASH
     pub(crate) repo: RepoRef,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    pub(crate) repo: Repo,
+    /// Show all of its card, and nothing else
+    #[arg(long)]
+    pub(crate) card: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -8,6 +8,7 @@ mod client;
 mod commands;
 mod context;
 mod failure;
+mod markdown;
 mod meeting;
 mod meter;
 mod output;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use node::http::messages::Wanted;
 use node::library::RepoView;
+use node::progress::grouped;
 use protocol::{RepoRef, Verdict};
 
 /// An amount of bytes: `512 B`, `1.0 KiB`, `91.1 MiB`.
@@ -85,6 +86,15 @@ pub(crate) fn count(count: u64, noun: &str) -> String {
     match count {
         1 => format!("1 {noun}"),
         count => format!("{count} {noun}s"),
+    }
+}
+
+/// A large number in short: `950`, `22.7 M`, `1.2 B`.
+pub(crate) fn short_count(count: u64) -> String {
+    match count {
+        0..1_000_000 => grouped(count),
+        1_000_000..1_000_000_000 => format!("{:.1} M", count as f64 / 1e6),
+        count => format!("{:.1} B", count as f64 / 1e9),
     }
 }
 

@@ -211,8 +211,8 @@ impl Session {
             }
             Session::Alone(library) => library,
         };
-        let view = library.show(repo).await?.view;
-        Ok(Ticket::new(view.manifest, Vec::new(), view.repo)?)
+        let manifest = library.resolve_local(repo)?;
+        Ok(Ticket::new(manifest, Vec::new(), library.repo_of(repo)?)?)
     }
 
     pub(crate) async fn pin(&self, repo: RepoRef) -> Result<(), Failure> {
@@ -306,6 +306,7 @@ pub(crate) async fn fetch_with(
         to,
         include,
         exclude,
+        allow_code,
         wait_s,
         hf_cache,
         ..
@@ -315,6 +316,7 @@ pub(crate) async fn fetch_with(
         to,
         include,
         exclude,
+        allow_code,
         wait: wait_s.map(Duration::from_secs),
         hf_cache: hf_cache.map(|folder| HubCache::new(folder, &what)),
         ..FetchRequest::new(what)

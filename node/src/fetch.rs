@@ -3,6 +3,7 @@
 //! pinned and handed out.
 
 mod begin;
+mod caution;
 mod handout;
 mod hubcache;
 mod jobs;
@@ -15,7 +16,9 @@ pub(crate) mod transfer;
 mod unfinished;
 mod views;
 mod wants;
+mod withhold;
 
+pub use caution::LeftOut;
 pub use handout::{HandOutError, HandedOut};
 pub use hubcache::HubCache;
 pub(crate) use jobs::Jobs;
@@ -25,6 +28,7 @@ pub use views::{JobState, JobView, NoSuchJob, PeerRate};
 
 use crate::{
     catalog::Provider,
+    check::{CheckError, facts::Problem},
     library::{LibraryError, enlist, now},
     limits::PROVIDER_WAIT,
     node::Node,
@@ -40,6 +44,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashSet},
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
@@ -70,6 +75,9 @@ pub struct FetchRequest {
     pub include: Vec<String>,
     /// No files that match one of these globs.
     pub exclude: Vec<String>,
+    /// Whether files come too that can run code when they are loaded. Without it they are left out, unless `include` names them by
+    /// their exact paths.
+    pub allow_code: bool,
     /// How long to wait for a provider while nothing comes. `None`: 30 s for the manifest, and then for ever.
     pub wait: Option<Duration>,
     /// A cache of the Hub's clients to hand the files out to.
@@ -84,6 +92,7 @@ impl FetchRequest {
             to: None,
             include: Vec::new(),
             exclude: Vec::new(),
+            allow_code: false,
             wait: None,
             hf_cache: None,
         }
@@ -132,6 +141,12 @@ pub struct Fetched {
     pub hf_cache: Option<PathBuf>,
     /// Who gave how much.
     pub peers: Vec<PeerShare>,
+    /// Files that were left out, because they can run code when they are loaded.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
+    /// Files of weights that this build does not read; they were fetched.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
 }
 
 /// Why a fetch stopped short.
@@ -165,6 +180,16 @@ pub enum FetchError {
         manifest: Hash,
         /// How large it is.
         source: TooManyShards,
+    },
+    /// A file of weights breaks the rules of its format, whoever published it.
+    #[error("{path} of {manifest} is broken")]
+    Broken {
+        /// The manifest.
+        manifest: Hash,
+        /// The file's path in the repo.
+        path: String,
+        /// The rule it breaks.
+        source: Arc<CheckError>,
     },
     /// Somebody gave the fetch up.
     #[error("the fetch of {manifest} was cancelled")]
@@ -278,15 +303,18 @@ impl Node {
         let begun = Instant::now();
         let mut shares = BTreeMap::new();
         let mut rotten = HashSet::new();
-        let (files, hf_cache, handed_out) = loop {
-            let brought = self.fetches().bring(self, &sought, &request, progress).await?;
+        let caution = Arc::new(self.caution(&sought, &request).await?);
+        let (brought, hf_cache, handed_out) = loop {
+            let fetches = self.fetches();
+            let mut brought = fetches.bring(self, &sought, &request, &caution, progress).await?;
             progress.phase(Phase::Storing, 0, 0);
             for (peer, bytes) in &brought.shares {
                 *shares.entry(*peer).or_default() += bytes;
             }
             self.keep(&brought, sought.repo.clone()).await?;
+            self.withhold(&mut brought, &caution).await?;
             match self.hand_out(&sought, &request, &brought, progress).await {
-                Ok((snapshot, handed_out)) => break (brought.files, snapshot, handed_out),
+                Ok((snapshot, handed_out)) => break (brought, snapshot, handed_out),
                 // What lay here turned out to be rotten: it was reported, so it is fetched again, and once is enough.
                 Err(HandOutError::Store(
                     StoreError::Damaged { blob, .. } | StoreError::Changed { blob, .. },
@@ -295,6 +323,13 @@ impl Node {
             }
             sought.known = shares.keys().copied().collect();
         };
+        let Brought {
+            files,
+            mut left_out,
+            problems,
+            ..
+        } = brought;
+        left_out.sort_by(|one, other| one.path.cmp(&other.path));
         let bytes = files.iter().map(|file| file.size).sum();
         let fetched_bytes = shares.values().sum();
         let share = |(peer, bytes): (PeerId, u64)| PeerShare {
@@ -316,6 +351,8 @@ impl Node {
             handed_out,
             hf_cache,
             peers: shares.into_iter().map(share).collect(),
+            left_out,
+            problems,
         })
     }
 

@@ -4,6 +4,7 @@
 //! them; doors ([`http`]) use [`Node`]. [`Library`] is all of it that works without a network.
 
 pub mod attest;
+pub mod card;
 pub mod catalog;
 pub mod check;
 pub mod config;

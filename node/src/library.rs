@@ -1,6 +1,7 @@
 //! What a node has, without the network: keys, names, catalog and store of one data folder, and the verbs that need no
 //! peer. One process holds a data folder at a time.
 
+mod facts;
 mod opening;
 mod views;
 

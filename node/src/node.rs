@@ -21,6 +21,7 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::{BTreeMap, HashSet},
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -303,18 +304,35 @@ impl Node {
         }
     }
 
-    /// Announces again what is complete here: announcements do not outlive the process.
+    /// Announces again what is kept here, also without some of its files: announcements do not outlive the process.
     fn announce_all(&self) -> Result<(), LibraryError> {
-        let complete = self.library().list()?.into_iter().filter(|view| view.complete);
-        let manifests: std::collections::BTreeSet<Hash> = complete.map(|view| view.manifest).collect();
+        let kept = self.library().list()?.into_iter();
+        let kept = kept.filter(|view| view.complete || view.pinned);
+        let manifests: BTreeMap<Hash, bool> = kept.map(|view| (view.manifest, view.complete)).collect();
         let node = self.clone();
         self.task(async move {
-            for manifest in manifests {
-                node.announce(manifest);
+            for (manifest, complete) in manifests {
+                if complete || node.has_some(manifest).await {
+                    node.announce(manifest);
+                }
                 tokio::task::yield_now().await;
             }
         });
         Ok(())
+    }
+
+    /// Whether files of a manifest are here. What is damaged waits until it is mended.
+    async fn has_some(&self, manifest: Hash) -> bool {
+        let library = self.library();
+        let Ok(content) = library.manifest(manifest).await else {
+            return false;
+        };
+        let damaged = library.store().damaged();
+        let files = content.files().iter().filter(|file| file.size > 0);
+        let blobs: HashSet<Hash> = files.map(|file| file.blake3).collect();
+        let missing = library.missing(&content).await;
+        blobs.iter().all(|blob| !damaged.contains_key(blob))
+            && missing.is_ok_and(|missing| missing.len() < blobs.len())
     }
 
     /// Stops providing a manifest that was let go.
@@ -338,7 +356,7 @@ impl Node {
             .map(Multiaddr::to_string)
             .collect();
         addresses.extend(self.listeners().iter().map(Multiaddr::to_string));
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         addresses.retain(|address| seen.insert(address.clone()));
         addresses.truncate(TICKET_ADDRESSES_MAX);
         Ok(Ticket::new(manifest, addresses, self.library().repo_of(what)?)?)

@@ -83,6 +83,14 @@ impl Progress {
         });
     }
 
+    /// Takes `bytes` and `files` off what is to do.
+    pub fn less(&self, bytes: u64, files: u64) {
+        self.change(|now| {
+            now.bytes_total = now.bytes_total.saturating_sub(bytes);
+            now.files_total = now.files_total.saturating_sub(files);
+        });
+    }
+
     /// States how many peers are at work.
     pub fn peers(&self, peers: usize) {
         self.change(|now| now.peers = u32::try_from(peers).unwrap_or(u32::MAX));

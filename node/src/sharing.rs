@@ -21,6 +21,7 @@ use crate::{
     library::Library,
     limits::ANSWER_WAIT,
     serve::Watcher,
+    store::Part,
     swarm::{InboundStream, Swarm},
 };
 use fixedbitset::FixedBitSet;
@@ -128,6 +129,11 @@ impl Crowd {
     /// We have these shards now; the members are told soon.
     pub(crate) fn got(&self, run: Range<u32>) {
         self.gathering.got(&run);
+    }
+
+    /// Keeps growing files open that the fetch leaves behind, as long as there is a crowd: what is here of them is shared.
+    pub(crate) fn leave(&self, parts: impl IntoIterator<Item = Arc<Part>>) {
+        self.gathering.hold(parts);
     }
 
     /// Who takes part, in no order.

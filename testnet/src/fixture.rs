@@ -26,6 +26,9 @@ use std::{
 /// Bytes made, or read, in one go.
 const PIECE_LEN: usize = 1024 * 1024;
 
+/// Bytes of the header of made-up weights.
+const HEAD_LEN: u64 = 128;
+
 /// Files in one sub folder of [`many`].
 const FILES_A_FOLDER: usize = 100;
 
@@ -59,10 +62,28 @@ fn stream(seed: u64, name: &str) -> blake3::OutputReader {
     hasher.finalize_xof()
 }
 
-/// Returns the first `len` bytes that belong to a seed and a name. No two names have the same bytes, and none compress.
+/// The header of one tensor, which is all of a file of `len` bytes, for names of safetensors files; else nothing.
+fn head(name: &str, len: u64) -> Vec<u8> {
+    let tensor = len
+        .checked_sub(HEAD_LEN)
+        .filter(|_| name.ends_with(".safetensors"));
+    let Some(tensor) = tensor else { return Vec::new() };
+    let entry = format!(r#"{{"t":{{"dtype":"U8","shape":[{tensor}],"data_offsets":[0,{tensor}]}}}}"#);
+    let width = HEAD_LEN as usize - 8;
+    [
+        &(width as u64).to_le_bytes(),
+        format!("{entry:<width$}").as_bytes(),
+    ]
+    .concat()
+}
+
+/// Returns the first `len` bytes that belong to a seed and a name. No two names have the same bytes, and none compress. Weights are
+/// sound: they begin with a header.
 pub fn bytes(seed: u64, name: &str, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     stream(seed, name).fill(&mut bytes);
+    let head = head(name, len as u64);
+    bytes[..head.len()].copy_from_slice(&head);
     bytes
 }
 
@@ -81,7 +102,7 @@ pub fn file(path: &Path, seed: u64, name: &str, len: u64) -> io::Result<()> {
         file.write_all(&piece[..next])?;
         left -= next as u64;
     }
-    Ok(())
+    file.write_all_at(&head(name, len), 0)
 }
 
 /// Makes a folder with these files; each is `(path in the folder, length in bytes)`.

@@ -68,7 +68,8 @@ pub(super) const LS: &str = "Examples:
   shoal ls --json";
 
 pub(super) const SHOW: &str = "Example:
-  shoal show meta/llama";
+  shoal show meta/llama
+  shoal show meta/llama --card | less";
 
 pub(super) const TICKET: &str = "Example:
   shoal ticket meta/llama";

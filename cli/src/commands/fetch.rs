@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use node::check::facts::Problem;
 use node::config::Config;
-use node::fetch::Fetched;
+use node::fetch::{Fetched, LeftOut};
 use node::http::messages::{FetchAsk, Wanted};
 use node::node::Node;
 use protocol::{Hash, RepoId, RepoRef};
@@ -33,6 +34,12 @@ struct Printed<'a> {
     /// The snapshot's folder, where it was handed out to a cache.
     #[serde(skip_serializing_if = "Option::is_none")]
     hf_cache: Option<&'a PathBuf>,
+    /// What was left out because it can run code; not there where nothing was.
+    #[serde(skip_serializing_if = "<[LeftOut]>::is_empty")]
+    left_out: &'a [LeftOut],
+    /// Weights that were fetched and that this build does not read; not there where it reads all.
+    #[serde(skip_serializing_if = "<[Problem]>::is_empty")]
+    problems: &'a [Problem],
 }
 
 pub(crate) async fn run(fetch: Fetch, context: &mut Context<'_>) -> Result<(), Failure> {
@@ -41,6 +48,7 @@ pub(crate) async fn run(fetch: Fetch, context: &mut Context<'_>) -> Result<(), F
         to,
         include,
         exclude,
+        allow_code,
         peers,
         wait,
         up,
@@ -59,6 +67,7 @@ pub(crate) async fn run(fetch: Fetch, context: &mut Context<'_>) -> Result<(), F
         to,
         include,
         exclude,
+        allow_code,
         peers,
         wait_s: wait.map(|wait| wait.as_secs()),
         hf_cache,
@@ -169,8 +178,26 @@ fn print(fetched: &Fetched, context: &mut Context<'_>) -> Result<(), Failure> {
     for place in places.into_iter().flatten() {
         pairs.push(("handed out", format!("{} ({})", place.display(), ways(fetched))));
     }
+    for out in &fetched.left_out {
+        pairs.push((
+            "left out",
+            format!("{}, {}: {}", out.path, output::size(out.size), out.what),
+        ));
+    }
+    for problem in &fetched.problems {
+        pairs.push((
+            "not read here",
+            format!("{}: {}", problem.path, output::printable(&problem.what)),
+        ));
+    }
     let text = output::pairs(&pairs);
-    Ok(write!(context.io.stdout, "{text}")?)
+    write!(context.io.stdout, "{text}")?;
+    if !fetched.left_out.is_empty() {
+        context.note(format_args!(
+            "left out is what can run code when it is loaded: --allow-code fetches it too, and --include with a whole path that file alone"
+        ));
+    }
+    Ok(())
 }
 
 /// How the files came into the folder.
@@ -199,6 +226,8 @@ fn printed(fetched: &Fetched) -> Printed<'_> {
         seconds: fetched.seconds,
         to: fetched.to.as_ref(),
         hf_cache: fetched.hf_cache.as_ref(),
+        left_out: &fetched.left_out,
+        problems: &fetched.problems,
     }
 }
 
@@ -218,6 +247,8 @@ mod tests {
             seconds: 0.5,
             to: None,
             hf_cache: None,
+            left_out: &[],
+            problems: &[],
         };
         let manifest = Hash::of(b"").to_string();
         let wanted = json!({"repo": null, "manifest": manifest, "bytes": 3, "fetched_bytes": 2, "seconds": 0.5, "to": null});

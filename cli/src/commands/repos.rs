@@ -1,16 +1,22 @@
 //! What this node has: `ls`, `show`, `ticket`, `pin`, `forget`, `collect`.
 
 use node::attest::Standing;
+use node::card::Card;
+use node::check::facts::Facts;
 use node::http::messages::TicketAnswer;
 use node::library::{RepoView, Shown};
 use protocol::{Hash, RepoRef, Verdict};
 use serde::Serialize;
 
-use crate::args::Repo;
+use crate::args::{Repo, Show};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::markdown;
 use crate::output::{self, Side};
 use crate::session::Session;
+
+/// Lines of a card that are shown beside all else: what it is stands at its beginning.
+const CARD_LINES: usize = 20;
 
 /// What `pin --json` prints.
 #[derive(Serialize)]
@@ -80,16 +86,41 @@ fn state(view: &RepoView) -> String {
     }
 }
 
-pub(crate) async fn show(asked: Repo, context: &mut Context<'_>) -> Result<(), Failure> {
+pub(crate) async fn show(asked: Show, context: &mut Context<'_>) -> Result<(), Failure> {
+    let Show {
+        repo: Repo { repo },
+        card,
+    } = asked;
     let session = Session::open(context).await?;
-    let shown = session.show(&asked.repo).await;
+    let shown = session.show(&repo).await;
     session.close().await;
     let shown = shown?;
     if context.json {
         return Ok(context.print_json(&shown)?);
     }
-    let text = describe(&shown);
-    Ok(write!(context.io.stdout, "{text}")?)
+    let text = shown.text.as_deref().map(markdown::render);
+    if card {
+        let none = || {
+            Failure::new(format!("{repo} has no card here"))
+                .hint("a card is its README.md: shoal show without --card lists its files")
+        };
+        let text = text.ok_or_else(none)?;
+        return Ok(write!(context.io.stdout, "{text}")?);
+    }
+    write!(context.io.stdout, "{}", describe(&shown))?;
+    if let Some(text) = text {
+        let mut lines = text.lines();
+        writeln!(context.io.stdout)?;
+        for line in lines.by_ref().take(CARD_LINES) {
+            writeln!(context.io.stdout, "{line}")?;
+        }
+        let more = lines.count() as u64;
+        if more > 0 {
+            let more = output::count(more, "more line");
+            context.note(format_args!("{more} of its card: shoal show {repo} --card"));
+        }
+    }
+    Ok(())
 }
 
 fn describe(shown: &Shown) -> String {
@@ -128,6 +159,8 @@ fn describe(shown: &Shown) -> String {
         ),
     ));
     pairs.push(("state", state(view)));
+    shown.card.iter().for_each(|card| of_card(card, &mut pairs));
+    of_facts(&shown.facts, &mut pairs);
     pairs.extend(standing(&shown.standing).map(|text| ("validated", text)));
     let heading = [
         ("SIZE", Side::Right),
@@ -147,6 +180,83 @@ fn describe(shown: &Shown) -> String {
         })
         .collect();
     format!("{}\n{}", output::pairs(&pairs), output::table(heading, &rows))
+}
+
+/// What its card says of it.
+fn of_card(card: &Card, pairs: &mut Vec<(&'static str, String)>) {
+    let several = |texts: &[String]| texts.join(", ");
+    let lines = [
+        ("licence", card.license.clone().unwrap_or_default()),
+        ("task", card.pipeline_tag.clone().unwrap_or_default()),
+        ("library", card.library_name.clone().unwrap_or_default()),
+        ("made from", several(&card.base_model)),
+        ("language", several(&card.language)),
+        ("datasets", several(&card.datasets)),
+    ];
+    let said = lines.into_iter().filter(|(_, text)| !text.is_empty());
+    pairs.extend(said.map(|(name, text)| (name, output::printable(&text))));
+}
+
+/// What its files say of it.
+fn of_facts(facts: &Facts, pairs: &mut Vec<(&'static str, String)>) {
+    if !facts.formats.is_empty() {
+        let formats: Vec<_> = facts.formats.iter().map(ToString::to_string).collect();
+        pairs.push(("format", formats.join(", ")));
+    }
+    if let Some(architecture) = &facts.architecture {
+        let sizes = [
+            (facts.layers, "layer"),
+            (facts.width, "wide"),
+            (facts.vocab, "token"),
+        ];
+        let size = |(number, what): &(Option<u64>, &str)| {
+            let number = (*number)?;
+            Some(match *what {
+                "wide" => format!("{number} wide"),
+                what => output::count(number, what),
+            })
+        };
+        let sizes: Vec<_> = sizes.iter().filter_map(size).collect();
+        let name = output::printable(architecture);
+        pairs.push(("architecture", [&[name], sizes.as_slice()].concat().join(", ")));
+    }
+    if facts.parameters() > 0 {
+        let mut each: Vec<_> = facts.parameters.iter().collect();
+        each.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        let each: Vec<_> = each
+            .into_iter()
+            .map(|(dtype, count)| format!("{} {dtype}", output::short_count(*count)))
+            .collect();
+        let all = output::short_count(facts.parameters());
+        pairs.push(("parameters", format!("{all} ({})", each.join(", "))));
+    }
+    if let Some(context) = facts.context {
+        pairs.push(("context", output::count(context, "token")));
+    }
+    for labelled in &facts.code {
+        pairs.push((
+            "code",
+            format!("{}: {}", labelled.path, output::printable(&labelled.what)),
+        ));
+    }
+    for problem in &facts.problems {
+        let word = if problem.broken { "broken" } else { "not read" };
+        pairs.push((
+            word,
+            format!("{}: {}", problem.path, output::printable(&problem.what)),
+        ));
+    }
+    if !facts.absent.is_empty() {
+        let files = output::count(facts.absent.len() as u64, "file");
+        pairs.push((
+            "unknown",
+            format!("{files} that are not here, such as {}", facts.absent[0]),
+        ));
+    }
+    if facts.unlooked > 0 {
+        let files = output::count(facts.unlooked, "file");
+        pairs.push(("not looked at", format!("{files}: there are too many")));
+    }
 }
 
 /// `here, and reproduced by 3 keys you follow (max diff 2e-7), 1 disagrees; 4 others count nothing`.

@@ -9,10 +9,20 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::facts::Format;
+
 /// Bytes from the beginning of a file that tell what it is.
 pub const HEAD_LEN: u64 = 64 << 10;
 /// Bytes from its end: the list of files in an archive is there, about 100 bytes for each.
 pub const TAIL_LEN: u64 = 256 << 10;
+
+/// Bytes from the end of a file of that name to look at: none of weights, whose loaders go by what they begin with.
+pub fn tail_len(path: &str) -> u64 {
+    match Format::of(path) {
+        Some(_) => 0,
+        None => TAIL_LEN,
+    }
+}
 
 /// What of a file can run code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -75,57 +85,6 @@ impl fmt::Display for CodeKind {
     }
 }
 
-/// Ends of names that say what is in a file so clearly that no loader takes it for a pickle.
-const PLAIN: [&str; 47] = [
-    "arrow",
-    "avif",
-    "bmp",
-    "conf",
-    "css",
-    "csv",
-    "flac",
-    "gguf",
-    "gif",
-    "gitattributes",
-    "gitignore",
-    "htm",
-    "html",
-    "ini",
-    "ipynb",
-    "jinja",
-    "jpeg",
-    "jpg",
-    "js",
-    "json",
-    "jsonl",
-    "license",
-    "lock",
-    "m4a",
-    "md",
-    "mp3",
-    "mp4",
-    "ogg",
-    "onnx",
-    "parquet",
-    "pdf",
-    "png",
-    "rst",
-    "safetensors",
-    "sentencepiece",
-    "sh",
-    "svg",
-    "tiktoken",
-    "toml",
-    "tsv",
-    "txt",
-    "wav",
-    "webm",
-    "webp",
-    "xml",
-    "yaml",
-    "yml",
-];
-
 /// Ends of names of Python files.
 const PYTHON: [&str; 4] = ["py", "pyc", "pyi", "pyw"];
 
@@ -140,17 +99,12 @@ pub(super) fn ending(path: &str) -> String {
     name.rsplit('.').next().unwrap_or(name).to_ascii_lowercase()
 }
 
-/// Whether a file of that name is worth looking into. Of a file with a plain name no loader makes anything but what the name says.
-pub fn worth_a_look(path: &str) -> bool {
-    !PLAIN.contains(&ending(path).as_str())
-}
-
 /// Whether a file is Python by its name.
 pub fn is_python(path: &str) -> bool {
     PYTHON.contains(&ending(path).as_str())
 }
 
-/// Tells what of a file can run code, by its first [`HEAD_LEN`] and last [`TAIL_LEN`] bytes; all of it twice where it is shorter.
+/// Tells what of a file can run code, by its first [`HEAD_LEN`] and last [`tail_len`] bytes; all of it twice where it is shorter.
 pub fn detect(path: &str, head: &[u8], tail: &[u8]) -> Option<CodeKind> {
     if is_python(path) && !head.is_empty() {
         return Some(CodeKind::Python);

@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CheckError, Dtype, TensorInfo,
-    code::{self, CodeKind, HEAD_LEN, TAIL_LEN, ending},
+    code::{self, CodeKind, HEAD_LEN, ending},
     config::{self, CONFIG_LEN_MAX, Config},
     gguf, safetensors,
     shards::{self, INDEX_LEN_MAX, Index},
     tokenizer::{self, TOKENIZER_LEN_MAX},
 };
 
-/// Most files of a repo that are looked into: one of many thousands is data, not a model.
-const LOOKS_MAX: usize = 2_000;
+/// Most files of a repo that are looked into: a second or two for whoever waits. How many are left is said.
+const LOOKS_MAX: usize = 20_000;
 /// Most tensors that are listed, of all files together.
 const TENSORS_MAX: usize = 400_000;
 /// Bytes that are asked for at a time while a header is read.
@@ -154,6 +154,12 @@ pub fn of<'a>(
     let (mut gguf, mut indexes) = (None, Vec::new());
     for (path, len) in &files {
         let file = (*path, *len);
+        if !look.one_more() {
+            continue;
+        }
+        if !look.code(file, &mut read) {
+            continue;
+        }
         if path.ends_with(INDEX_END) {
             let index = look.small(file, INDEX_LEN_MAX, &mut read, |bytes| {
                 shards::read(&bytes, |name| files.contains_key(beside(path, name).as_str()))
@@ -171,10 +177,6 @@ pub fn of<'a>(
                 tokenizer::read(bytes.as_slice(), bytes.len() as u64)
             });
             look.facts.vocab = look.facts.vocab.or(counted.map(|counted| counted.vocab));
-        } else if code::is_python(path) {
-            look.label(path, CodeKind::Python);
-        } else if code::worth_a_look(path) && *len > 0 {
-            look.code(file, &mut read);
         }
     }
     look.indexes(&indexes);
@@ -249,9 +251,6 @@ impl Look {
         read: &mut impl FnMut(&str, Range<u64>) -> io::Result<Vec<u8>>,
         parse: impl FnOnce(Vec<u8>) -> Result<T, CheckError>,
     ) -> Option<T> {
-        if !self.one_more() {
-            return None;
-        }
         let whole = || {
             CheckError::bound("bytes of the file", len, most)?;
             let mut bytes = Vec::new();
@@ -269,9 +268,6 @@ impl Look {
         format: Format,
         read: &mut impl FnMut(&str, Range<u64>) -> io::Result<Vec<u8>>,
     ) -> Option<gguf::Header> {
-        if !self.one_more() {
-            return None;
-        }
         let source = ranged(path, len, read);
         let (tensors, more) = match format {
             Format::Safetensors => {
@@ -315,29 +311,35 @@ impl Look {
         }
     }
 
-    /// Looks for code in a file.
+    /// Looks for code in a file, whatever its name says of it. `false`: it cannot be read.
     fn code(
         &mut self,
         (path, len): (&str, u64),
         read: &mut impl FnMut(&str, Range<u64>) -> io::Result<Vec<u8>>,
-    ) {
-        if !self.one_more() {
-            return;
+    ) -> bool {
+        if code::is_python(path) || len == 0 {
+            if len > 0 {
+                self.label(path, CodeKind::Python);
+            }
+            return true;
         }
         let mut ends = || {
             let head = read(path, 0..len.min(HEAD_LEN))?;
-            let tail = match len <= HEAD_LEN {
-                true => head.clone(),
-                false => read(path, len.saturating_sub(TAIL_LEN)..len)?,
+            let tail = match (code::tail_len(path), len <= HEAD_LEN) {
+                (0, _) => Vec::new(),
+                (_, true) => head.clone(),
+                (tail, false) => read(path, len.saturating_sub(tail)..len)?,
             };
             Ok((head, tail))
         };
         let ends = ends().map_err(CheckError::Read);
-        if let Some((head, tail)) = self.take(path, ends)
-            && let Some(kind) = code::detect(path, &head, &tail)
-        {
+        let Some((head, tail)) = self.take(path, ends) else {
+            return false;
+        };
+        if let Some(kind) = code::detect(path, &head, &tail) {
             self.label(path, kind);
         }
+        true
     }
 
     /// Compares indexes with the files that they list.

@@ -2,12 +2,14 @@
 
 use super::{
     FetchError, FetchRequest, Patterns, Sought,
+    caution::{Caution, LeftOut},
     providers::Providers,
     run::{Ask, Run},
     views::{JobState, JobView, NoSuchJob},
     wants::Want,
 };
 use crate::{
+    check::facts::Problem,
     limits::PROVIDER_WAIT,
     node::Node,
     progress::{Phase, Progress},
@@ -43,8 +45,8 @@ struct Row {
     manifest: Hash,
     asks: mpsc::Sender<Ask>,
     view: watch::Receiver<JobView>,
-    /// What those want who have asked for files and not gone away.
-    wanted: Vec<Weak<Patterns>>,
+    /// What those want who have asked for files and not gone away, and what of it they would rather not have.
+    wanted: Vec<(Weak<Patterns>, Arc<Caution>)>,
 }
 
 /// What a job brought for one of those who waited.
@@ -53,6 +55,10 @@ pub(super) struct Brought {
     pub(super) manifest: Arc<Manifest>,
     /// The files that were wanted.
     pub(super) files: Vec<FileEntry>,
+    /// The files of these that were left out.
+    pub(super) left_out: Vec<LeftOut>,
+    /// What of them this build does not read.
+    pub(super) problems: Vec<Problem>,
     /// The blobs that were missing and are here.
     pub(super) blobs: HashSet<Hash>,
     /// Who gave how many verified bytes meanwhile.
@@ -68,6 +74,7 @@ impl Jobs {
         node: &Node,
         sought: &Sought,
         request: &FetchRequest,
+        caution: &Arc<Caution>,
         progress: &Progress,
     ) -> Result<Brought, FetchError> {
         let manifest = sought.manifest;
@@ -76,6 +83,7 @@ impl Jobs {
             let (done, brought) = oneshot::channel();
             let want = Want {
                 patterns: patterns.clone(),
+                caution: caution.clone(),
                 wait: request.wait,
                 progress: progress.clone(),
                 known: sought.known.clone(),
@@ -93,9 +101,9 @@ impl Jobs {
 
     fn want(&self, node: &Node, manifest: Hash, request: &FetchRequest, want: Want) {
         let mut table = self.table();
-        let wanted = Arc::downgrade(&want.patterns);
+        let wanted = (Arc::downgrade(&want.patterns), want.caution.clone());
         if let Some(row) = table.rows.iter_mut().find(|row| row.manifest == manifest) {
-            row.wanted.retain(|wanted| wanted.strong_count() > 0);
+            row.wanted.retain(|(wanted, _)| wanted.strong_count() > 0);
             row.wanted.push(wanted);
             // A job with a thousand asks before it drops this one, and the fetch asks again.
             let _ = row.asks.try_send(Ask::Want(want));
@@ -141,12 +149,15 @@ impl Jobs {
         table.rows.iter().map(|row| row.view.borrow().clone()).collect()
     }
 
-    /// Tells whether somebody waits for this file of a manifest.
+    /// Tells whether somebody waits for this file of a manifest, and it is known not to be left out.
     pub(crate) fn wants(&self, manifest: Hash, file: &FileEntry) -> bool {
         let table = self.table();
         let rows = table.rows.iter().filter(|row| row.manifest == manifest);
-        let mut wanted = rows.flat_map(|row| row.wanted.iter().filter_map(Weak::upgrade));
-        wanted.any(|wanted| wanted.wants(file))
+        let mut wanted = rows.flat_map(|row| &row.wanted);
+        wanted.any(|(wanted, caution)| {
+            let wants = wanted.upgrade().is_some_and(|wanted| wanted.wants(file));
+            wants && caution.lets_through(file)
+        })
     }
 
     /// Pauses a job, or lets it go on; returns its manifest.

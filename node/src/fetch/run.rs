@@ -2,6 +2,7 @@
 //! decisions become requests, what these bring is told to the swarm and made durable, and who waits for it is told.
 
 mod admit;
+mod heads;
 mod look;
 mod safe;
 
@@ -22,6 +23,8 @@ use crate::{
     store::{Fresh, Held, Kept, Part, Room, StoreError, blocking},
 };
 use fixedbitset::FixedBitSet;
+use heads::Heads;
+pub(super) use heads::Verdict;
 use libp2p::PeerId;
 use look::Look;
 use protocol::{Hash, Manifest, ShardMap, shard::shards_covering};
@@ -83,6 +86,9 @@ pub(super) struct Run<'a> {
     settling: JoinSet<Result<Vec<usize>, StoreError>>,
     flushing: JoinSet<Result<(), StoreError>>,
     unflushed: u64,
+    heads: Heads,
+    /// Blobs that nobody wants any more, since what they are was seen. To the plan they are here.
+    dropped: HashSet<usize>,
     /// Room for what is to come of the blobs in `spoken_for`.
     room: Option<Room>,
     spoken_for: HashSet<usize>,
@@ -178,6 +184,8 @@ impl<'a> Run<'a> {
             settling: JoinSet::new(),
             flushing: JoinSet::new(),
             unflushed: 0,
+            heads: Heads::default(),
+            dropped: HashSet::new(),
             room: None,
             spoken_for: HashSet::new(),
             wants: Wants::default(),
@@ -221,6 +229,7 @@ impl<'a> Run<'a> {
         self.tasks.shutdown().await;
         // What is being made durable is let finish.
         while self.settling.join_next().await.is_some() {}
+        self.crowd.leave(self.parts.into_values());
     }
 
     async fn drive(
@@ -257,6 +266,10 @@ impl<'a> Run<'a> {
                 Some(settled) = self.settling.join_next(), if !self.settling.is_empty() => {
                     let places = settled.map_err(|_| StoreError::Closed)??;
                     places.into_iter().for_each(|at| self.safe(at));
+                }
+                Some(looked) = self.heads.next(), if self.heads.looks() => {
+                    let (at, look) = looked?;
+                    self.looked(at, look);
                 }
                 Some(flushed) = self.flushing.join_next(), if !self.flushing.is_empty() => {
                     flushed.map_err(|_| StoreError::Closed)??;
@@ -344,6 +357,9 @@ impl<'a> Run<'a> {
         self.loose.rows.append(came.kept);
         for run in came.landed {
             self.landed(run);
+        }
+        if let Some(at) = self.map.blob_of(came.first) {
+            self.look_into(at);
         }
     }
 

@@ -47,8 +47,8 @@ const SIZES: &[(&str, usize)] = &[
     ("a/group+1", 16 * 1024 + 1),
     ("a/shard", 1024 * 1024),
     ("b/shard+1", 1024 * 1024 + 1),
-    ("b/some.safetensors", 5 * 1024 * 1024 + 12_345),
-    ("c/more.safetensors", 40 * 1024 * 1024),
+    ("b/some.bin", 5 * 1024 * 1024 + 12_345),
+    ("c/more.bin", 40 * 1024 * 1024),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,6 +36,9 @@ pub(crate) struct Unfinished {
     pub(crate) include: Vec<String>,
     /// No files that match one of these globs.
     pub(crate) exclude: Vec<String>,
+    /// Whether files that can run code come too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) allow_code: bool,
     /// Whether the user paused it.
     pub(crate) paused: bool,
     /// A cache of the Hub's clients to hand the files out to.
@@ -92,6 +95,7 @@ impl Unfinished {
             to: request.to.clone(),
             include: request.include.clone(),
             exclude: request.exclude.clone(),
+            allow_code: request.allow_code,
             paused: sought.paused,
             hf_cache: request.hf_cache.as_ref().map(|cache| cache.folder.clone()),
             hf_name: request
@@ -113,6 +117,7 @@ impl Unfinished {
             to: self.to.clone(),
             include: self.include.clone(),
             exclude: self.exclude.clone(),
+            allow_code: self.allow_code,
             wait: Some(self.wait.unwrap_or(FOR_EVER)),
             hf_cache: self.hf_cache.clone().map(|folder| HubCache {
                 folder,
@@ -226,6 +231,7 @@ mod tests {
             to: Some("/somewhere".into()),
             include: vec!["*.json".into()],
             exclude: Vec::new(),
+            allow_code: true,
             paused: false,
             hf_cache: Some("/cache".into()),
             hf_name: Some("meta/llama".into()),
@@ -236,6 +242,7 @@ mod tests {
         one.paused = true;
         assert_eq!(Unfinished::all(data.path()).unwrap(), [one.clone()]);
         assert_eq!(one.request().include, one.include);
+        assert!(one.request().allow_code);
         let cache = one.request().hf_cache.unwrap();
         assert_eq!(cache.name.unwrap().to_string(), "meta/llama");
         fs::write(folder(data.path()).join("x.json"), "{}").unwrap();

@@ -1,12 +1,21 @@
 //! Who waits for what of a job: each fetch names files, and is told when their blobs are safe.
 
-use super::{FetchError, Patterns, jobs::Brought};
+use super::{
+    FetchError, Patterns,
+    caution::{Caution, LeftOut},
+    jobs::Brought,
+    run::Verdict,
+};
 use crate::{
+    check::{
+        code::CodeKind,
+        facts::{Format, Problem},
+    },
     progress::{Phase, Progress, Snapshot},
     store::Held,
 };
 use libp2p::PeerId;
-use protocol::{FileEntry, Manifest, ShardMap};
+use protocol::{FileEntry, Hash, Manifest, ShardMap};
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
@@ -18,6 +27,8 @@ use tokio::sync::oneshot;
 pub(crate) struct Want {
     /// Which files.
     pub(super) patterns: Arc<Patterns>,
+    /// What of them it would rather not have.
+    pub(super) caution: Arc<Caution>,
     /// How long to wait while nobody has what is missing; `None`: until somebody has.
     pub(super) wait: Option<Duration>,
     /// Where it is shown how far it is.
@@ -35,6 +46,10 @@ struct Waiting {
     want: Want,
     since: Instant,
     files: Vec<FileEntry>,
+    left_out: Vec<LeftOut>,
+    problems: Vec<Problem>,
+    /// Those of its missing blobs that are looked at, and were not judged yet.
+    unjudged: HashSet<usize>,
     /// The blobs that were not safe when it came, by their places in the map.
     missing: HashSet<usize>,
     /// Those of them that are not whole yet.
@@ -42,6 +57,84 @@ struct Waiting {
     /// Those of them that are not safe yet.
     perilous: HashSet<usize>,
     shares: BTreeMap<PeerId, u64>,
+}
+
+/// What was found at the head of a blob.
+pub(super) struct Judged<'a> {
+    /// Its place in the map.
+    pub(super) at: usize,
+    /// The blob.
+    pub(super) blob: Hash,
+    /// Bytes of it that are not here.
+    pub(super) absent: u64,
+    /// The manifest.
+    pub(super) manifest: Hash,
+    /// What was found.
+    pub(super) verdict: &'a Verdict,
+}
+
+impl Waiting {
+    /// Takes in what was found at the head of a blob: what it would not have is left out. Returns why it ends, if it does.
+    fn judged(&mut self, judged: &Judged) -> Option<FetchError> {
+        let Judged { at, blob, .. } = *judged;
+        self.unjudged.remove(&at);
+        let mut files = self.files.iter().filter(|file| file.blake3 == blob);
+        if !self.missing.contains(&at) {
+            return None;
+        }
+        let caution = &self.want.caution;
+        caution.note(
+            blob,
+            match judged.verdict {
+                Verdict::Code(code) => Some(*code),
+                Verdict::Sound | Verdict::Unread(_) | Verdict::Broken(_) => None,
+            },
+        );
+        match judged.verdict {
+            Verdict::Sound => {}
+            Verdict::Unread(error) => {
+                let files = files.filter(|file| Format::of(file.path.as_str()).is_some());
+                self.problems.extend(files.map(|file| Problem {
+                    path: file.path.as_str().to_owned(),
+                    what: error.to_string(),
+                    broken: false,
+                }));
+            }
+            Verdict::Broken(source) => {
+                let first = files.clone().next()?;
+                return files
+                    .all(|file| caution.ends_at(file))
+                    .then(|| FetchError::Broken {
+                        manifest: judged.manifest,
+                        path: first.path.as_str().to_owned(),
+                        source: source.clone(),
+                    });
+            }
+            Verdict::Code(code) => {
+                // If one of its files is to be here, so is the blob.
+                if files.all(|file| caution.leaves_out(file, *code)) {
+                    self.leave_out(blob, *code);
+                    let landed = !self.unlanded.remove(&at);
+                    self.want.progress.less(judged.absent, u64::from(!landed));
+                    self.missing.remove(&at);
+                    self.perilous.remove(&at);
+                }
+            }
+        }
+        None
+    }
+
+    /// Leaves the files out that are a blob which can run code.
+    fn leave_out(&mut self, blob: Hash, code: CodeKind) {
+        let (caution, left_out) = (&self.want.caution, &mut self.left_out);
+        self.files.retain(|file| {
+            let out = file.blake3 == blob && caution.leaves_out(file, code);
+            if out {
+                left_out.push(LeftOut::new(file, code));
+            }
+            !out
+        });
+    }
 }
 
 /// Everybody who waits for a job.
@@ -55,6 +148,7 @@ impl Wants {
         now: Instant,
         want: Want,
         files: Vec<FileEntry>,
+        left_out: Vec<LeftOut>,
         missing: HashSet<usize>,
         whole: impl Fn(usize) -> bool,
     ) {
@@ -62,11 +156,37 @@ impl Wants {
             want,
             since: now,
             files,
+            left_out,
+            problems: Vec::new(),
+            unjudged: HashSet::new(),
             unlanded: missing.iter().copied().filter(|at| !whole(*at)).collect(),
             perilous: missing.clone(),
             missing,
             shares: BTreeMap::new(),
         });
+    }
+
+    /// A blob of the last one that was added is looked at: it is not done before that is over.
+    pub(super) fn unjudged(&mut self, blob: usize) {
+        if let Some(waiting) = self.0.last_mut() {
+            waiting.unjudged.insert(blob);
+        }
+    }
+
+    /// Tells everybody what was found at the head of a blob.
+    pub(super) fn judged(&mut self, judged: &Judged) {
+        for mut waiting in std::mem::take(&mut self.0) {
+            match waiting.judged(judged) {
+                None => self.0.push(waiting),
+                // Who has gone away does not need it.
+                Some(error) => drop(waiting.want.done.send(Err(error))),
+            }
+        }
+    }
+
+    /// Tells whether somebody waits for a blob.
+    pub(super) fn wait_for(&self, blob: usize) -> bool {
+        self.0.iter().any(|waiting| waiting.missing.contains(&blob))
     }
 
     /// Verified bytes of a blob came from a peer.
@@ -106,10 +226,13 @@ impl Wants {
 
     /// Tells those whose blobs are all safe.
     pub(super) fn tell_done(&mut self, manifest: &Arc<Manifest>, map: &ShardMap, held: &Held) {
-        for waiting in self.0.extract_if(.., |waiting| waiting.perilous.is_empty()) {
+        let done = |waiting: &mut Waiting| waiting.perilous.is_empty() && waiting.unjudged.is_empty();
+        for waiting in self.0.extract_if(.., done) {
             let brought = Brought {
                 manifest: manifest.clone(),
                 files: waiting.files,
+                left_out: waiting.left_out,
+                problems: waiting.problems,
                 blobs: waiting.missing.iter().map(|at| map.blobs()[*at].hash).collect(),
                 shares: waiting.shares,
                 _held: held.clone(),
@@ -195,6 +318,7 @@ mod tests {
         let (done, mut told) = oneshot::channel();
         let want = Want {
             patterns: Arc::new(Patterns::new(&request).unwrap()),
+            caution: Arc::new(Caution::new(None, &request)),
             wait: Some(Duration::from_secs(2)),
             progress: Progress::default(),
             known: Vec::new(),
@@ -204,7 +328,9 @@ mod tests {
         let at = |fruitful: Instant, seconds| fruitful + Duration::from_secs(seconds);
         let mut wants = Wants::default();
         let fruitful = Instant::now();
-        wants.add(at(fruitful, 60), want, Vec::new(), [0].into(), |_| false);
+        wants.add(at(fruitful, 60), want, Vec::new(), Vec::new(), [0].into(), |_| {
+            false
+        });
         let gone = |waited| FetchError::NoProvider {
             manifest,
             waited,

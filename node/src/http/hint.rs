@@ -125,6 +125,9 @@ fn of_fetch(error: &FetchError) -> Option<String> {
         FetchError::Resolve(error) => of_resolve(error),
         FetchError::Library(error) => of_library(error),
         FetchError::NoProvider { .. } => say(ONLINE),
+        FetchError::Broken { path, .. } => Some(format!(
+            "nothing could load it: leave it out with --exclude '{path}', or fetch it as it is with --include '{path}'"
+        )),
         FetchError::NothingMatches { .. } => {
             say("quote the pattern, so that the shell leaves it alone: --include '*.json'")
         }

@@ -147,6 +147,9 @@ pub struct FetchAsk {
     /// No file that matches one of these globs.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// Whether files come too that can run code when they are loaded.
+    #[serde(default)]
+    pub allow_code: bool,
     /// Nodes to connect to first.
     #[serde(default)]
     pub peers: Vec<Multiaddr>,

@@ -3,7 +3,9 @@
 use super::{Library, LibraryError, is_small};
 use crate::{
     attest::Standing,
+    card::Card,
     catalog::{ManifestRow, RepoRow},
+    check::facts::Facts,
     store::{Lies, blocking},
 };
 use protocol::{Alias, Hash, Kind, RepoId, RepoRef, SignedRelease, Upstream};
@@ -71,6 +73,15 @@ pub struct Shown {
     pub standing: Standing,
     /// Its files.
     pub entries: Vec<EntryView>,
+    /// What its card says; `None` where it has none, or it is not here.
+    #[serde(default)]
+    pub card: Option<Card>,
+    /// The text of its card, in Markdown, behind its head; at most 256 KiB of it.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// What its files say, as far as they are here.
+    #[serde(default)]
+    pub facts: Facts,
 }
 
 /// What was let go.
@@ -158,7 +169,7 @@ impl Library {
         }
     }
 
-    /// Describes a repo and its files.
+    /// Describes a repo and its files: where they are, and what they say.
     pub async fn show(&self, what: &RepoRef) -> Result<Shown, LibraryError> {
         let release = self.release_of(what)?;
         let hash = self.resolve_local(what)?;
@@ -204,6 +215,8 @@ impl Library {
                 place,
             });
         }
+        let (card, text) = self.card(&manifest).await?;
+        let facts = self.facts(&manifest, HashSet::new()).await?;
         let library = self.clone();
         // What others say of it is not worth failing for.
         let standing = blocking(move || Ok(library.standing(hash).unwrap_or_default())).await?;
@@ -215,6 +228,9 @@ impl Library {
             upstream: release.and_then(|release| release.upstream.clone()),
             standing,
             entries,
+            card,
+            text,
+            facts,
         })
     }
 }

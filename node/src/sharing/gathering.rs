@@ -7,7 +7,7 @@ use super::{
     offers::{Offers, Show},
     outbox::{Batch, Outbox},
 };
-use crate::{limits::MEMBERS_MAX, runs};
+use crate::{limits::MEMBERS_MAX, runs, store::Part};
 use fixedbitset::FixedBitSet;
 use libp2p::PeerId;
 use protocol::{Hash, SHARD_LEN, ShardMap, SwarmTell, shard::shards_covering};
@@ -21,6 +21,8 @@ use tokio::sync::{Notify, mpsc};
 
 /// How long a crowd that nobody is in keeps its manifest: a peer that looked whether we take part comes back soon.
 const EMPTY_KEPT: Duration = Duration::from_secs(10);
+/// Growing files of one manifest that are kept open without a fetch: two open files each.
+pub(super) const PARTS_MAX: usize = 16;
 /// Peers that are being met at once.
 const MEETING_MAX: usize = MEMBERS_MAX;
 /// Bytes of memory for a blob in a map of shards, about.
@@ -39,6 +41,7 @@ pub(super) struct Gathering {
     pub(super) map: Arc<ShardMap>,
     us: PeerId,
     state: Mutex<State>,
+    parts: Mutex<Vec<Arc<Part>>>,
 }
 
 struct State {
@@ -98,7 +101,14 @@ impl Gathering {
             map,
             us,
             state: Mutex::new(state),
+            parts: Mutex::default(),
         }
+    }
+
+    /// Keeps growing files open that no fetch takes care of any more: we have shards of them.
+    pub(super) fn hold(&self, parts: impl IntoIterator<Item = Arc<Part>>) {
+        let parts = parts.into_iter().take(PARTS_MAX).collect();
+        *self.parts.lock().expect("nothing panics while it holds this") = parts;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -1,14 +1,20 @@
 //! Crowds without a fetch: those of manifests that are here, whole or in part, made when the first peer asks.
 
-use super::{CROWDS_MAX, CROWDS_WEIGHT_MAX, Sharing, gathering::Gathering};
+use super::{
+    CROWDS_MAX, CROWDS_WEIGHT_MAX, Sharing,
+    gathering::{Gathering, PARTS_MAX},
+};
 use crate::{
-    runs::span,
+    runs::{self, span},
     store::{StoreError, blocking},
 };
 use fixedbitset::FixedBitSet;
 use protocol::{Hash, ShardMap};
 use std::{collections::HashSet, sync::Arc};
 use tracing::debug;
+
+/// Bytes of a growing file that are verified again because a peer asks: the head of one that was left out is shorter.
+const BEGUN_LEN_MAX: u64 = 64 << 20;
 
 impl Sharing {
     /// Returns the crowd of a manifest, and makes it where there is something to share. `None`: we take no part.
@@ -54,7 +60,7 @@ impl Sharing {
             true => Vec::new(),
             false => library.missing(&content).await?,
         };
-        let us = self.swarm().peer_id();
+        let (us, store) = (self.swarm().peer_id(), library.store().clone());
         blocking(move || {
             let Ok(map) = ShardMap::new(&content) else {
                 return Ok(None);
@@ -64,8 +70,26 @@ impl Sharing {
             for blob in map.blobs().iter().filter(|blob| !missing.contains(&blob.hash)) {
                 have.insert_range(span(&blob.shards()));
             }
+            let begun = map.blobs().iter().filter(|blob| {
+                missing.contains(&blob.hash) && (1..=BEGUN_LEN_MAX).contains(&store.begun_len(blob.hash))
+            });
+            let mut parts = Vec::new();
+            for blob in begun.take(PARTS_MAX) {
+                // One that does not open is as good as none.
+                let Ok(part) = store.part(blob.hash, blob.len) else {
+                    continue;
+                };
+                for run in runs::of(&part.shards()) {
+                    have.insert_range(span(&(blob.first + run.start..blob.first + run.end)));
+                }
+                parts.push(part);
+            }
             let some = !have.is_clear() || missing.is_empty();
-            Ok(some.then(|| Gathering::new(manifest, Arc::new(map), us, have, rand::random())))
+            Ok(some.then(|| {
+                let gathering = Gathering::new(manifest, Arc::new(map), us, have, rand::random());
+                gathering.hold(parts);
+                gathering
+            }))
         })
         .await
     }

@@ -11,7 +11,7 @@ use std::{
     fs::{self, File, Permissions},
     io::{self, Read},
     ops::Range,
-    os::unix::fs::{FileExt, PermissionsExt},
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -125,6 +125,12 @@ impl Store {
     /// Tells whether some of a blob is here.
     pub(crate) fn is_begun(&self, hash: Hash) -> bool {
         self.part_path(hash).exists()
+    }
+
+    /// Bytes that the growing file of a blob takes on the disk, about; 0 where there is none.
+    pub(crate) fn begun_len(&self, hash: Hash) -> u64 {
+        let metadata = self.part_path(hash).metadata();
+        metadata.map_or(0, |metadata| metadata.blocks().saturating_mul(512))
     }
 
     /// Makes a blob whose bytes are not right any more one that is being fetched, keeping what is right of it. Blocking.

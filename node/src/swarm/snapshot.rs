@@ -48,10 +48,14 @@ pub(super) fn read(path: &Path, format: &str, body_len_max: usize) -> Result<Opt
     Ok(Some(bytes.split_off(head_len)))
 }
 
-/// Writes a snapshot: to a file beside it, to the disk, then in the old one's place. The folder is made if need be.
+/// Writes a snapshot: to a file beside it, to the disk, then in the old one's place. The folder is made if need be, but not the one it is in:
+/// a node whose data was taken away does not bring it back.
 pub(super) fn write(path: &Path, format: &str, body: &[u8]) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    fs::create_dir_all(folder)?;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(format.as_bytes())?;
     file.write_all(b"\n")?;

@@ -1,65 +1,10 @@
 //! Judging what the files of a repo say of themselves: the first level.
 
-use std::{
-    collections::{HashMap, HashSet},
-    io,
-    ops::Range,
-};
-
-use protocol::Manifest;
-
-use super::{
-    error::ValidateError,
-    report::{Line, counted},
-};
-use crate::{
-    check::facts::{self, Facts, Format},
-    library::{Library, LibraryError},
-    store::{Blob, StoreError, blocking},
-};
+use super::report::{Line, counted};
+use crate::check::facts::{Facts, Format};
 
 /// Problems that are named; the others are counted.
 const NAMED_MAX: usize = 3;
-
-impl Library {
-    /// What the files of a manifest say of themselves, as far as they are here.
-    pub(super) async fn facts(&self, manifest: &Manifest) -> Result<Facts, ValidateError> {
-        let missing = self.missing(manifest).await.map_err(LibraryError::from)?;
-        let missing: HashSet<_> = missing.into_iter().map(|(hash, _)| hash).collect();
-        let (library, manifest) = (self.clone(), manifest.clone());
-        let runtime = tokio::runtime::Handle::current();
-        let looked = blocking(move || {
-            let store = library.store();
-            // Of each file several ranges are read; it is opened once.
-            let mut opened: HashMap<String, Blob> = HashMap::new();
-            let mut read = |path: &str, range: Range<u64>| -> io::Result<Vec<u8>> {
-                let file = manifest.file(path).ok_or(io::ErrorKind::NotFound)?;
-                if file.size > 0 && missing.contains(&file.blake3) {
-                    return Err(io::ErrorKind::NotFound.into());
-                }
-                if !opened.contains_key(path) {
-                    opened.clear();
-                    let blob = runtime.block_on(store.blob(file.blake3)).map_err(of_store)?;
-                    opened.insert(path.to_owned(), blob);
-                }
-                let blob = opened.get(path).ok_or(io::ErrorKind::NotFound)?;
-                let bytes = store.read_range(file.blake3, blob, range).map_err(of_store)?;
-                Ok(bytes.to_vec())
-            };
-            let files = manifest.files().iter();
-            let files = files.map(|file| (file.path.as_str(), file.size));
-            Ok(facts::of(files, &mut read))
-        });
-        Ok(looked.await.map_err(LibraryError::from)?)
-    }
-}
-
-fn of_store(error: StoreError) -> io::Error {
-    match error {
-        StoreError::Missing(_) => io::ErrorKind::NotFound.into(),
-        error => io::Error::other(error),
-    }
-}
 
 /// Judges what there is: what breaks the rules of its format is wrong; what this build does not read, or can run code, is only said.
 pub(super) fn judge(facts: &Facts) -> Line {
@@ -96,6 +41,10 @@ pub(super) fn judge(facts: &Facts) -> Line {
     if !facts.code.is_empty() {
         let files = counted(facts.code.len() as u64, "file");
         said.push(format!("{files} that can run code, and never did here"));
+    }
+    if facts.unlooked > 0 {
+        let files = counted(facts.unlooked, "file");
+        said.push(format!("{files} not looked at, there are so many"));
     }
     if !facts.absent.is_empty() {
         said.push(format!("{} not here", counted(facts.absent.len() as u64, "file")));

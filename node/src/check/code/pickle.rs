@@ -26,7 +26,8 @@ pub(super) fn is_one_counted(head: &[u8], looked: &mut usize) -> bool {
     *looked += head.len() - machine.bytes.len() - machine.skipped;
     let whole = end == End::Stop && machine.bytes.is_empty();
     match marked {
-        true => machine.imports || (matches!(end, End::Stop | End::Cut) && machine.ops >= 2),
+        // Its first thing may be longer than what is here.
+        true => machine.imports || (matches!(end, End::Stop | End::Cut) && head.len() > 2),
         false => {
             let calls = machine.imports && (machine.calls || end == End::Stop);
             calls || (whole && machine.ops >= 3) || (end == End::Cut && machine.ops >= SURE_OPS)

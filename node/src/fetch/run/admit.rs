@@ -2,7 +2,12 @@
 
 use super::{Blob, FetchError, Run};
 use crate::{
-    fetch::{begin, wants::Want},
+    fetch::{
+        begin,
+        caution::{LeftOut, Watch},
+        wants::Want,
+    },
+    limits::WHOLE_LEN,
     progress::Phase,
     runs::{self, span},
     store::blocking,
@@ -14,13 +19,14 @@ impl Run<'_> {
     /// Takes in one more fetch: what of its files is missing is wanted from now on.
     pub(super) async fn admit(&mut self, want: Want) -> Result<(), FetchError> {
         let wanted = |file: &&FileEntry| want.patterns.wants(file);
-        let files: Vec<FileEntry> = self.manifest.files().iter().filter(wanted).cloned().collect();
+        let mut files: Vec<FileEntry> = self.manifest.files().iter().filter(wanted).cloned().collect();
         if files.is_empty() {
             let manifest = self.hash;
             // It is no failure of the job.
             let _ = want.done.send(Err(FetchError::NothingMatches { manifest }));
             return Ok(());
         }
+        let left_out = self.leave_out(&want, &mut files);
         let places: HashSet<usize> = files
             .iter()
             .filter_map(|file| self.map.find(file.blake3))
@@ -65,16 +71,41 @@ impl Run<'_> {
         want.progress.phase(Phase::Fetching, total, missing.len() as u64);
         want.progress.add(total - left, 0);
         for at in &missing {
+            self.undrop(*at);
             let shards = self.map.blobs()[*at].shards();
             if self.first.contains(at) {
                 self.plan.want(shards.start..shards.start + 1, true);
             }
             self.plan.want(shards, false);
         }
+        let watched: Vec<(usize, FileEntry, Watch)> = files
+            .iter()
+            .filter_map(|file| {
+                let at = self.map.find(file.blake3).filter(|at| missing.contains(at))?;
+                let watch = want.caution.watches(file).filter(|_| file.size > WHOLE_LEN)?;
+                Some((at, file.clone(), watch))
+            })
+            .collect();
         let blobs = &self.blobs;
         let whole = |at| blobs[at] == Blob::Loose;
-        self.wants.add(Instant::now(), want, files, missing, whole);
+        self.wants
+            .add(Instant::now(), want, files, left_out, missing, whole);
+        for (at, file, watch) in watched {
+            self.watch(at, &file, watch);
+        }
         Ok(())
+    }
+
+    /// Takes off a list what is known by now to be left out.
+    fn leave_out(&self, want: &Want, files: &mut Vec<FileEntry>) -> Vec<LeftOut> {
+        let mut left_out = Vec::new();
+        files.retain(|file| {
+            let code = self.map.find(file.blake3).and_then(|at| self.heads.code(at));
+            let code = code.filter(|code| want.caution.leaves_out(file, *code));
+            left_out.extend(code.map(|code| LeftOut::new(file, code)));
+            code.is_none()
+        });
+        left_out
     }
 
     /// Looks again at wanted blobs that were safe and turned out to be damaged.

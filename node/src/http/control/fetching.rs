@@ -24,6 +24,7 @@ pub(super) async fn fetch(State(desk): State<Desk>, Told(ask): Told<FetchAsk>) -
         to,
         include: ask.include,
         exclude: ask.exclude,
+        allow_code: ask.allow_code,
         wait: ask.wait_s.map(Duration::from_secs),
         hf_cache: hf_cache.map(|folder| HubCache::new(folder, &what)),
         ..FetchRequest::new(what)

@@ -1,84 +1,18 @@
-//! What a repo says of itself in the YAML at the head of its `README.md`, and the tags that follow from it.
-//!
-//! Strangers write these: the text, its depth and what its aliases may unfold to are bounded before anything is made of it.
+//! The tags that follow from what a repo says of itself in its card and its configuration.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use protocol::{Kind, Manifest};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::body;
 use super::problem::Problem;
 use super::query;
+pub(super) use crate::card::{Object, of_readme, text};
+use crate::card::{TEXT_LEN_MAX, read, texts};
 
-/// A card, or another object that was read.
-pub(super) type Object = Map<String, Value>;
-
-/// Longest head of a card that is read, in bytes: results of benchmarks fill a few hundred thousand.
-const HEAD_LEN_MAX: usize = 512 * 1024;
-/// Deepest nesting in it: results of benchmarks have 8.
-const DEPTH_MAX: usize = 32;
-/// Aliases in it, and what they may repeat: cards have none, and a bomb is made of nothing else.
-const ALIASES_MAX: usize = 16;
-const REPEATED_MAX: usize = 64;
 /// Tags that are made of one card.
 const TAGS_MAX: usize = 256;
-/// Longest tag, in bytes.
-const TAG_LEN_MAX: usize = 128;
-
-/// The text between the lines of three dashes that a card begins with.
-fn head(text: &str) -> Option<&str> {
-    let text = text.trim_start_matches('\u{feff}').trim_start();
-    let text = text.strip_prefix("---")?;
-    let (rest, text) = text.split_once('\n')?;
-    if !rest.trim().is_empty() {
-        return None;
-    }
-    let mut end = 0;
-    for line in text.split_inclusive('\n') {
-        if line.trim_end() == "---" {
-            return text.get(..end);
-        }
-        end += line.len();
-    }
-    None
-}
-
-/// Reads a card's head. `None`: it has none.
-///
-/// # Errors
-/// What is wrong with it, for who wrote it.
-fn read(text: &str) -> Option<Result<Object, String>> {
-    let head = head(text)?;
-    if head.len() > HEAD_LEN_MAX {
-        return Some(Err(format!("the head is longer than {HEAD_LEN_MAX} bytes")));
-    }
-    let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! {
-            max_depth: DEPTH_MAX,
-            max_aliases: ALIASES_MAX,
-        },
-        alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: REPEATED_MAX,
-            max_replay_stack_depth: ALIASES_MAX,
-            max_alias_expansions_per_anchor: ALIASES_MAX,
-        },
-        strict_booleans: true,
-        with_snippet: false,
-    };
-    Some(match serde_saphyr::from_str_with_options(head, options) {
-        Ok(Value::Object(card)) => Ok(card),
-        Ok(Value::Null) => Ok(Object::new()),
-        Ok(_) => Err("the head is not a list of keys and values".to_owned()),
-        Err(error) => Err(error.to_string()),
-    })
-}
-
-/// Reads the card in a `README.md`; one that does not read says nothing.
-pub(super) fn of_readme(readme: &[u8]) -> Object {
-    let text = String::from_utf8_lossy(readme);
-    read(&text).and_then(Result::ok).unwrap_or_default()
-}
 
 /// Reads what a list shows of a model's `config.json`.
 pub(super) fn of_config(config: &[u8]) -> Object {
@@ -148,7 +82,7 @@ impl Labels {
     }
 
     fn add(&mut self, tag: &str) {
-        let fits = self.tags.len() < TAGS_MAX && (1..=TAG_LEN_MAX).contains(&tag.len());
+        let fits = self.tags.len() < TAGS_MAX && (1..=TEXT_LEN_MAX).contains(&tag.len());
         if fits && !self.tags.iter().any(|known| known == tag) {
             self.tags.push(tag.to_owned());
         }
@@ -159,23 +93,6 @@ impl Labels {
         let has = |wanted: &str| self.tags.iter().any(|tag| tag.eq_ignore_ascii_case(wanted));
         has(wanted) || wanted.strip_prefix("language:").is_some_and(has) || has(&format!("language:{wanted}"))
     }
-}
-
-/// A text of an object.
-pub(super) fn text(object: &Object, key: &str) -> Option<String> {
-    let text = object.get(key)?.as_str()?;
-    (1..=TAG_LEN_MAX).contains(&text.len()).then(|| text.to_owned())
-}
-
-/// A text of an object, or several.
-fn texts<'a>(object: &'a Object, key: &str) -> impl Iterator<Item = &'a str> {
-    let (one, several) = match object.get(key) {
-        Some(Value::String(one)) => (Some(one.as_str()), None),
-        Some(Value::Array(several)) => (None, Some(several)),
-        _ => (None, None),
-    };
-    let several = several.into_iter().flatten().filter_map(Value::as_str);
-    one.into_iter().chain(several)
 }
 
 /// Tells a client whether the head of a card reads, before it is published.

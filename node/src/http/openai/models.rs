@@ -22,7 +22,7 @@ pub(super) async fn list(State(node): State<Node>) -> Result<Json<Value>, Proble
         .list()
         .map_err(|error| Problem::of_run("", &error.into()))?;
     let mut models = Vec::new();
-    for view in views.iter().filter(|view| view.complete) {
+    for view in &views {
         if models.len() < LISTED_MAX && runs(library, view).await {
             models.push(described(library, view));
         }
@@ -66,11 +66,18 @@ pub(super) fn meaning(node: &Node, model: &str) -> Result<RepoRef, Problem> {
     parsed.map_err(|error: protocol::RepoRefError| Problem::no_model(model, &error.to_string()))
 }
 
-/// Whether there is a model in a repo, by the names of its files.
+/// Whether there is a model in a repo, by the names of its files, and all that it needs is here.
 async fn runs(library: &Library, view: &RepoView) -> bool {
     let kind = view.kind.is_none_or(|kind| kind == Kind::Model);
     kind && match library.manifest(view.manifest).await {
-        Ok(manifest) => Picked::of(&manifest, None).is_ok(),
+        Ok(manifest) => match Picked::of(&manifest, None) {
+            Ok(_) if view.complete => true,
+            Ok(picked) => {
+                let missing = library.missing_of(picked.files()).await;
+                missing.is_ok_and(|missing| missing.is_empty())
+            }
+            Err(_) => false,
+        },
         Err(_) => false,
     }
 }

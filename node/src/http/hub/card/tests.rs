@@ -1,6 +1,7 @@
 use protocol::{FileEntry, Hash, RepoPath};
 
 use super::*;
+use crate::card::HEAD_LEN_MAX;
 
 fn card(yaml: &str) -> Object {
     of_readme(format!("---\n{yaml}\n---\n# Title\n").as_bytes())
