@@ -262,7 +262,7 @@ pub(crate) fn is_weights(path: &str) -> bool {
 }
 
 impl Source {
-    fn rewind(&mut self) -> std::io::Result<&mut dyn Read> {
+    fn rewind(&mut self) -> std::io::Result<&mut (dyn Read + Send)> {
         match self {
             Source::File(file) => {
                 file.seek(SeekFrom::Start(0))?;
