@@ -19,7 +19,7 @@ const PIECE_LEN: usize = 1 << 20;
 /// A file on its way.
 pub(super) struct Pass<'a> {
     source: &'a mut (dyn Read + Send),
-    read: &'a mut dyn FnMut(u64),
+    read: &'a mut (dyn FnMut(u64) + Send),
     hasher: blake3::Hasher,
     /// The piece before the present one: the reader of a header may take some bytes more with it than it needs.
     before: Vec<u8>,
@@ -29,6 +29,8 @@ pub(super) struct Pass<'a> {
     start: u64,
     /// The piece behind it.
     ahead: Vec<u8>,
+    /// Whether that is the last.
+    ended: bool,
     /// Where the next byte is for who reads the header.
     header: u64,
     /// Where the next byte is for who asks for tensors.
@@ -37,7 +39,7 @@ pub(super) struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     /// Begins at the first byte. `read` is told of bytes as they come.
-    pub(super) fn new(source: &'a mut (dyn Read + Send), read: &'a mut dyn FnMut(u64)) -> Pass<'a> {
+    pub(super) fn new(source: &'a mut (dyn Read + Send), read: &'a mut (dyn FnMut(u64) + Send)) -> Pass<'a> {
         Pass {
             source,
             read,
@@ -46,6 +48,7 @@ impl<'a> Pass<'a> {
             now: Vec::new(),
             start: 0,
             ahead: Vec::new(),
+            ended: false,
             header: 0,
             next: 0,
         }
@@ -125,8 +128,9 @@ impl<'a> Pass<'a> {
 
     /// Goes to the next piece: hashes it, and reads the one behind it meanwhile. `false`: there is none.
     fn step(&mut self) -> io::Result<bool> {
-        if self.start == 0 && self.now.is_empty() && self.ahead.is_empty() {
-            fill(self.source, &mut self.ahead)?;
+        // At first, and where it could not be read before.
+        if self.ahead.is_empty() && !self.ended {
+            self.ended = fill(self.source, &mut self.ahead)?;
         }
         mem::swap(&mut self.before, &mut self.now);
         mem::swap(&mut self.now, &mut self.ahead);
@@ -139,12 +143,13 @@ impl<'a> Pass<'a> {
         let (now, ahead) = (&self.now, &mut self.ahead);
         let (filled, _) = rayon::join(|| fill(source, ahead), || hasher.update(now));
         (self.read)(self.now.len() as u64);
-        filled.map(|()| true)
+        self.ended = filled?;
+        Ok(true)
     }
 }
 
-/// Reads a piece: shorter than others, or empty, where the file ends.
-fn fill(source: &mut dyn Read, piece: &mut Vec<u8>) -> io::Result<()> {
+/// Reads a piece: shorter than others, or empty, where the file ends. Tells whether it does.
+fn fill(source: &mut dyn Read, piece: &mut Vec<u8>) -> io::Result<bool> {
     piece.resize(PIECE_LEN, 0);
     let mut len = 0;
     while len < PIECE_LEN {
@@ -159,7 +164,7 @@ fn fill(source: &mut dyn Read, piece: &mut Vec<u8>) -> io::Result<()> {
         }
     }
     piece.truncate(len);
-    Ok(())
+    Ok(len < PIECE_LEN)
 }
 
 /// For who reads the header.
@@ -171,5 +176,108 @@ impl Read for Pass<'_> {
         buffer[..len].copy_from_slice(&bytes[..len]);
         self.header += len as u64;
         Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Dtype;
+
+    /// Hands out a few bytes at a time, and fails behind them where it is told to.
+    struct Slowly<'a>(&'a [u8], bool);
+
+    impl Read for Slowly<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let most = buffer.len().min(100_003);
+            match (self.0.is_empty(), self.1) {
+                (true, true) => Err(io::Error::other("it broke")),
+                _ => self.0.read(&mut buffer[..most]),
+            }
+        }
+    }
+
+    fn bytes(len: usize) -> Vec<u8> {
+        (0..len as u32)
+            .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect()
+    }
+
+    fn tensor(dtype: Dtype, range: Range<usize>) -> TensorInfo {
+        TensorInfo {
+            name: "t".to_owned(),
+            dtype,
+            shape: vec![range.len() as u64 / dtype.block().1 * dtype.block().0],
+            range: range.start as u64..range.end as u64,
+        }
+    }
+
+    #[test]
+    fn tensors_come_whole_wherever_pieces_end_and_every_byte_is_hashed_once() {
+        for len in [0, 1, PIECE_LEN - 1, PIECE_LEN, PIECE_LEN + 1, 3 * PIECE_LEN + 5] {
+            let bytes = bytes(len);
+            let (mut source, mut told) = (Slowly(&bytes, false), 0);
+            let mut read = |bytes| told += bytes;
+            let mut pass = Pass::new(&mut source, &mut read);
+            let mut header = vec![0; 16.min(len)];
+            pass.read_exact(&mut header).unwrap();
+            assert_eq!(header, bytes[..header.len()]);
+            let mut at = 2.min(len);
+            for (dtype, most) in [
+                (Dtype::F32, 4),
+                (Dtype::Q4_1, PIECE_LEN),
+                (Dtype::F64, 800_000),
+                (Dtype::Q4_0, usize::MAX),
+            ] {
+                let block = dtype.block().1 as usize;
+                let end = at + (len - at).min(most) / block * block;
+                let mut found = Vec::new();
+                let work = |part: &[u8]| {
+                    assert_eq!((part.len() % block, part.as_ptr().addr() % 2), (0, 0));
+                    found.extend_from_slice(part);
+                };
+                pass.pieces(&tensor(dtype, at..end), work).unwrap();
+                assert!(found == bytes[at..end], "{dtype} at {at} of {len}");
+                at = end;
+            }
+            assert_eq!(pass.finish().unwrap(), (len as u64, Hash::of(&bytes)));
+            assert_eq!(told, len as u64);
+        }
+    }
+
+    #[test]
+    fn a_header_may_be_read_further_than_it_goes_but_tensors_only_forwards() {
+        let bytes = bytes(3 * PIECE_LEN);
+        let (mut source, mut read) = (&bytes[..], |_| ());
+        let mut pass = Pass::new(&mut source, &mut read);
+        pass.read_exact(&mut vec![0; PIECE_LEN + 8_000]).unwrap();
+        let range = PIECE_LEN - 1_000..PIECE_LEN + 1_000;
+        let mut found = Vec::new();
+        let work = |part: &[u8]| found.extend_from_slice(part);
+        pass.pieces(&tensor(Dtype::U8, range.clone()), work).unwrap();
+        assert!(found == bytes[range]);
+        let back = tensor(Dtype::U8, PIECE_LEN..PIECE_LEN + 1);
+        assert!(
+            pass.pieces(&back, |_| panic!("there is nothing to look at"))
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn a_file_that_ends_early_or_breaks_is_an_error() {
+        for len in [0, 10, PIECE_LEN, 2 * PIECE_LEN - 1] {
+            let bytes = bytes(len);
+            let wanted = tensor(Dtype::U8, 0..2 * PIECE_LEN);
+            let (mut source, mut read) = (&bytes[..], |_| ());
+            let mut pass = Pass::new(&mut source, &mut read);
+            let error = pass.pieces(&wanted, |_| ()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+            assert_eq!(pass.finish().unwrap(), (len as u64, Hash::of(&bytes)));
+
+            let (mut source, mut read) = (Slowly(&bytes, true), |_| ());
+            let mut pass = Pass::new(&mut source, &mut read);
+            assert!(pass.pieces(&wanted, |_| ()).is_err());
+            assert!(pass.finish().is_err());
+        }
     }
 }
