@@ -35,6 +35,7 @@ pub mod proof;
 pub mod release;
 pub mod repo;
 pub mod shard;
+mod text;
 pub mod ticket;
 pub mod wire;
 
@@ -52,5 +53,6 @@ pub use repo::{
     RepoNameError, RepoRef, RepoRefError,
 };
 pub use shard::{ChainingValue, GROUP_LEN, NumberedBlob, SHARD_LEN, ShardMap, TooManyShards};
+pub use text::TextError;
 pub use ticket::{Ticket, TicketError};
 pub use wire::{CatalogAsk, CatalogTell, PeerHint, ShardRun, SwarmTell, WireError};
