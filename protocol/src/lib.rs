@@ -9,6 +9,7 @@
 //! | repo | [`RepoId`]: `publisher/name`, of a [`Kind`] |
 //! | publisher | [`Publisher`]: the Ed25519 key that signs releases; a user knows it by an [`Alias`] |
 //! | release | [`SignedRelease`]: "repo R is manifest M, number N" |
+//! | summary | [`Summary`]: what a catalogue shows of a repo without fetching it; bound to a release by its hash |
 //! | attestation | [`SignedAttestation`]: "key K validated manifest M, and this came out" |
 //! | ratchet | [`ratchet::decide`]: which of two releases a node follows |
 //! | ticket | [`Ticket`]: a pasteable string that is enough to fetch |
@@ -26,6 +27,7 @@
 )]
 
 pub mod attestation;
+pub mod card;
 pub mod hash;
 mod json;
 pub mod limits;
@@ -42,6 +44,7 @@ pub mod wire;
 pub use attestation::{
     Attestation, AttestationError, Challenge, Differences, Finite, SignedAttestation, Verdict,
 };
+pub use card::{CardError, Summary};
 pub use hash::{GitId, Hash, HashError, Sha256};
 pub use json::JsonError;
 pub use manifest::{FileEntry, Manifest, ManifestError};
