@@ -10,6 +10,7 @@
 //! | publisher | [`Publisher`]: the Ed25519 key that signs releases; a user knows it by an [`Alias`] |
 //! | release | [`SignedRelease`]: "repo R is manifest M, number N" |
 //! | summary | [`Summary`]: what a catalogue shows of a repo without fetching it; bound to a release by its hash |
+//! | key statement | [`SignedStatement`]: a recovery key, another key, or the end of one; [`Standing`] is what follows from them |
 //! | attestation | [`SignedAttestation`]: "key K validated manifest M, and this came out" |
 //! | ratchet | [`ratchet::decide`]: which of two releases a node follows |
 //! | ticket | [`Ticket`]: a pasteable string that is enough to fetch |
@@ -30,6 +31,7 @@ pub mod attestation;
 pub mod card;
 pub mod hash;
 mod json;
+pub mod key;
 pub mod limits;
 pub mod manifest;
 pub mod path;
@@ -47,6 +49,7 @@ pub use attestation::{
 pub use card::{CardError, Summary};
 pub use hash::{GitId, Hash, HashError, Sha256};
 pub use json::JsonError;
+pub use key::{KeyError, Reason, Seen, SignedStatement, Standing, Statement};
 pub use manifest::{FileEntry, Manifest, ManifestError};
 pub use path::{PathError, RepoPath};
 pub use proof::{Proof, ProofError};
