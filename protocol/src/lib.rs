@@ -53,7 +53,7 @@ pub use key::{KeyError, Reason, Seen, SignedStatement, Standing, Statement};
 pub use manifest::{FileEntry, Manifest, ManifestError};
 pub use path::{PathError, RepoPath};
 pub use proof::{Proof, ProofError};
-pub use release::{Release, ReleaseError, SignedRelease, Upstream, ratchet, ratchet::Decision};
+pub use release::{Release, ReleaseError, ReleaseId, SignedRelease, Upstream, ratchet, ratchet::Decision};
 pub use repo::{
     Alias, AliasError, Kind, KindError, Publisher, PublisherError, RepoId, RepoIdError, RepoName,
     RepoNameError, RepoRef, RepoRefError,
@@ -61,4 +61,4 @@ pub use repo::{
 pub use shard::{ChainingValue, GROUP_LEN, NumberedBlob, SHARD_LEN, ShardMap, TooManyShards};
 pub use text::TextError;
 pub use ticket::{Ticket, TicketError};
-pub use wire::{CatalogAsk, CatalogTell, PeerHint, ShardRun, SwarmTell, WireError};
+pub use wire::{CatalogAsk, CatalogTell, Known, PeerHint, ShardRun, SwarmTell, WireError};
