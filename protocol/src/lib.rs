@@ -11,6 +11,7 @@
 //! | release | [`SignedRelease`]: "repo R is manifest M, number N" |
 //! | summary | [`Summary`]: what a catalogue shows of a repo without fetching it; bound to a release by its hash |
 //! | key statement | [`SignedStatement`]: a recovery key, another key, or the end of one; [`Standing`] is what follows from them |
+//! | denylist | [`Denylist`]: what somebody thinks should be neither served nor shown |
 //! | attestation | [`SignedAttestation`]: "key K validated manifest M, and this came out" |
 //! | ratchet | [`ratchet::decide`]: which of two releases a node follows |
 //! | ticket | [`Ticket`]: a pasteable string that is enough to fetch |
@@ -29,6 +30,7 @@
 
 pub mod attestation;
 pub mod card;
+pub mod denylist;
 pub mod hash;
 mod json;
 pub mod key;
@@ -47,6 +49,7 @@ pub use attestation::{
     Attestation, AttestationError, Challenge, Differences, Finite, SignedAttestation, Verdict,
 };
 pub use card::{CardError, Summary};
+pub use denylist::{Denial, Denied, DeniedError, Denylist, DenylistError};
 pub use hash::{GitId, Hash, HashError, Sha256};
 pub use json::JsonError;
 pub use key::{KeyError, Reason, Seen, SignedStatement, Standing, Statement};
