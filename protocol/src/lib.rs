@@ -35,6 +35,7 @@ pub mod hash;
 mod json;
 pub mod key;
 pub mod limits;
+pub mod lookalike;
 pub mod manifest;
 pub mod path;
 pub mod proof;
