@@ -23,7 +23,7 @@ use crate::release::ReleaseId;
 use crate::repo::{Publisher, RepoName};
 use reconcile::NONCE_LEN;
 
-/// The stream protocol of releases and attestations: one [`CatalogAsk`] a frame, one [`CatalogTell`] back.
+/// The stream protocol of releases, summaries, key statements and attestations: one [`CatalogAsk`] a frame, one [`CatalogTell`] back.
 pub const CATALOG_PROTOCOL: &str = "/shoal/catalog/1";
 
 /// The version of the catalog protocol that this crate writes: what a node answers to [`CatalogAsk::Version`] if it answers every ask. One
