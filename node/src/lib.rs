@@ -8,6 +8,14 @@ pub mod card;
 pub mod catalog;
 pub mod check;
 pub mod config;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "no node asks another for its catalog before the catalog protocol has it"
+    )
+)]
+mod discovery;
 pub mod doctor;
 pub mod durable;
 pub mod engine;

@@ -1,0 +1,3 @@
+//! What is known of others' releases, and how two nodes come to know the same: decisions only, no files, clock or network.
+
+pub(crate) mod set;
