@@ -15,6 +15,7 @@ pub mod config;
         reason = "no node asks another for its catalog before the catalog protocol has it"
     )
 )]
+#[expect(unused_imports, reason = "as above")]
 mod discovery;
 pub mod doctor;
 pub mod durable;
