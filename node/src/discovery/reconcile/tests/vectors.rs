@@ -77,6 +77,14 @@ fn made() -> String {
         &snapshot(some(0, 3)),
         &snapshot(some(2, 9)).since(1_700_000_060),
     );
+    transcript(
+        &mut text,
+        "sparse",
+        &snapshot(some(0, 40)),
+        &snapshot(some(20, 21)),
+    );
+    let without = some(0, 300).filter(|one| *one != item(100) && *one != item(200));
+    transcript(&mut text, "apart", &snapshot(some(0, 300)), &snapshot(without));
     text
 }
 
