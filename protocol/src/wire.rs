@@ -5,7 +5,6 @@
 
 mod bounded;
 mod known;
-pub mod reconcile;
 mod swarm;
 
 use serde::de::DeserializeOwned;
@@ -21,7 +20,6 @@ use crate::limits::{
 };
 use crate::release::ReleaseId;
 use crate::repo::{Publisher, RepoName};
-use reconcile::NONCE_LEN;
 
 /// The stream protocol of releases, summaries, key statements and attestations: one [`CatalogAsk`] a frame, one [`CatalogTell`] back.
 pub const CATALOG_PROTOCOL: &str = "/shoal/catalog/1";
@@ -59,14 +57,9 @@ pub enum CatalogAsk {
         /// The revision.
         manifest: Hash,
     },
-    /// One step of finding out which releases one of us knows and the other does not: see [`reconcile`]. From version 2 on, like all that follow.
-    Reconcile {
-        /// The opener's half of the session's key: the same in every step.
-        nonce: [u8; NONCE_LEN],
-        /// The message, at most [`RECONCILE_LEN_MAX`] bytes; empty in the first step, which asks for the other half of the key.
-        #[serde(deserialize_with = "bounded::at_most::<RECONCILE_LEN_MAX, _, _>")]
-        message: Vec<u8>,
-    },
+    /// One message of finding out which releases one of us knows and the other does not, at most [`RECONCILE_LEN_MAX`] bytes: what is in it the node knows. From
+    /// version 2 on, like all that follow.
+    Reconcile(#[serde(deserialize_with = "bounded::at_most::<RECONCILE_LEN_MAX, _, _>")] Vec<u8>),
     /// These releases, at most [`IDS_MAX`].
     Get(#[serde(deserialize_with = "bounded::at_most::<IDS_MAX, _, _>")] Vec<ReleaseId>),
     /// I have these releases, at most [`IDS_MAX`]; ask for those that you want.
@@ -88,7 +81,7 @@ pub enum CatalogTell {
     /// Encodings of signed attestations of the revision asked for, for their receiver to verify: at most [`ATTESTATIONS_TOLD_MAX`],
     /// those first that the teller values most.
     Attestations(#[serde(deserialize_with = "bounded::at_most::<ATTESTATIONS_TOLD_MAX, _, _>")] Vec<Vec<u8>>),
-    /// The next message of a reconciliation, at most [`RECONCILE_LEN_MAX`] bytes; to an empty one the teller's half of the key.
+    /// The answer to a message of a reconciliation, at most [`RECONCILE_LEN_MAX`] bytes.
     Reconcile(#[serde(deserialize_with = "bounded::at_most::<RECONCILE_LEN_MAX, _, _>")] Vec<u8>),
     /// Releases that were asked for, in the order of the asking, at most [`IDS_MAX`]: what is not known is left out, and from the first on that the
     /// frame has no room for, all. See [`Known::fitting`].

@@ -630,8 +630,7 @@ pub(crate) fn catalog_asks() -> impl Strategy<Value = CatalogAsk> {
         repo_ids().prop_map(|RepoId { publisher, name }| CatalogAsk::Release { publisher, name }),
         Just(CatalogAsk::Version),
         hashes().prop_map(|manifest| CatalogAsk::Attestations { manifest }),
-        (any::<[u8; 16]>(), vec(any::<u8>(), 0..300))
-            .prop_map(|(nonce, message)| CatalogAsk::Reconcile { nonce, message }),
+        vec(any::<u8>(), 0..300).prop_map(CatalogAsk::Reconcile),
         release_ids().prop_map(CatalogAsk::Get),
         release_ids().prop_map(CatalogAsk::Have),
         (0..4_u8).prop_map(|number| CatalogAsk::Keys {

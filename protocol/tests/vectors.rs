@@ -14,7 +14,6 @@ use protocol::key::{encode_bundle, key_of_keys};
 use protocol::lookalike::skeleton;
 use protocol::release::{copy_key, id_of, key_of, provider_key};
 use protocol::shard::{GROUP_LEN, SHARD_LEN, shard_count};
-use protocol::wire::reconcile::SessionKey;
 use protocol::wire::{decode_frame, encode_frame};
 use protocol::{
     CatalogAsk, CatalogTell, Denylist, Hash, Known, Manifest, PeerHint, Proof, RepoPath, ShardMap, ShardRun,
@@ -166,26 +165,6 @@ fn denylist_is_what_it_was() {
 }
 
 #[test]
-fn fingerprints_are_what_they_were() {
-    let session = SessionKey::new(&[1; 16], &[2; 16]);
-    let ids = [
-        id_of(&golden_signed()),
-        protocol::ReleaseId::from_bytes([0xff; 32]),
-    ];
-    let mut text = format!("opener: {}\naccepter: {}\n", hex(&[1; 16]), hex(&[2; 16]));
-    writeln!(text, "id of release.bin: {}", ids[0]).unwrap();
-    writeln!(text, "another id: {}", ids[1]).unwrap();
-    for count in 0..3 {
-        let fingerprint = session.fingerprint(&ids[..count]);
-        writeln!(text, "of the first {count}: {}", hex(&fingerprint)).unwrap();
-    }
-    let many = vec![ids[0]; 5000];
-    let fingerprint = session.fingerprint(&many);
-    writeln!(text, "of the first 5000 times: {}", hex(&fingerprint)).unwrap();
-    golden("fingerprints.txt", text.as_bytes());
-}
-
-#[test]
 fn skeletons_are_what_they_were() {
     let names = [
         "Llama-2_7b.GGUF",
@@ -269,16 +248,12 @@ fn frames_are_what_they_were() {
         ),
     ];
     let ids = vec![id_of(&golden_signed())];
-    let reconcile = |message: &[u8]| CatalogAsk::Reconcile {
-        nonce: [7; 16],
-        message: message.to_vec(),
-    };
+    let reconcile = |message: &[u8]| CatalogAsk::Reconcile(message.to_vec());
     let bare = Known {
         card: None,
         ..golden_known()
     };
     let later_frames = [
-        ("catalog ask reconcile, first", encode_frame(&reconcile(b""))),
         ("catalog ask reconcile", encode_frame(&reconcile(b"message"))),
         ("catalog ask get", encode_frame(&CatalogAsk::Get(ids.clone()))),
         ("catalog ask have", encode_frame(&CatalogAsk::Have(ids))),

@@ -76,8 +76,8 @@ fn hostile_messages_of_the_catalog_are_refused() {
                 W(WireError::Message)
             ),
             row!(
-                "reconcile: a nonce that is cut",
-                ask(&[3, 1, 2, 3]),
+                "reconcile: a message that is cut",
+                ask(&[3, 4, 1, 2, 3]),
                 W(WireError::Message)
             ),
             row!(
