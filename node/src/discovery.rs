@@ -10,6 +10,7 @@
 //! files as well, behind a ratchet that outlives everything ([`crate::names`]).
 
 mod answers;
+pub(crate) mod following;
 mod lineage;
 pub(crate) mod meeting;
 pub(crate) mod reconcile;

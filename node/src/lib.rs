@@ -26,6 +26,7 @@ pub mod progress;
 pub mod publish;
 pub mod resolve;
 pub mod run;
+pub(crate) mod search;
 mod runs;
 mod serve;
 mod sharing;

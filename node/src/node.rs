@@ -2,7 +2,7 @@
 
 use crate::{
     config::Config,
-    discovery::{Discovery, meeting},
+    discovery::{Discovery, following, meeting},
     fetch::{JobView, Jobs, NoSuchJob, Unfinished},
     library::{Library, LibraryError, OpenError, now},
     meter::Meter,
@@ -203,6 +203,7 @@ impl Node {
         node.task(meeting::spread(node.downgrade(), node.discovery().news()));
         node.task(meeting::keep_in_sync(node.downgrade(), node.swarm().subscribe()));
         node.task(meeting::keep_hearing(node.downgrade(), heard));
+        node.task(following::keep_following(node.downgrade()));
         node.task(meeting::keep_indexed(node.downgrade(), node.discovery().news()));
         node.task(keep_mending(Arc::downgrade(&node.0)));
         Ok(node)

@@ -12,7 +12,7 @@ use crate::fixture::{
 };
 use protocol::key::{encode_bundle, key_of_keys};
 use protocol::lookalike::skeleton;
-use protocol::release::{copy_key, id_of, key_of, provider_key};
+use protocol::release::{copy_key, id_of, key_of, provider_key, teller_key};
 use protocol::shard::{GROUP_LEN, SHARD_LEN, shard_count};
 use protocol::wire::{decode_frame, encode_frame};
 use protocol::{
@@ -341,6 +341,7 @@ fn keys_are_what_they_were() {
         writeln!(text, "key of golden-model: {}", hex(&key)).unwrap();
         let key = copy_key(publisher, protocol::Kind::Model, "acme/golden");
         writeln!(text, "key of its copy of the model acme/golden: {}", hex(&key)).unwrap();
+        writeln!(text, "key of its tellers: {}", hex(&teller_key(publisher))).unwrap();
         writeln!(
             text,
             "key of its key statements: {}",

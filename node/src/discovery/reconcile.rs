@@ -19,9 +19,9 @@ mod parts;
 mod tests;
 
 pub(crate) use answerer::Answerer;
-pub(crate) use fingerprint::{NONCE_LEN, Nonce};
+use fingerprint::Nonce;
 pub(crate) use message::MESSAGE_LEN_MAX;
-pub(crate) use opener::{Have, Next, Opener, Step};
+pub(crate) use opener::{Next, Opener};
 
 use super::set::Snapshot;
 

@@ -335,7 +335,9 @@ async fn collect(
 
 async fn follow(State(desk): State<Desk>, Told(ask): Told<FollowAsk>) -> Result<Json<Nothing>, Refused> {
     let library = desk.node.library().clone();
-    let Json(_) = blocking(move || library.follow(ask.publisher, &ask.alias)).await?;
+    let publisher = ask.publisher;
+    let Json(_) = blocking(move || library.follow(publisher, &ask.alias)).await?;
+    desk.node.keep_up_with(publisher);
     Ok(Json(Nothing {}))
 }
 
