@@ -41,7 +41,8 @@ async fn found(net: &Testnet, node: usize, words: &str, count: usize) -> Vec<Hit
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn three_nodes_that_know_one_bootstrap_peer_find_each_others_models_by_words_and_get_the_next_release() {
+async fn three_nodes_that_know_one_bootstrap_peer_find_each_others_models_by_words_and_get_the_next_release()
+{
     let net = Testnet::start(4).await.unwrap();
     let folder = |name: &str| net.scratch().join(name);
     model(
@@ -59,7 +60,10 @@ async fn three_nodes_that_know_one_bootstrap_peer_find_each_others_models_by_wor
     let hits = found(&net, C, "llama", 1).await;
     assert_eq!(hits[0].repo, first.repo);
     let card = hits[0].card.as_ref().unwrap();
-    assert_eq!((card.license.as_deref(), card.task.as_deref()), (Some("mit"), Some("text-generation")));
+    assert_eq!(
+        (card.license.as_deref(), card.task.as_deref()),
+        (Some("mit"), Some("text-generation"))
+    );
     // By its description, by a tag, by the beginning of a word; and on every node.
     for words in ["fish sea", "tiny speaks", "sea-lla", "7b llama"] {
         assert_eq!(found(&net, B, words, 1).await[0].repo, first.repo, "{words}");
@@ -72,12 +76,22 @@ async fn three_nodes_that_know_one_bootstrap_peer_find_each_others_models_by_wor
         ..SearchAsk::default()
     };
     let filtered = net.node(C).discovery().search(&filtered).unwrap();
-    assert_eq!((filtered.total, filtered.hits[0].repo.name.as_str()), (1, "tiny-bert"));
+    assert_eq!(
+        (filtered.total, filtered.hits[0].repo.name.as_str()),
+        (1, "tiny-bert")
+    );
 
     // A followed publisher's next release is here without being asked for.
     let alias = Alias::new("fisher").unwrap();
-    net.node(C).library().follow(first.repo.publisher, &alias).unwrap();
-    fs::write(folder("llama").join("weights.bin"), fixture::bytes(9, "weights", 50_000)).unwrap();
+    net.node(C)
+        .library()
+        .follow(first.repo.publisher, &alias)
+        .unwrap();
+    fs::write(
+        folder("llama").join("weights.bin"),
+        fixture::bytes(9, "weights", 50_000),
+    )
+    .unwrap();
     let (second, _) = publish(net.node(A), &folder("llama"), "sea-llama-7b").await;
     assert_eq!(second.seq, 2);
     let named = RepoRef::Aliased {
@@ -102,7 +116,11 @@ async fn three_nodes_that_know_one_bootstrap_peer_find_each_others_models_by_wor
 async fn what_is_known_outlives_the_node_and_reaches_who_comes_later() {
     let mut net = Testnet::start(3).await.unwrap();
     let folder = net.scratch().join("model");
-    model(&folder, 1, "---\nlicense: mit\n---\nIt counts herrings in pictures of the sea.\n");
+    model(
+        &folder,
+        1,
+        "---\nlicense: mit\n---\nIt counts herrings in pictures of the sea.\n",
+    );
     let (published, _) = publish(net.node(A), &folder, "herring").await;
     found(&net, B, "herring", 1).await;
     // The publisher is gone; who heard of it tells.
@@ -124,10 +142,17 @@ async fn node_that_relays_only_whom_it_follows_keeps_nobody_else() {
     .await
     .unwrap();
     let folder = net.scratch().join("model");
-    model(&folder, 1, "---\nlicense: mit\n---\nOne that is followed, and one that is not.\n");
+    model(
+        &folder,
+        1,
+        "---\nlicense: mit\n---\nOne that is followed, and one that is not.\n",
+    );
     let (followed, _) = publish(net.node(A), &folder, "followed").await;
     let alias = Alias::new("a").unwrap();
-    net.node(C).library().follow(followed.repo.publisher, &alias).unwrap();
+    net.node(C)
+        .library()
+        .follow(followed.repo.publisher, &alias)
+        .unwrap();
     publish(net.node(B), &folder, "stranger").await;
     found(&net, A, "stranger", 1).await;
     publish(net.node(A), &folder, "another").await;
@@ -155,14 +180,42 @@ fn search_needs_no_network_and_no_running_node() {
     assert_eq!((&found["total"], &found["known"]), (&1.into(), &2.into()));
     assert_eq!(found["hits"][0]["card"]["license"], "mit");
     let said = shoal.run(&["search", "llama"]);
-    assert!(said.stdout.contains("tuned-llama") && said.stdout.contains("small-llama"), "{said:?}");
-    assert!(said.stdout.contains("text-generation") && said.stdout.contains("ours"), "{said:?}");
+    assert!(
+        said.stdout.contains("tuned-llama") && said.stdout.contains("small-llama"),
+        "{said:?}"
+    );
+    assert!(
+        said.stdout.contains("text-generation") && said.stdout.contains("ours"),
+        "{said:?}"
+    );
     let none = shoal.run(&["search", "giraffe"]);
-    assert!(none.status.success() && none.stdout.is_empty() && none.stderr.contains("2 releases"), "{none:?}");
-    let base = shoal.json(&["search", "--base", "meta-llama/llama-3.1-8b", "--limit", "1", "--sort", "name"]);
-    assert_eq!((&base["total"], base["hits"].as_array().unwrap().len()), (&2.into(), 1));
+    assert!(
+        none.status.success() && none.stdout.is_empty() && none.stderr.contains("2 releases"),
+        "{none:?}"
+    );
+    let base = shoal.json(&[
+        "search",
+        "--base",
+        "meta-llama/llama-3.1-8b",
+        "--limit",
+        "1",
+        "--sort",
+        "name",
+    ]);
+    assert_eq!(
+        (&base["total"], base["hits"].as_array().unwrap().len()),
+        (&2.into(), 1)
+    );
     let next = base["next"].as_str().unwrap();
-    let rest = shoal.json(&["search", "--base", "meta-llama/llama-3.1-8b", "--sort", "name", "--after", next]);
+    let rest = shoal.json(&[
+        "search",
+        "--base",
+        "meta-llama/llama-3.1-8b",
+        "--sort",
+        "name",
+        "--after",
+        next,
+    ]);
     assert_eq!(rest["hits"].as_array().unwrap().len(), 1);
     assert_ne!(rest["hits"][0]["repo"], base["hits"][0]["repo"]);
     let repo = found["hits"][0]["repo"].as_str().unwrap().to_owned();
@@ -170,9 +223,15 @@ fn search_needs_no_network_and_no_running_node() {
     assert_eq!(relatives["bases"][0]["name"], "meta-llama/Llama-3.1-8B");
     assert_eq!(relatives["siblings"].as_array().unwrap().len(), 1);
     let said = shoal.run(&["similar", &repo]).stdout;
-    assert!(said.contains("finetune from meta-llama/Llama-3.1-8B") && said.contains("small-llama"), "{said}");
+    assert!(
+        said.contains("finetune from meta-llama/Llama-3.1-8B") && said.contains("small-llama"),
+        "{said}"
+    );
     let wrong = shoal.run(&["search", "llama", "--after", "nonsense"]);
-    assert!(!wrong.status.success() && wrong.stderr.contains("cursor"), "{wrong:?}");
+    assert!(
+        !wrong.status.success() && wrong.stderr.contains("cursor"),
+        "{wrong:?}"
+    );
 }
 
 #[test]
@@ -186,9 +245,15 @@ fn publish_says_what_a_card_lacks_and_refuses_it_where_it_is_asked_to() {
         assert!(refused.stderr.contains(word), "{word}: {refused:?}");
     }
     let warned = shoal.run(&["publish", text(&folder)]);
-    assert!(warned.status.success() && warned.stderr.contains("pipeline_tag, base_model"), "{warned:?}");
+    assert!(
+        warned.status.success() && warned.stderr.contains("pipeline_tag, base_model"),
+        "{warned:?}"
+    );
     let card = "---\nlicense: mit\npipeline_tag: fill-mask\nbase_model: []\n---\nIt has all.\n";
     fs::write(folder.join("README.md"), card).unwrap();
     let whole = shoal.run(&["publish", text(&folder), "--require-card"]);
-    assert!(whole.status.success() && !whole.stderr.contains("says nothing"), "{whole:?}");
+    assert!(
+        whole.status.success() && !whole.stderr.contains("says nothing"),
+        "{whole:?}"
+    );
 }

@@ -1,6 +1,8 @@
 //! How a node is started: one struct, one file. `DATA/config.toml` is laid over the defaults, and flags over both.
 
-use crate::{discovery::Relay, limits::UPLOAD_SLOTS_MAX, run::EnginesConfig, swarm::DhtRole, throttle::Limits};
+use crate::{
+    discovery::Relay, limits::UPLOAD_SLOTS_MAX, run::EnginesConfig, swarm::DhtRole, throttle::Limits,
+};
 use libp2p::Multiaddr;
 use serde::{Deserialize, Deserializer, de::Error};
 use std::{

@@ -286,7 +286,9 @@ impl Index {
         favoured.keep(searcher.segment_readers());
         let fields = &self.0.fields;
         let folder = &self.0.folder;
-        let compiled = guarded(folder, || query.compile(fields, fuzzy, |term| searcher.doc_freq(term)))?;
+        let compiled = guarded(folder, || {
+            query.compile(fields, fuzzy, |term| searcher.doc_freq(term))
+        })?;
         let now = query.after.as_ref().map_or(query.now, |after| after.now);
         let ranking = Ranking {
             fields: *fields,
@@ -300,8 +302,7 @@ impl Index {
             limit: query.limit.clamp(1, PAGE_MAX),
             after: query.after.clone(),
         };
-        let Found { total, best, more } =
-            guarded(folder, || searcher.search(&*compiled.query, &ranking))?;
+        let Found { total, best, more } = guarded(folder, || searcher.search(&*compiled.query, &ranking))?;
         let next = best.last().filter(|_| more).map(|last| Cursor {
             rank: last.rank,
             key: last.key,
@@ -397,7 +398,10 @@ fn open_both(index: &mut tantivy::Index) -> tantivy::Result<(IndexWriter, IndexR
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     index.set_multithread_executor(threads.min(SEARCH_THREADS_MAX))?;
     let writer = writer_of(index)?;
-    let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
+    let reader = index
+        .reader_builder()
+        .reload_policy(ReloadPolicy::Manual)
+        .try_into()?;
     Ok((writer, reader))
 }
 
@@ -434,10 +438,14 @@ fn refused(folder: &Path, error: TantivyError) -> SearchError {
     let folder = folder.to_owned();
     match error {
         TantivyError::LockFailure(..) => SearchError::InUse { folder },
-        TantivyError::IoError(source) if source.kind() == io::ErrorKind::PermissionDenied || durable::is_full(&source) => {
+        TantivyError::IoError(source)
+            if source.kind() == io::ErrorKind::PermissionDenied || durable::is_full(&source) =>
+        {
             let source = io::Error::new(source.kind(), source);
             SearchError::Io { folder, source }
         }
-        other => SearchError::Damaged { what: other.to_string() },
+        other => SearchError::Damaged {
+            what: other.to_string(),
+        },
     }
 }

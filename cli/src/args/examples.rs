@@ -78,7 +78,7 @@ pub(super) const SIMILAR: &str = "Example:
 
 pub(super) const SHOW: &str = "Example:
   shoal show meta/llama
-  shoal show meta/llama --card | less";
+  shoal show meta/llama --card";
 
 pub(super) const TICKET: &str = "Example:
   shoal ticket meta/llama";

@@ -157,9 +157,7 @@ fn row(hit: &Hit) -> [String; 9] {
     let dash = || "-".to_owned();
     let card = hit.card.as_ref();
     let word = |word: Option<&String>| {
-        word.map_or_else(dash, |word| {
-            output::shortened(&output::printable(word), WORD_MAX)
-        })
+        word.map_or_else(dash, |word| output::shortened(&output::printable(word), WORD_MAX))
     };
     [
         hit.kind.to_string(),

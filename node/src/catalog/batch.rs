@@ -10,8 +10,8 @@ use protocol::{Hash, RepoId};
 use super::engine::{Change, Engine, Tree};
 use super::known::{KNOWN_ROW_LEN_MAX, KnownRow, NameKey};
 use super::record::{
-    self, Digest, Digests, Known, ManifestRow, Manifests, NAMES_MAX, Place, PlaceKind, Places, Provider, Providers,
-    RepoRow, Repos, Sums, SumsOf, Table,
+    self, Digest, Digests, Known, ManifestRow, Manifests, NAMES_MAX, Place, PlaceKind, Places, Provider,
+    Providers, RepoRow, Repos, Sums, SumsOf, Table,
 };
 use super::{CatalogError, decode};
 

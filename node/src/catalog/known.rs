@@ -144,7 +144,10 @@ pub(super) fn encode(row: &KnownRow) -> Vec<u8> {
         seq: release.seq,
         prev: release.prev,
         life: release.expires.saturating_sub(release.issued),
-        upstream: release.upstream.as_ref().map(|upstream| origin(upstream, &release.name)),
+        upstream: release
+            .upstream
+            .as_ref()
+            .map(|upstream| origin(upstream, &release.name)),
         card: match (&row.card, release.card) {
             (Some(card), _) => Card::Summary(packed::pack_card(card.clone())),
             (None, Some(hash)) => Card::Hash(hash),
@@ -198,7 +201,9 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<KnownRow, Unreadable> {
         card: hash,
         name: body.name,
     };
-    if !release::key_of(release.publisher, &release.name).starts_with(key) || key.len() != size_of::<NameKey>() {
+    if !release::key_of(release.publisher, &release.name).starts_with(key)
+        || key.len() != size_of::<NameKey>()
+    {
         return Err(Unreadable);
     }
     let mut signature = [0; SIGNATURE_LEN];

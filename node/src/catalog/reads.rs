@@ -10,8 +10,8 @@ use protocol::{Hash, Publisher, RepoId};
 use super::engine::{Engine, Tree};
 use super::known::{self, KnownItem, KnownRow, NameKey};
 use super::record::{
-    self, Digest, Digests, Known, ManifestRow, Manifests, Place, Places, Provider, Providers, RepoRow, Repos, Rows,
-    Sums, SumsOf, Table, Unreadable,
+    self, Digest, Digests, Known, ManifestRow, Manifests, Place, Places, Provider, Providers, RepoRow, Repos,
+    Rows, Sums, SumsOf, Table, Unreadable,
 };
 use super::{Catalog, CatalogError, Inner, decode, lock, read_lock, unreadable};
 

@@ -46,7 +46,9 @@ impl Discovery {
         loop {
             let page = self.search(&ask)?;
             for hit in page.hits {
-                let Some(row) = self.known(&hit.repo)? else { continue };
+                let Some(row) = self.known(&hit.repo)? else {
+                    continue;
+                };
                 let Ok(release) = row.signed() else { continue };
                 if let Some(card) = row.card.as_ref().and_then(|card| card.encode().ok()) {
                     let kept = self.library().names().keep_card(&hit.repo, &card);
@@ -56,7 +58,9 @@ impl Discovery {
                     Err(LibraryError::Names(
                         error @ (NamesError::Io { .. } | NamesError::StorageFull { .. }),
                     )) => return Err(LibraryError::Names(error).into()),
-                    Err(LibraryError::Names(error)) => debug!(repo = %hit.repo, %error, "a release is not followed"),
+                    Err(LibraryError::Names(error)) => {
+                        debug!(repo = %hit.repo, %error, "a release is not followed")
+                    }
                     accepted => accepted?,
                 }
             }
@@ -113,9 +117,17 @@ pub(crate) async fn keep_following(node: WeakNode) {
         let library = node.library().clone();
         let own = library.publisher();
         if !told && library.names().repos_of(own).is_ok_and(|repos| !repos.is_empty()) {
-            told = node.swarm().start_providing(teller_key(own)).await.unwrap_or(false);
+            told = node
+                .swarm()
+                .start_providing(teller_key(own))
+                .await
+                .unwrap_or(false);
         }
-        let followed: Vec<Publisher> = library.following().iter().map(|follow| follow.publisher).collect();
+        let followed: Vec<Publisher> = library
+            .following()
+            .iter()
+            .map(|follow| follow.publisher)
+            .collect();
         due.retain(|publisher, _| followed.contains(publisher));
         let now = Instant::now();
         for publisher in followed {

@@ -124,15 +124,26 @@ impl Discovery {
             ..SearchAsk::default()
         };
         let found = self.search(&ask)?.hits.into_iter();
-        let mut copies = found.filter(|hit| hit.upstream.as_ref().is_some_and(|upstream| upstream.repo == name));
+        let mut copies = found.filter(|hit| {
+            hit.upstream
+                .as_ref()
+                .is_some_and(|upstream| upstream.repo == name)
+        });
         Ok(copies.next())
     }
 }
 
 /// What cards may call a repo.
 fn names_of(row: &KnownRow) -> Vec<String> {
-    let upstream = row.release.upstream.as_ref().map(|upstream| upstream.repo.clone());
-    [row.release.repo().to_string()].into_iter().chain(upstream).collect()
+    let upstream = row
+        .release
+        .upstream
+        .as_ref()
+        .map(|upstream| upstream.repo.clone());
+    [row.release.repo().to_string()]
+        .into_iter()
+        .chain(upstream)
+        .collect()
 }
 
 /// Adds what is not there yet: neither the repo nor what has the same content as another.

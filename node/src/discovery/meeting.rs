@@ -327,7 +327,10 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
         }
     }
     loop {
-        let next = due.iter().min_by_key(|(_, at)| **at).map(|(peer, at)| (*peer, *at));
+        let next = due
+            .iter()
+            .min_by_key(|(_, at)| **at)
+            .map(|(peer, at)| (*peer, *at));
         let soon = next.map_or(Instant::now() + SYNC_AGAIN, |(_, at)| at);
         tokio::select! {
             event = events.recv() => match event {

@@ -44,7 +44,8 @@ impl Budget {
         let free = RELEASES_MAX.saturating_sub(known);
         let share = (free / SHARE).max(NAMES_MIN).min(free);
         if !self.peers.contains_key(&peer) && self.peers.len() >= PEERS_MAX {
-            self.peers.retain(|_, (since, _)| now.duration_since(*since) < HOUR);
+            self.peers
+                .retain(|_, (since, _)| now.duration_since(*since) < HOUR);
             if self.peers.len() >= PEERS_MAX {
                 return 0;
             }
@@ -83,7 +84,10 @@ mod tests {
         let (mut budget, now) = (Budget::default(), Instant::now());
         assert_eq!(budget.left(PeerId::random(), RELEASES_MAX, now), 0);
         assert_eq!(budget.left(PeerId::random(), RELEASES_MAX - 10, now), 10);
-        assert_eq!(budget.left(PeerId::random(), RELEASES_MAX - 40_000, now), NAMES_MIN);
+        assert_eq!(
+            budget.left(PeerId::random(), RELEASES_MAX - 40_000, now),
+            NAMES_MIN
+        );
     }
 
     #[test]

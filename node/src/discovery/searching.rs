@@ -180,7 +180,10 @@ pub(super) fn open(library: &Library) -> Result<Index, LibraryError> {
 fn fill(library: &Library, index: &Index) -> Result<(), FindError> {
     let (mut after, mut upto, mut count) = (None, 0, 0u64);
     loop {
-        let page = library.catalog().knowns(after, ROWS).map_err(LibraryError::from)?;
+        let page = library
+            .catalog()
+            .knowns(after, ROWS)
+            .map_err(LibraryError::from)?;
         let Some((last, _)) = page.last() else { break };
         after = Some(*last);
         let rows: Vec<KnownRow> = page.into_iter().map(|(_, row)| row).collect();
@@ -230,17 +233,27 @@ fn put(library: &Library, index: &Index, keys: &[NameKey], upto: u64) -> Result<
 impl Discovery {
     /// Has searches see what was taken in. Blocking, for tens of milliseconds.
     pub(crate) fn catch_up(&self) {
-        let _one_at_a_time = self.0.indexing.lock().expect("nothing panics while it holds this");
+        let _one_at_a_time = self
+            .0
+            .indexing
+            .lock()
+            .expect("nothing panics while it holds this");
         let (keys, upto) = {
             let mut state = self.state();
             let upto = state.arrived.saturating_sub(1);
             (std::mem::take(&mut state.unindexed), upto)
         };
         if let Err(error) = put(&self.0.library, &self.0.index, &keys, upto) {
-            warn!(error = &error as &dyn std::error::Error, "the search index is filled anew");
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "the search index is filled anew"
+            );
             let anew = self.0.index.clear().map_err(FindError::from);
             if let Err(error) = anew.and_then(|()| fill(&self.0.library, &self.0.index)) {
-                warn!(error = &error as &dyn std::error::Error, "the search index cannot be filled");
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the search index cannot be filled"
+                );
             }
         }
     }
@@ -268,7 +281,11 @@ impl Discovery {
             bytes: (None, ask.max_size),
             sort: ask.sort.into(),
             ascending: ask.ascending,
-            limit: if ask.limit == 0 { HITS } else { ask.limit.min(HITS_MAX) },
+            limit: if ask.limit == 0 {
+                HITS
+            } else {
+                ask.limit.min(HITS_MAX)
+            },
             after: after.transpose()?,
             now: now(),
             ..Query::default()
@@ -359,7 +376,9 @@ impl Discovery {
             .collect();
         let mut reproduced = Vec::new();
         for manifest in library.attestations().manifests() {
-            if library.standing(manifest).is_ok_and(|standing| standing.reproduced > 0)
+            if library
+                .standing(manifest)
+                .is_ok_and(|standing| standing.reproduced > 0)
                 && let Some(row) = library.catalog().manifest(manifest)?
             {
                 reproduced.extend(row.names.iter().map(name_key));

@@ -3,19 +3,11 @@
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use libp2p::PeerId;
-use protocol::{
-    Decision, Known, Publisher, ReleaseId, SignedRelease, Summary, ratchet,
-    release::id_of,
-};
+use protocol::{Decision, Known, Publisher, ReleaseId, SignedRelease, Summary, ratchet, release::id_of};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use tracing::{debug, warn};
 
-use super::{
-    Discovery, News, Relay, State,
-    relay::NAMES_PER_PUBLISHER_MAX,
-    set::Item,
-    short,
-};
+use super::{Discovery, News, Relay, State, relay::NAMES_PER_PUBLISHER_MAX, set::Item, short};
 use crate::{
     catalog::{Batch, CatalogError, KnownRow},
     library::{LibraryError, now},
@@ -102,7 +94,12 @@ impl Discovery {
     }
 
     /// Offers a release of somebody who is followed to the ratchet on disk. `false`: it is not followed, and need not be known.
-    fn on_disk(&self, release: &SignedRelease, card: Option<&Summary>, now: u64) -> Result<bool, LibraryError> {
+    fn on_disk(
+        &self,
+        release: &SignedRelease,
+        card: Option<&Summary>,
+        now: u64,
+    ) -> Result<bool, LibraryError> {
         let repo = release.release().repo();
         if let Some(card) = card.and_then(|card| card.encode().ok()) {
             self.0.library.names().keep_card(&repo, &card)?;
@@ -176,7 +173,10 @@ impl Discovery {
                 warn!(%error, "a release is known and not told of");
             }
             if one.old.is_none() && !one.followed {
-                let count = state.names_of.entry(short(one.row.release.publisher)).or_default();
+                let count = state
+                    .names_of
+                    .entry(short(one.row.release.publisher))
+                    .or_default();
                 *count = count.saturating_add(1);
             }
         }

@@ -235,10 +235,7 @@ async fn show(
     Ok(Json(desk.node.library().show(&repo).await?))
 }
 
-async fn search(
-    State(desk): State<Desk>,
-    Told(ask): Told<SearchAsk>,
-) -> Result<Json<SearchAnswer>, Refused> {
+async fn search(State(desk): State<Desk>, Told(ask): Told<SearchAsk>) -> Result<Json<SearchAnswer>, Refused> {
     let discovery = desk.node.discovery().clone();
     let found = spawn_blocking(move || discovery.search(&ask)).await;
     let found = found.map_err(|_| LibraryError::Store(StoreError::Closed))?;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use protocol::Publisher;
 use tantivy::index::SegmentId;
 use tantivy::schema::IndexRecordOption;
-use tantivy::{DocId, SegmentReader, TERMINATED, DocSet};
+use tantivy::{DocId, DocSet, SegmentReader, TERMINATED};
 
 use super::query::Fact;
 use super::schema::{Fields, KEY_HIGH, KEY_LOW, halves};

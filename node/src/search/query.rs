@@ -215,7 +215,9 @@ impl Query {
     /// Whether a slip in one of the words could be forgiven.
     pub(super) fn could_be_fuzzy(&self) -> bool {
         let asked = words::of_question(cut(&self.text), WORDS_MAX);
-        asked.iter().any(|word| word.whole.chars().count() >= FUZZY_LEN_MIN)
+        asked
+            .iter()
+            .any(|word| word.whole.chars().count() >= FUZZY_LEN_MIN)
     }
 }
 
@@ -236,7 +238,10 @@ fn cut(text: &str) -> &str {
 }
 
 fn word_term(fields: &Fields, word: &str) -> TermQuery {
-    TermQuery::new(Term::from_field_text(fields.words, word), IndexRecordOption::WithFreqs)
+    TermQuery::new(
+        Term::from_field_text(fields.words, word),
+        IndexRecordOption::WithFreqs,
+    )
 }
 
 fn word_clauses(fields: &Fields, word: &Asked, goes_on: bool) -> Vec<Clause> {

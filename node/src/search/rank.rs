@@ -229,7 +229,9 @@ impl SegmentRanking {
 
     fn is_hit(&self, document: DocId) -> bool {
         let within = |(column, range): &(Column<u64>, RangeInclusive<u64>)| {
-            column.first(document).is_some_and(|number| range.contains(&number))
+            column
+                .first(document)
+                .is_some_and(|number| range.contains(&number))
         };
         self.ranges.iter().all(within)
     }
@@ -249,7 +251,10 @@ impl SegmentRanking {
             return;
         }
         let key = self.key(document);
-        if self.bound.is_some_and(|bound| (Reverse(rank), key) <= (Reverse(bound.0), bound.1)) {
+        if self
+            .bound
+            .is_some_and(|bound| (Reverse(rank), key) <= (Reverse(bound.0), bound.1))
+        {
             return;
         }
         self.behind += 1;
@@ -264,7 +269,11 @@ impl SegmentRanking {
 
     fn name(&self, rank: u64) -> tantivy::Result<Option<String>> {
         let Some(names) = &self.names else { return Ok(None) };
-        let order = if self.ranking.ascending { !rank } else { rank.saturating_sub(1) };
+        let order = if self.ranking.ascending {
+            !rank
+        } else {
+            rank.saturating_sub(1)
+        };
         let mut name = String::new();
         names.ord_to_str(order, &mut name)?;
         Ok(Some(name))

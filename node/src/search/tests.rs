@@ -33,7 +33,10 @@ fn row(seed: u8, name: &str, age: u64, card: Summary) -> KnownRow {
         card: card.hash().ok(),
     };
     let signed = SignedRelease::sign(
-        Release { expires: release.issued + DAY, ..release },
+        Release {
+            expires: release.issued + DAY,
+            ..release
+        },
         &SigningKey::from_bytes(&[seed; 32]),
     );
     KnownRow::of(&signed.unwrap(), Some(card), 1)
@@ -108,7 +111,15 @@ fn shelf() -> Vec<KnownRow> {
         row(2, "weather_talker-v2", 10, tuned),
         row(3, "TinyLlama-chat", 200, card(&["chat"], "apache-2.0", 2_000)),
         row(3, "qwen2.5-7b-GGUF", 30, card(&["chat"], "apache-2.0", 5_000)),
-        row(3, "qwen2-audio", 50, Summary { formats: vec!["onnx".to_owned()], ..card(&[], "mit", 9_000) }),
+        row(
+            3,
+            "qwen2-audio",
+            50,
+            Summary {
+                formats: vec!["onnx".to_owned()],
+                ..card(&[], "mit", 9_000)
+            },
+        ),
         row(4, "nameless", 1, Summary::default()),
     ]
 }
@@ -143,12 +154,23 @@ fn releases_are_found_by_parts_of_their_names_and_cards() {
 fn word_in_the_name_weighs_more_than_one_in_the_card_and_new_a_little_more_than_old() {
     let folder = tempfile::tempdir().unwrap();
     let rows = vec![
-        row(1, "other", 1, Summary { description: Some("whisper".to_owned()), ..Summary::default() }),
+        row(
+            1,
+            "other",
+            1,
+            Summary {
+                description: Some("whisper".to_owned()),
+                ..Summary::default()
+            },
+        ),
         row(1, "whisper-old", 900, Summary::default()),
         row(1, "whisper-new", 1, Summary::default()),
     ];
     let index = filled(&folder.path().join("search"), &rows);
-    assert_eq!(find(&index, &rows, &ask("whisper")), ["whisper-new", "whisper-old", "other"]);
+    assert_eq!(
+        find(&index, &rows, &ask("whisper")),
+        ["whisper-new", "whisper-old", "other"]
+    );
 }
 
 #[test]
@@ -159,29 +181,78 @@ fn facts_and_ranges_narrow_what_words_find_and_work_alone() {
     let text = |text: &str| text.to_owned();
     let tuned = ["weather_talker-v2"];
     let cases: Vec<(Vec<Fact>, &str, &[&str])> = vec![
-        (vec![Fact::License(text("MIT"))], "", &["qwen2-audio", "weather_talker-v2"]),
+        (
+            vec![Fact::License(text("MIT"))],
+            "",
+            &["qwen2-audio", "weather_talker-v2"],
+        ),
         (vec![Fact::License(text("mit"))], "llama", &tuned),
-        (vec![Fact::Tag(text("chat"))], "", &["TinyLlama-chat", "qwen2.5-7b-GGUF", "weather_talker-v2"]),
-        (vec![Fact::Tag(text("chat")), Fact::License(text("apache-2.0"))], "qwen", &["qwen2.5-7b-GGUF"]),
+        (
+            vec![Fact::Tag(text("chat"))],
+            "",
+            &["TinyLlama-chat", "qwen2.5-7b-GGUF", "weather_talker-v2"],
+        ),
+        (
+            vec![Fact::Tag(text("chat")), Fact::License(text("apache-2.0"))],
+            "qwen",
+            &["qwen2.5-7b-GGUF"],
+        ),
         (vec![Fact::Base(text("meta-llama/llama-3.1-8b"))], "", &tuned),
-        (vec![Fact::Task(text("text-generation")), Fact::Library(text("transformers"))], "", &tuned),
-        (vec![Fact::Language(text("de")), Fact::Format(text("safetensors")), Fact::Dtype(text("bf16"))], "", &tuned),
-        (vec![Fact::Publisher(publisher(3))], "", &["TinyLlama-chat", "qwen2-audio", "qwen2.5-7b-GGUF"]),
+        (
+            vec![
+                Fact::Task(text("text-generation")),
+                Fact::Library(text("transformers")),
+            ],
+            "",
+            &tuned,
+        ),
+        (
+            vec![
+                Fact::Language(text("de")),
+                Fact::Format(text("safetensors")),
+                Fact::Dtype(text("bf16")),
+            ],
+            "",
+            &tuned,
+        ),
+        (
+            vec![Fact::Publisher(publisher(3))],
+            "",
+            &["TinyLlama-chat", "qwen2-audio", "qwen2.5-7b-GGUF"],
+        ),
         (vec![Fact::Kind(Kind::Dataset)], "", &[]),
         // A value of one kind of fact is none of another.
         (vec![Fact::Tag(text("mit"))], "", &[]),
     ];
     for (facts, words, names) in cases {
-        let query = Query { facts: facts.clone(), ..ask(words) };
+        let query = Query {
+            facts: facts.clone(),
+            ..ask(words)
+        };
         assert_eq!(sorted(find(&index, &rows, &query)), names, "{facts:?} {words}");
     }
-    let small = Query { bytes: (None, Some(5_000)), ..ask("") };
-    assert_eq!(sorted(find(&index, &rows, &small)), ["TinyLlama-chat", "qwen2.5-7b-GGUF"]);
-    let between = Query { bytes: (Some(5_001), Some(15_999)), ..ask("qwen") };
+    let small = Query {
+        bytes: (None, Some(5_000)),
+        ..ask("")
+    };
+    assert_eq!(
+        sorted(find(&index, &rows, &small)),
+        ["TinyLlama-chat", "qwen2.5-7b-GGUF"]
+    );
+    let between = Query {
+        bytes: (Some(5_001), Some(15_999)),
+        ..ask("qwen")
+    };
     assert_eq!(find(&index, &rows, &between), ["qwen2-audio"]);
-    let large = Query { parameters: (Some(1), None), ..ask("") };
+    let large = Query {
+        parameters: (Some(1), None),
+        ..ask("")
+    };
     assert_eq!(find(&index, &rows, &large), tuned);
-    let many = Query { facts: vec![Fact::Kind(Kind::Model); FACTS_MAX + 1], ..ask("") };
+    let many = Query {
+        facts: vec![Fact::Kind(Kind::Model); FACTS_MAX + 1],
+        ..ask("")
+    };
     let refused = index.search(&many, &Arc::default());
     assert!(matches!(refused, Err(SearchError::Facts { found: 33 })));
 }
@@ -191,14 +262,38 @@ fn hits_are_sorted_either_way_and_what_is_unknown_comes_last() {
     let folder = tempfile::tempdir().unwrap();
     let rows = shelf();
     let index = filled(&folder.path().join("search"), &rows);
-    let sort = |sort, ascending| find(&index, &rows, &Query { sort, ascending, ..ask("") });
-    let newest = ["nameless", "weather_talker-v2", "qwen2.5-7b-GGUF", "qwen2-audio", "TinyLlama-chat", "Llama-3.1-8B"];
+    let sort = |sort, ascending| {
+        find(
+            &index,
+            &rows,
+            &Query {
+                sort,
+                ascending,
+                ..ask("")
+            },
+        )
+    };
+    let newest = [
+        "nameless",
+        "weather_talker-v2",
+        "qwen2.5-7b-GGUF",
+        "qwen2-audio",
+        "TinyLlama-chat",
+        "Llama-3.1-8B",
+    ];
     assert_eq!(sort(Sort::Modified, false), newest);
     assert_eq!(sort(Sort::Relevance, false), newest);
     let mut oldest = newest;
     oldest.reverse();
     assert_eq!(sort(Sort::Modified, true), oldest);
-    let names = ["Llama-3.1-8B", "nameless", "qwen2-audio", "qwen2.5-7b-GGUF", "TinyLlama-chat", "weather_talker-v2"];
+    let names = [
+        "Llama-3.1-8B",
+        "nameless",
+        "qwen2-audio",
+        "qwen2.5-7b-GGUF",
+        "TinyLlama-chat",
+        "weather_talker-v2",
+    ];
     assert_eq!(sort(Sort::Name, true), names);
     let by_size = sort(Sort::Bytes, true);
     assert_eq!(by_size[..3], ["TinyLlama-chat", "qwen2.5-7b-GGUF", "qwen2-audio"]);
@@ -228,19 +323,32 @@ fn followed_publishers_come_first_then_what_was_reproduced() {
         index.put(&rows[3..5]).unwrap();
         index.commit(9).unwrap();
     }
-    let sorted = Query { sort: Sort::Modified, ..ask("llama") };
+    let sorted = Query {
+        sort: Sort::Modified,
+        ..ask("llama")
+    };
     assert_eq!(index.search(&sorted, &favoured).unwrap().hits[0], rows[0].key());
 }
 
 #[test]
 fn many_reproduced_names_are_looked_up_as_few_are() {
     let folder = tempfile::tempdir().unwrap();
-    let rows: Vec<KnownRow> = (0..240).map(|n| row(1, &format!("m{n}"), n, Summary::default())).collect();
+    let rows: Vec<KnownRow> = (0..240)
+        .map(|n| row(1, &format!("m{n}"), n, Summary::default()))
+        .collect();
     let index = filled(&folder.path().join("search"), &rows);
     for count in [1, 200] {
         let wanted: BTreeSet<NameKey> = rows.iter().rev().take(count).map(KnownRow::key).collect();
         let favoured = Arc::new(Favoured::new([], wanted.clone()));
-        let page = index.search(&Query { limit: count, ..ask("") }, &favoured).unwrap();
+        let page = index
+            .search(
+                &Query {
+                    limit: count,
+                    ..ask("")
+                },
+                &favoured,
+            )
+            .unwrap();
         assert_eq!(page.hits.into_iter().collect::<BTreeSet<_>>(), wanted);
     }
 }
@@ -252,16 +360,30 @@ fn cursor_pages_visit_every_hit_once_and_in_the_order_of_one_large_page() {
         .map(|n| {
             let name = format!("llama-{}", ["a", "b", "c"][n as usize % 3]);
             let seed = u8::try_from(n / 3 + 1).unwrap();
-            let card = Summary { bytes: (n % 5 > 0).then_some(n % 4), ..Summary::default() };
+            let card = Summary {
+                bytes: (n % 5 > 0).then_some(n % 4),
+                ..Summary::default()
+            };
             row(seed, &name, n % 7, card)
         })
         .collect();
     let index = filled(&folder.path().join("search"), &rows);
     let favoured = Arc::new(Favoured::new([publisher(3), publisher(9)], [rows[100].key()]));
-    let sorts = [Sort::Relevance, Sort::Modified, Sort::Bytes, Sort::Parameters, Sort::Name];
+    let sorts = [
+        Sort::Relevance,
+        Sort::Modified,
+        Sort::Bytes,
+        Sort::Parameters,
+        Sort::Name,
+    ];
     for (sort, ascending) in sorts.into_iter().flat_map(|sort| [(sort, false), (sort, true)]) {
         for text in ["", "llama", "lla", "llaama"] {
-            let mut query = Query { sort, ascending, limit: 1_000, ..ask(text) };
+            let mut query = Query {
+                sort,
+                ascending,
+                limit: 1_000,
+                ..ask(text)
+            };
             let whole = index.search(&query, &favoured).unwrap();
             assert_eq!((whole.total, whole.next), (150, None));
             query.limit = 11;
@@ -285,13 +407,20 @@ fn slip_of_one_letter_is_forgiven_where_nothing_fits() {
     let folder = tempfile::tempdir().unwrap();
     let rows = shelf();
     let index = filled(&folder.path().join("search"), &rows);
-    for (text, name) in [("wether", "weather_talker-v2"), ("audoi qwen", "qwen2-audio"), ("tinylama", "TinyLlama-chat")] {
+    for (text, name) in [
+        ("wether", "weather_talker-v2"),
+        ("audoi qwen", "qwen2-audio"),
+        ("tinylama", "TinyLlama-chat"),
+    ] {
         let page = index.search(&ask(text), &Arc::default()).unwrap();
         assert!(page.fuzzy, "{text}");
         assert_eq!(names_of(&rows, &page), [name], "{text}");
     }
     assert!(!index.search(&ask("weather"), &Arc::default()).unwrap().fuzzy);
-    assert_eq!(index.search(&ask("zzzzzz"), &Arc::default()).unwrap(), Page::default());
+    assert_eq!(
+        index.search(&ask("zzzzzz"), &Arc::default()).unwrap(),
+        Page::default()
+    );
 }
 
 #[test]
@@ -309,7 +438,10 @@ fn newer_release_takes_the_place_of_an_older_one_and_a_removed_one_is_gone() {
     index.commit(2).unwrap();
     assert_eq!(index.count(), 1);
     assert_eq!(index.search(&ask("old "), &Arc::default()).unwrap().total, 0);
-    assert_eq!(index.search(&ask("new "), &Arc::default()).unwrap().hits, [new.key()]);
+    assert_eq!(
+        index.search(&ask("new "), &Arc::default()).unwrap().hits,
+        [new.key()]
+    );
     index.remove(&[new.key(), [0; 16]]).unwrap();
     assert_eq!(index.count(), 1);
     index.commit(3).unwrap();
@@ -356,7 +488,11 @@ fn index_of_another_version_or_not_filled_to_its_end_is_begun_anew() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("search");
     let rows = shelf();
-    for (from, to) in [("\"1 5\"", "\"0 5\""), ("\"1 5\"", "\"1 0\""), ("\"parameters\"", "\"parametres\"")] {
+    for (from, to) in [
+        ("\"1 5\"", "\"0 5\""),
+        ("\"1 5\"", "\"1 0\""),
+        ("\"parameters\"", "\"parametres\""),
+    ] {
         drop(filled_upto(&path, &rows, 5));
         let meta = std::fs::read_to_string(path.join("meta.json")).unwrap();
         assert!(meta.contains(from), "{meta}");
@@ -433,7 +569,13 @@ fn signs_of_query_languages_mean_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let rows = shelf();
     let index = filled(&folder.path().join("search"), &rows);
-    for text in ["+llama -chat", "name:llama*", "\"llama\"~9 OR (", "llama\u{0}[a TO z]", "llama^9999 AND NOT *:*"] {
+    for text in [
+        "+llama -chat",
+        "name:llama*",
+        "\"llama\"~9 OR (",
+        "llama\u{0}[a TO z]",
+        "llama^9999 AND NOT *:*",
+    ] {
         let page = index.search(&ask(text), &Arc::default()).unwrap();
         assert!(page.total <= 3, "{text}");
     }

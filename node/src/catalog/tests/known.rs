@@ -180,7 +180,11 @@ fn largest_release_fits_a_row() {
         ..release(1, &"n".repeat(96))
     };
     // No release may be issued so late that it expires past the largest number.
-    let largest = Release { issued: largest.issued - 400 * 24 * 60 * 60, expires: 1 << 53, ..largest };
+    let largest = Release {
+        issued: largest.issued - 400 * 24 * 60 * 60,
+        expires: 1 << 53,
+        ..largest
+    };
     let row = KnownRow::of(&signed(1, largest), Some(card.clone()), u64::MAX);
     assert_eq!(row.card, Some(card));
     let len = known::encode(&row).len();
@@ -189,7 +193,10 @@ fn largest_release_fits_a_row() {
 
 #[test]
 fn card_of_another_release_is_left_out_and_its_hash_stays() {
-    let named = Release { card: Some(hash(9)), ..release(1, "a") };
+    let named = Release {
+        card: Some(hash(9)),
+        ..release(1, "a")
+    };
     let row = KnownRow::of(&signed(1, named), Some(fullest_card()), 1);
     assert_eq!(row.card, None);
     let read = known::decode(&row.key(), &known::encode(&row)).unwrap();
@@ -203,7 +210,10 @@ fn row_under_the_key_of_another_name_is_unreadable() {
     assert_eq!(known::decode(&row.key(), &bytes), Ok(row.clone()));
     assert_eq!(known::decode(&other.key(), &bytes), Err(record::Unreadable));
     assert_eq!(known::decode(&row.key()[..15], &bytes), Err(record::Unreadable));
-    assert_eq!(known::decode_item(&row.key()[..15], &bytes), Err(record::Unreadable));
+    assert_eq!(
+        known::decode_item(&row.key()[..15], &bytes),
+        Err(record::Unreadable)
+    );
     let newer = [&[record::VERSION + 1], &bytes[1..]].concat();
     let longer = [&bytes[..], &[0]].concat();
     for bytes in [&newer, &longer] {
@@ -216,7 +226,9 @@ fn known_releases_are_put_walked_replaced_and_removed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("catalog");
     let catalog = built(&path);
-    let rows: Vec<KnownRow> = (0..50).map(|n| row(1 + n % 3, &format!("r{n}"), u64::from(n))).collect();
+    let rows: Vec<KnownRow> = (0..50)
+        .map(|n| row(1 + n % 3, &format!("r{n}"), u64::from(n)))
+        .collect();
     let written = catalog.write(|batch| {
         rows.iter().try_for_each(|row| batch.put_known(row))?;
         assert_eq!(batch.known(rows[7].key())?, Some(rows[7].clone()));
@@ -237,7 +249,10 @@ fn known_releases_are_put_walked_replaced_and_removed() {
     }
     assert_eq!(seen, sorted);
 
-    let newer = KnownRow { arrived: 99, ..rows[3].clone() };
+    let newer = KnownRow {
+        arrived: 99,
+        ..rows[3].clone()
+    };
     let written = catalog.write(|batch| {
         batch.remove_known(rows[4].key());
         batch.put_known(&newer)
