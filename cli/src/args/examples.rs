@@ -69,7 +69,7 @@ pub(super) const LS: &str = "Examples:
 
 pub(super) const SHOW: &str = "Example:
   shoal show meta/llama
-  shoal show meta/llama --card | less";
+  shoal show meta/llama --card";
 
 pub(super) const TICKET: &str = "Example:
   shoal ticket meta/llama";
