@@ -47,7 +47,10 @@ const SOUND: Expected = Expected {
     followed: true,
 };
 
-fn rows() -> Vec<(&'static str, Vec<(u64, Statement)>, Expected)> {
+/// What a row is about, what was said and in which order, and what follows.
+type Row = (&'static str, Vec<(u64, Statement)>, Expected);
+
+fn rows() -> Vec<Row> {
     use ForkKind::{Introductions, Recoveries, Rotations};
     let none = Expected {
         recovery: None,
