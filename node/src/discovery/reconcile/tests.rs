@@ -49,7 +49,7 @@ fn session(opener: &Snapshot, answerer: &Snapshot) -> Session {
         assert!(step.need.is_sorted_by(|newer, older| newer > older));
         assert!(step.have.iter().is_sorted_by(|newer, older| newer > older));
         assert_eq!(step.have.len(), step.have.iter().count());
-        assert_eq!(step.have.is_empty(), step.have.len() == 0);
+        assert_eq!(step.have.is_empty(), step.have.iter().next().is_none());
         session.need.extend(step.need);
         session.have.extend(step.have.iter());
         match step.next {

@@ -255,10 +255,10 @@ fn who_asks_on_and_on_is_refused() {
     assert_eq!(patient.take(&more).err(), Some(ReconcileError::Rounds));
     assert_eq!(patient.take(&more).err(), Some(ReconcileError::Ended));
 
-    // 600,000 items: eight times is more than what everybody gets.
+    // 600,000 items: sixteen times is more than what everybody gets.
     let item = |n: u64| Item::new(n, blake3::hash(&n.to_le_bytes()).into()).unwrap();
     let mut busy = answerer(snapshot((0..600_000).map(item)));
-    for _ in 0..7 {
+    for _ in 0..15 {
         busy.take(&more).unwrap();
     }
     assert_eq!(busy.take(&more).err(), Some(ReconcileError::Work));
