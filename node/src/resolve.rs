@@ -180,6 +180,12 @@ async fn ask(swarm: &Swarm, peer: PeerId, repo: &RepoId) -> Option<SignedRelease
     frame::write(&mut stream, &ask).await.ok()?;
     match frame::read(&mut stream).await.ok()? {
         CatalogTell::Release(Some(release)) => SignedRelease::decode(&release).ok(),
-        CatalogTell::Release(None) | CatalogTell::Version(_) | CatalogTell::Attestations(_) => None,
+        CatalogTell::Release(None)
+        | CatalogTell::Version(_)
+        | CatalogTell::Attestations(_)
+        | CatalogTell::Reconcile(_)
+        | CatalogTell::Known(_)
+        | CatalogTell::Have
+        | CatalogTell::Keys(_) => None,
     }
 }

@@ -224,6 +224,11 @@ impl Server {
                 let told = blocking(move || Ok(library.told(manifest))).await;
                 CatalogTell::Attestations(told?)
             }
+            // Of version 2, which this node does not say that it speaks.
+            CatalogAsk::Reconcile { .. }
+            | CatalogAsk::Get(_)
+            | CatalogAsk::Have(_)
+            | CatalogAsk::Keys { .. } => return Err(ServeError::Unknown),
         };
         Ok(frame::write(&mut stream, &tell).await?)
     }

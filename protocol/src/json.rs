@@ -107,7 +107,7 @@ impl io::Write for Expected<'_> {
 }
 
 /// Finds out what was wrong from the words of serde's error: it keeps no other trace. Only the diagnosis hangs on this.
-fn classify(error: &serde_json::Error) -> JsonError {
+pub(crate) fn classify(error: &serde_json::Error) -> JsonError {
     let text = error.to_string();
     let name = |rest: &str| {
         let name = rest.split('`').next().unwrap_or_default();

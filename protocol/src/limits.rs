@@ -72,6 +72,62 @@ pub const BUNDLE_LEN_MAX: usize = BUNDLED_MAX * (ATTESTATION_LEN_MAX + 2) + 64;
 /// How far a publisher's clock may be ahead of ours, in seconds.
 pub const CLOCK_SKEW_MAX: u64 = 10 * 60;
 
+/// Largest summary of a card, in bytes of its encoding: ten thousand of them are 20 MB on the way between two nodes, and one is a screen.
+pub const CARD_LEN_MAX: usize = 2 * 1024;
+
+/// Most base models in a summary: a merge of more names the most important ones.
+pub const CARD_BASES_MAX: usize = 4;
+
+/// Most formats in a summary: more than one repo has.
+pub const CARD_FORMATS_MAX: usize = 8;
+
+/// Most languages in a summary: what 2 KiB have room for beside a description.
+pub const CARD_LANGUAGES_MAX: usize = 64;
+
+/// Most tags in a summary: the Hub's fullest cards have about as many.
+pub const CARD_TAGS_MAX: usize = 64;
+
+/// Longest description in a summary, in bytes: three lines of a terminal.
+pub const CARD_DESCRIPTION_LEN_MAX: usize = 512;
+
+/// Longest tag in a summary, in bytes: `dataset:` and a name of the Hub still fit.
+pub const CARD_TAG_LEN_MAX: usize = 96;
+
+/// Longest other word in a summary (its task, library, licence, relation, dtype, one of its formats or languages), in bytes: the
+/// longest of the Hub's own has 40.
+pub const CARD_WORD_LEN_MAX: usize = 64;
+
+/// Largest signed key statement, in bytes: two signatures and three keys are 400.
+pub const KEY_STATEMENT_LEN_MAX: usize = 1024;
+
+/// Most statements that are kept, told or carried about one key: two introductions, two revocations, two rotations, two recoveries, and four
+/// recoveries and four revocations that nobody can judge yet.
+pub const KEY_STATEMENTS_MAX: usize = 16;
+
+/// Most statements of a kind that are kept while nobody knows whether their signer may make them.
+pub const KEY_STATEMENTS_PENDING_MAX: usize = 4;
+
+/// Most keys that a publisher may have gone on to, one after the other: one a year for longer than most projects live, and a bound for who follows.
+pub const KEY_STEPS_MAX: usize = 16;
+
+/// Largest file of key statements, in bytes: [`KEY_STATEMENTS_MAX`] of [`KEY_STATEMENT_LEN_MAX`], their lengths and a heading.
+pub const KEY_BUNDLE_LEN_MAX: usize = KEY_STATEMENTS_MAX * (KEY_STATEMENT_LEN_MAX + 2) + 64;
+
+/// Largest denylist, in bytes: [`DENIALS_MAX`] entries of 200 bytes.
+pub const DENYLIST_LEN_MAX: usize = 4 * 1024 * 1024;
+
+/// Most entries of a denylist: what a node looks through in memory for each list it follows.
+pub const DENIALS_MAX: usize = 20_000;
+
+/// Longest reason in a denylist, in bytes: two lines of a terminal.
+pub const DENIAL_REASON_LEN_MAX: usize = 200;
+
+/// Most ids of releases in one message: 32 KiB, and what the answer's frame has room for.
+pub const IDS_MAX: usize = 1024;
+
+/// Largest message of a reconciliation, in bytes: 10,000 ids and their ranges, and half a frame.
+pub const RECONCILE_LEN_MAX: usize = 512 * 1024;
+
 /// Longest host name of an upstream hub, in bytes: the limit of the DNS.
 pub const UPSTREAM_HUB_LEN_MAX: usize = 253;
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::limits::{COMPONENT_LEN_MAX, PATH_DEPTH_MAX, PATH_LEN_MAX};
+use crate::text;
 
 /// A checked relative path with `/` between its components. Sorted by its bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -193,32 +194,11 @@ fn check_char(found: char) -> Result<(), PathError> {
         '\\' => Err(PathError::Backslash),
         ':' => Err(PathError::Colon),
         '<' | '>' | '"' | '|' | '?' | '*' => Err(PathError::Forbidden { found }),
-        _ if found.is_control() => Err(PathError::Control { found }),
-        '\u{2028}' | '\u{2029}' => Err(PathError::Control { found }),
-        _ if is_bidi(found) => Err(PathError::Bidi { found }),
-        _ if is_invisible(found) => Err(PathError::Invisible { found }),
+        _ if text::is_control(found) => Err(PathError::Control { found }),
+        _ if text::is_bidi(found) => Err(PathError::Bidi { found }),
+        _ if text::is_invisible(found) => Err(PathError::Invisible { found }),
         _ => Ok(()),
     }
-}
-
-/// Unicode's `Bidi_Control`.
-fn is_bidi(c: char) -> bool {
-    matches!(
-        c,
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-    )
-}
-
-/// Unicode's `Default_Ignorable_Code_Point` and the annotation marks: drawn as nothing, and ignored by some file systems when they
-/// compare names.
-fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
-            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
-    )
 }
 
 fn check_component(component: &str) -> Result<(), PathError> {

@@ -3,6 +3,7 @@
 //! Which of two releases to follow is [`ratchet`]'s to say; where they lie in the DHT is said by [`key_of`].
 
 mod error;
+mod id;
 pub mod ratchet;
 mod upstream;
 
@@ -12,6 +13,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey};
 use serde::{Deserialize, Serialize};
 
 pub use error::ReleaseError;
+pub use id::{ReleaseId, id_of};
 pub use upstream::Upstream;
 
 use crate::hash::Hash;
@@ -23,7 +25,7 @@ use crate::repo::{Kind, Publisher, RepoId, RepoName};
 const DOMAIN: &[u8] = b"shoal release 1\n";
 
 /// Bytes of an Ed25519 signature.
-const SIGNATURE_LEN: usize = 64;
+pub const SIGNATURE_LEN: usize = 64;
 
 /// What a publisher says about a repo at one point of its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,8 +96,7 @@ impl SignedRelease {
         release.check()?;
         let json = release.to_json();
         let signature = key.sign(&signed_bytes(&json));
-        let mut encoding = signature.to_bytes().to_vec();
-        encoding.extend_from_slice(&json);
+        let encoding = [signature.to_bytes().as_slice(), &json].concat();
         check_len(encoding.len())?;
         Ok(SignedRelease { release, encoding })
     }
@@ -128,6 +129,12 @@ impl SignedRelease {
         self.encoding.clone()
     }
 
+    /// The signature: what a store keeps beside the release, to make the encoding of it again.
+    pub fn signature(&self) -> [u8; SIGNATURE_LEN] {
+        let first = self.encoding.first_chunk::<SIGNATURE_LEN>();
+        *first.expect("an encoding begins with its signature")
+    }
+
     /// What was signed.
     pub fn release(&self) -> &Release {
         &self.release
@@ -157,6 +164,14 @@ impl Release {
     pub fn copy_key(&self) -> Option<[u8; 32]> {
         let upstream = self.upstream.as_ref()?;
         Some(copy_key(self.publisher, self.kind, &upstream.repo))
+    }
+
+    /// The encoding of a signed release, made of its parts. It verifies nothing: it is for who verified this signature of this release before,
+    /// and for [`SignedRelease::decode`] else.
+    pub fn encode_with(&self, signature: &[u8; SIGNATURE_LEN]) -> Vec<u8> {
+        let mut encoding = signature.to_vec();
+        encoding.extend_from_slice(&self.to_json());
+        encoding
     }
 
     /// Whether this is a DHT key under which it lies.

@@ -3,19 +3,32 @@
 //! A frame is a length (4 bytes, little-endian) and that many bytes of postcard. It is a pure matter of slices: who reads the socket reads 4 bytes,
 //! asks [`frame_len`], and only then makes room.
 
+mod bounded;
+mod known;
+pub mod reconcile;
 mod swarm;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use known::{Known, KnownError};
 pub use swarm::{PeerHint, ShardRun, SwarmTell};
 
 use crate::hash::Hash;
-use crate::limits::{ATTESTATIONS_TOLD_MAX, FRAME_LEN_MAX};
+use crate::limits::{
+    ATTESTATIONS_TOLD_MAX, FRAME_LEN_MAX, IDS_MAX, KEY_STATEMENT_LEN_MAX, KEY_STATEMENTS_MAX,
+    RECONCILE_LEN_MAX,
+};
+use crate::release::ReleaseId;
 use crate::repo::{Publisher, RepoName};
+use reconcile::NONCE_LEN;
 
-/// The stream protocol of releases and attestations: one [`CatalogAsk`] a frame, one [`CatalogTell`] back.
+/// The stream protocol of releases, summaries, key statements and attestations: one [`CatalogAsk`] a frame, one [`CatalogTell`] back.
 pub const CATALOG_PROTOCOL: &str = "/shoal/catalog/1";
+
+/// The version of the catalog protocol that this crate writes: what a node answers to [`CatalogAsk::Version`] if it answers every ask. One
+/// that knows only version 1 closes the stream at an ask of version 2.
+pub const CATALOG_VERSION: u32 = 2;
 
 /// The stream protocol of availability: frames of [`SwarmTell`] both ways, about one manifest, as long as the stream is open.
 pub const SWARM_PROTOCOL: &str = "/shoal/swarm/1";
@@ -46,6 +59,23 @@ pub enum CatalogAsk {
         /// The revision.
         manifest: Hash,
     },
+    /// One step of finding out which releases one of us knows and the other does not: see [`reconcile`]. From version 2 on, like all that follow.
+    Reconcile {
+        /// The opener's half of the session's key: the same in every step.
+        nonce: [u8; NONCE_LEN],
+        /// The message, at most [`RECONCILE_LEN_MAX`] bytes; empty in the first step, which asks for the other half of the key.
+        #[serde(deserialize_with = "bounded::at_most::<RECONCILE_LEN_MAX, _, _>")]
+        message: Vec<u8>,
+    },
+    /// These releases, at most [`IDS_MAX`].
+    Get(#[serde(deserialize_with = "bounded::at_most::<IDS_MAX, _, _>")] Vec<ReleaseId>),
+    /// I have these releases, at most [`IDS_MAX`]; ask for those that you want.
+    Have(#[serde(deserialize_with = "bounded::at_most::<IDS_MAX, _, _>")] Vec<ReleaseId>),
+    /// What you know about a publisher's key.
+    Keys {
+        /// The key.
+        publisher: Publisher,
+    },
 }
 
 /// The answer to a [`CatalogAsk`].
@@ -53,11 +83,24 @@ pub enum CatalogAsk {
 pub enum CatalogTell {
     /// The encoding of a signed release, for its receiver to verify; or that none is known.
     Release(Option<Vec<u8>>),
-    /// The highest version of this protocol that is spoken here: 1.
+    /// The highest version of this protocol that is spoken here: at most [`CATALOG_VERSION`].
     Version(u32),
     /// Encodings of signed attestations of the revision asked for, for their receiver to verify: at most [`ATTESTATIONS_TOLD_MAX`],
     /// those first that the teller values most.
-    Attestations(#[serde(deserialize_with = "swarm::at_most::<ATTESTATIONS_TOLD_MAX, _, _>")] Vec<Vec<u8>>),
+    Attestations(#[serde(deserialize_with = "bounded::at_most::<ATTESTATIONS_TOLD_MAX, _, _>")] Vec<Vec<u8>>),
+    /// The next message of a reconciliation, at most [`RECONCILE_LEN_MAX`] bytes; to an empty one the teller's half of the key.
+    Reconcile(#[serde(deserialize_with = "bounded::at_most::<RECONCILE_LEN_MAX, _, _>")] Vec<u8>),
+    /// Releases that were asked for, in the order of the asking, at most [`IDS_MAX`]: what is not known is left out, and from the first on that the
+    /// frame has no room for, all. See [`Known::fitting`].
+    Known(#[serde(deserialize_with = "bounded::at_most::<IDS_MAX, _, _>")] Vec<Known>),
+    /// It was read.
+    Have,
+    /// Encodings of signed statements about the key asked for, for their receiver to verify: at most [`KEY_STATEMENTS_MAX`], each at
+    /// most [`KEY_STATEMENT_LEN_MAX`] bytes.
+    Keys(
+        #[serde(deserialize_with = "bounded::lists_at_most::<KEY_STATEMENTS_MAX, KEY_STATEMENT_LEN_MAX, _>")]
+        Vec<Vec<u8>>,
+    ),
 }
 
 /// Why bytes are not a frame, or a message not what it should be.

@@ -106,7 +106,12 @@ async fn ask(swarm: &Swarm, peer: PeerId, manifest: Hash) -> (PeerId, Vec<Vec<u8
         frame::write(&mut stream, &ask).await.ok()?;
         match frame::read(&mut stream).await.ok()? {
             CatalogTell::Attestations(told) => Some(told),
-            CatalogTell::Release(_) | CatalogTell::Version(_) => None,
+            CatalogTell::Release(_)
+            | CatalogTell::Version(_)
+            | CatalogTell::Reconcile(_)
+            | CatalogTell::Known(_)
+            | CatalogTell::Have
+            | CatalogTell::Keys(_) => None,
         }
     };
     (peer, told.await.unwrap_or_default())

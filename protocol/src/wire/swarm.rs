@@ -3,15 +3,13 @@
 //! Decoding bounds how many entries a message has; [`SwarmTell::check`] holds every rule that one message can break alone.
 //! In which order messages come is for the stream's reader.
 
-use std::fmt;
 use std::iter;
-use std::marker::PhantomData;
 use std::ops::Range;
 
-use serde::de::{Error, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::WireError;
+use super::bounded::at_most;
 use crate::hash::Hash;
 use crate::limits::{
     ADDRESS_LEN_MAX, BITS_LEN_MAX, HINT_ADDRESSES_MAX, HINTS_MAX, PEER_ID_LEN_MAX, RUNS_MAX,
@@ -178,39 +176,4 @@ fn runs_of_bits(first: u32, bits: &[u8]) -> impl Iterator<Item = Range<u32>> {
         }
         Some(start..end)
     })
-}
-
-/// Reads a sequence of at most `MAX` entries. A longer one is refused at its count, so that a frame of tiny entries cannot
-/// take many times its own size.
-pub(super) fn at_most<'de, const MAX: usize, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    T: Deserialize<'de>,
-    D: Deserializer<'de>,
-{
-    struct AtMost<const MAX: usize, T>(PhantomData<T>);
-
-    impl<'de, const MAX: usize, T: Deserialize<'de>> Visitor<'de> for AtMost<MAX, T> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a sequence of at most {MAX}")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Vec<T>, A::Error> {
-            let mut read = Vec::new();
-            let announced = entries.size_hint().unwrap_or(0);
-            if announced > MAX {
-                return Err(A::Error::invalid_length(announced, &self));
-            }
-            while let Some(entry) = entries.next_element()? {
-                if read.len() == MAX {
-                    return Err(A::Error::invalid_length(MAX.saturating_add(1), &self));
-                }
-                read.push(entry);
-            }
-            Ok(read)
-        }
-    }
-
-    deserializer.deserialize_seq(AtMost::<MAX, T>(PhantomData))
 }

@@ -53,6 +53,11 @@ async fn catalog(state: &State, mut stream: Stream) -> Result<()> {
         let tell = match ask {
             CatalogAsk::Version => CatalogTell::Version(1),
             CatalogAsk::Attestations { .. } => CatalogTell::Attestations(state.attestations.clone()),
+            // Asks of version 2, which it does not speak: the stream is closed.
+            CatalogAsk::Reconcile { .. }
+            | CatalogAsk::Get(_)
+            | CatalogAsk::Have(_)
+            | CatalogAsk::Keys { .. } => break,
             CatalogAsk::Release { publisher, name } => {
                 state.asked.send_modify(|asked| asked.releases += 1);
                 let release = state.mood().releases.get(&RepoId { publisher, name }).cloned();
