@@ -11,19 +11,15 @@
 //! met by a search is a [`SearchError::Damaged`]; [`Index::clear`] then begins anew. tantivy checks a file's length and its mark when it opens it, not its
 //! content, and its panics are taken for damage.
 
-use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use tantivy::directory::MmapDirectory;
-use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
-use tantivy::schema::Schema;
-use tantivy::store::Compressor;
-use tantivy::{IndexBuilder, IndexReader, IndexSettings, IndexWriter, ReloadPolicy, TantivyError};
+use tantivy::{IndexReader, IndexWriter};
 
 mod favour;
+mod opening;
 mod prefix;
 mod query;
 mod rank;
@@ -32,35 +28,19 @@ mod schema;
 mod tests;
 mod words;
 
-pub(crate) use favour::Favoured;
-pub(crate) use query::{Cursor, CursorError, FACTS_MAX, Fact, PAGE_MAX, Page, Query, Sort};
+pub use favour::Favoured;
+pub use query::{
+    Cursor, CursorError, FACTS_MAX, Fact, PAGE_MAX, Page, Query, Sort, TEXT_LEN_MAX, WORDS_MAX, Within,
+};
 
 use crate::catalog::{KnownRow, NameKey};
-use crate::durable;
+use opening::{begin, guarded, live, payload, writer_of};
 use rank::{Found, Ranking};
 use schema::Fields;
 
-/// Memory for documents that are not committed, in bytes: about 25,000 of them, then they are written out.
-const WRITER_LEN: usize = 30 * 1024 * 1024;
-
-/// Threads that search at once; a question is cut along the parts of the index.
-const SEARCH_THREADS_MAX: usize = 4;
-
-/// Documents of a part above which it is merged no more: parts of this size share a search between the threads, and a merge stays short.
-const MERGED_DOCUMENTS_MAX: usize = 200_000;
-
-/// Fewest parts of a size that are merged into one.
-const MERGED_PARTS_MIN: usize = 6;
-
-/// Documents up to which parts count as of one size: small ones do not pile up.
-const SMALL_PART_DOCUMENTS: u32 = 5_000;
-
-/// Share of removed documents in a part from which on it is merged, to be rid of them.
-const REMOVED_SHARE_MAX: f32 = 0.3;
-
 /// A handle on the index. See the module's own words.
 #[derive(Clone)]
-pub(crate) struct Index(Arc<Inner>);
+pub struct Index(Arc<Inner>);
 
 struct Inner {
     folder: PathBuf,
@@ -72,16 +52,16 @@ struct Inner {
 
 /// What [`Index::open`] gives.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub struct Opened {
     /// The index.
-    pub(crate) index: Index,
+    pub index: Index,
     /// What is in it.
-    pub(crate) state: State,
+    pub state: State,
 }
 
 /// What is in an index that was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum State {
+pub enum State {
     /// Everything up to the number that was committed last.
     Good {
         /// That number.
@@ -100,7 +80,7 @@ pub(crate) enum State {
 
 /// Why the index could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SearchError {
+pub enum SearchError {
     /// Another process has it open.
     #[error("search index {folder} is open in another process")]
     InUse {
@@ -111,6 +91,12 @@ pub(crate) enum SearchError {
     #[error("search index is damaged: {what}")]
     Damaged {
         /// What was found.
+        what: String,
+    },
+    /// It could not write, as on a full disk. It is what it was at the last commit: what was put in since has to be put in again.
+    #[error("search index lost what was not committed: {what}")]
+    Lost {
+        /// What went wrong.
         what: String,
     },
     /// Too many facts at once.
@@ -139,7 +125,7 @@ impl Index {
     ///
     /// # Errors
     /// [`SearchError::InUse`] and [`SearchError::Io`].
-    pub(crate) fn open(folder: &Path) -> Result<Opened, SearchError> {
+    pub fn open(folder: &Path) -> Result<Opened, SearchError> {
         let (schema, fields) = Fields::build();
         let opened = guarded(folder, || live(folder, &schema));
         let (state, opened) = match opened {
@@ -171,8 +157,8 @@ impl Index {
     /// Puts in releases, each in place of what there is of its name. Seen and durable after [`Index::commit`].
     ///
     /// # Errors
-    /// [`SearchError::Damaged`], also where the disk is full: what was not committed is then lost; [`SearchError::Closed`].
-    pub(crate) fn put(&self, rows: &[KnownRow]) -> Result<(), SearchError> {
+    /// [`SearchError::Lost`], [`SearchError::Damaged`] and [`SearchError::Closed`].
+    pub fn put(&self, rows: &[KnownRow]) -> Result<(), SearchError> {
         self.writing(|writer, fields| {
             for row in rows {
                 writer.delete_term(fields.key_term(&row.key()));
@@ -186,7 +172,7 @@ impl Index {
     ///
     /// # Errors
     /// As [`Index::put`].
-    pub(crate) fn add(&self, rows: &[KnownRow]) -> Result<(), SearchError> {
+    pub fn add(&self, rows: &[KnownRow]) -> Result<(), SearchError> {
         self.writing(|writer, fields| {
             for row in rows {
                 writer.add_document(fields.document(row))?;
@@ -199,7 +185,7 @@ impl Index {
     ///
     /// # Errors
     /// As [`Index::put`].
-    pub(crate) fn remove(&self, keys: &[NameKey]) -> Result<(), SearchError> {
+    pub fn remove(&self, keys: &[NameKey]) -> Result<(), SearchError> {
         self.writing(|writer, fields| {
             for key in keys {
                 writer.delete_term(fields.key_term(key));
@@ -213,7 +199,7 @@ impl Index {
     ///
     /// # Errors
     /// As [`Index::put`].
-    pub(crate) fn commit(&self, upto: u64) -> Result<(), SearchError> {
+    pub fn commit(&self, upto: u64) -> Result<(), SearchError> {
         self.writing(|writer, _| {
             let mut commit = writer.prepare_commit()?;
             commit.set_payload(&payload(upto));
@@ -226,7 +212,7 @@ impl Index {
     ///
     /// # Errors
     /// As [`Index::put`].
-    pub(crate) fn settle(&self) -> Result<(), SearchError> {
+    pub fn settle(&self) -> Result<(), SearchError> {
         let mut held = self.writer();
         let writer = held.take().ok_or(SearchError::Closed)?;
         let index = writer.index().clone();
@@ -242,7 +228,7 @@ impl Index {
     ///
     /// # Errors
     /// [`SearchError::Io`]. The index is then closed: call it again.
-    pub(crate) fn clear(&self) -> Result<(), SearchError> {
+    pub fn clear(&self) -> Result<(), SearchError> {
         let mut writer = self.writer();
         let mut live = self.0.live.write().unwrap_or_else(PoisonError::into_inner);
         // A writer that is dropped waits for its threads.
@@ -256,7 +242,7 @@ impl Index {
     }
 
     /// How many releases are found at present.
-    pub(crate) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         let live = self.0.live.read().unwrap_or_else(PoisonError::into_inner);
         live.as_ref().map_or(0, |reader| reader.searcher().num_docs())
     }
@@ -265,7 +251,7 @@ impl Index {
     ///
     /// # Errors
     /// [`SearchError::Facts`], [`SearchError::Damaged`] and [`SearchError::Closed`].
-    pub(crate) fn search(&self, query: &Query, favoured: &Arc<Favoured>) -> Result<Page, SearchError> {
+    pub fn search(&self, query: &Query, favoured: &Arc<Favoured>) -> Result<Page, SearchError> {
         let found = query.facts.len();
         if found > FACTS_MAX {
             return Err(SearchError::Facts { found });
@@ -324,7 +310,12 @@ impl Index {
     ) -> Result<R, SearchError> {
         let mut writer = self.writer();
         let writer = writer.as_mut().ok_or(SearchError::Closed)?;
-        guarded(&self.0.folder, || write(writer, &self.0.fields))
+        let outcome = guarded(&self.0.folder, || match write(writer, &self.0.fields) {
+            Ok(answer) => Ok(Ok(answer)),
+            // Its threads may be gone: without this it would take nothing any more.
+            Err(error) => writer.rollback().map(|_| Err(error.to_string())),
+        });
+        outcome?.map_err(|what| SearchError::Lost { what })
     }
 
     /// Shows searches what was committed.
@@ -341,111 +332,5 @@ impl Index {
 impl std::fmt::Debug for Index {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Index").field("folder", &self.0.folder).finish()
-    }
-}
-
-/// What a commit says beside the documents: the version, and how far it is.
-fn payload(upto: u64) -> String {
-    format!("{} {upto}", schema::VERSION)
-}
-
-fn read_payload(payload: &str) -> Option<u64> {
-    let (version, upto) = payload.split_once(' ')?;
-    let upto = upto.parse().ok()?;
-    (version == schema::VERSION.to_string()).then_some(upto)
-}
-
-/// Opens what is there. `None`: nothing, nothing of ours, or something that was never filled to its end.
-#[expect(clippy::type_complexity, reason = "said once, and taken apart at once")]
-fn live(folder: &Path, schema: &Schema) -> tantivy::Result<Option<(u64, IndexWriter, IndexReader)>> {
-    if !folder.join("meta.json").exists() {
-        return Ok(None);
-    }
-    let mut index = tantivy::Index::open(MmapDirectory::open(folder)?)?;
-    let meta = index.load_metas()?;
-    let upto = meta.payload.as_deref().and_then(read_payload);
-    let Some(upto) = upto.filter(|upto| *upto > 0 && meta.schema == *schema) else {
-        return Ok(None);
-    };
-    let (writer, reader) = open_both(&mut index)?;
-    Ok(Some((upto, writer, reader)))
-}
-
-/// Makes an empty index in the place of whatever is there.
-fn begin(folder: &Path, schema: Schema) -> Result<(IndexWriter, IndexReader), SearchError> {
-    let io = |source| SearchError::Io {
-        folder: folder.to_owned(),
-        source,
-    };
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-        Ok(()) | Err(_) => {}
-    }
-    durable::create_folders(folder).map_err(io)?;
-    guarded(folder, || {
-        let settings = IndexSettings {
-            docstore_compression: Compressor::None,
-            docstore_compress_dedicated_thread: false,
-            ..IndexSettings::default()
-        };
-        let directory = MmapDirectory::open(folder)?;
-        let index = IndexBuilder::new().schema(schema).settings(settings);
-        open_both(&mut index.open_or_create(directory)?)
-    })
-}
-
-fn open_both(index: &mut tantivy::Index) -> tantivy::Result<(IndexWriter, IndexReader)> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    index.set_multithread_executor(threads.min(SEARCH_THREADS_MAX))?;
-    let writer = writer_of(index)?;
-    let reader = index
-        .reader_builder()
-        .reload_policy(ReloadPolicy::Manual)
-        .try_into()?;
-    Ok((writer, reader))
-}
-
-fn writer_of(index: &tantivy::Index) -> tantivy::Result<IndexWriter> {
-    let options = IndexWriterOptions::builder()
-        .memory_budget_per_thread(WRITER_LEN)
-        .num_worker_threads(1)
-        .num_merge_threads(1)
-        .build();
-    let writer = index.writer_with_options(options)?;
-    let mut merging = LogMergePolicy::default();
-    merging.set_max_docs_before_merge(MERGED_DOCUMENTS_MAX);
-    merging.set_min_num_segments(MERGED_PARTS_MIN);
-    merging.set_min_layer_size(SMALL_PART_DOCUMENTS);
-    merging.set_del_docs_ratio_before_merge(REMOVED_SHARE_MAX);
-    writer.set_merge_policy(Box::new(merging));
-    Ok(writer)
-}
-
-/// Runs a piece of tantivy; a panic in it is damage.
-fn guarded<T>(folder: &Path, run: impl FnOnce() -> tantivy::Result<T>) -> Result<T, SearchError> {
-    match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(outcome) => outcome.map_err(|error| refused(folder, error)),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            let what = format!("it gave up: {}", text.unwrap_or("no reason given"));
-            Err(SearchError::Damaged { what })
-        }
-    }
-}
-
-fn refused(folder: &Path, error: TantivyError) -> SearchError {
-    let folder = folder.to_owned();
-    match error {
-        TantivyError::LockFailure(..) => SearchError::InUse { folder },
-        TantivyError::IoError(source)
-            if source.kind() == io::ErrorKind::PermissionDenied || durable::is_full(&source) =>
-        {
-            let source = io::Error::new(source.kind(), source);
-            SearchError::Io { folder, source }
-        }
-        other => SearchError::Damaged {
-            what: other.to_string(),
-        },
     }
 }

@@ -113,7 +113,7 @@ struct Body {
 enum Card {
     None,
     Hash(Hash),
-    Summary(Summary),
+    Summary(Box<Summary>),
 }
 
 /// Where a copy is from: the hub's host packed, the commit as bytes.
@@ -149,7 +149,7 @@ pub(super) fn encode(row: &KnownRow) -> Vec<u8> {
             .as_ref()
             .map(|upstream| origin(upstream, &release.name)),
         card: match (&row.card, release.card) {
-            (Some(card), _) => Card::Summary(packed::pack_card(card.clone())),
+            (Some(card), _) => Card::Summary(Box::new(packed::pack_card(card.clone()))),
             (None, Some(hash)) => Card::Hash(hash),
             (None, None) => Card::None,
         },
@@ -183,7 +183,7 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<KnownRow, Unreadable> {
         Card::None => (None, None),
         Card::Hash(hash) => (None, Some(hash)),
         Card::Summary(card) => {
-            let card = packed::unpack_card(card).ok_or(Unreadable)?;
+            let card = packed::unpack_card(*card).ok_or(Unreadable)?;
             let hash = card.hash().map_err(|_| Unreadable)?;
             (Some(card), Some(hash))
         }

@@ -23,7 +23,7 @@ pub(super) const REPRODUCED: u8 = 1;
 
 /// Who and what comes first. Make a new one where it changes, and keep it else: what it looked up in the index it remembers.
 #[derive(Debug, Default)]
-pub(crate) struct Favoured {
+pub struct Favoured {
     followed: HashSet<Publisher>,
     reproduced: HashSet<NameKey>,
     tiers: Mutex<HashMap<SegmentId, Tiers>>,
@@ -34,7 +34,7 @@ pub(super) type Tiers = Arc<Vec<(DocId, u8)>>;
 
 impl Favoured {
     /// Favours the releases of these publishers, then those of these names.
-    pub(crate) fn new(
+    pub fn new(
         followed: impl IntoIterator<Item = Publisher>,
         reproduced: impl IntoIterator<Item = NameKey>,
     ) -> Favoured {

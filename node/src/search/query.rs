@@ -16,16 +16,16 @@ use super::words::{self, Asked};
 use crate::catalog::NameKey;
 
 /// Longest text of a question, in bytes; what is behind it is not read.
-pub(crate) const TEXT_LEN_MAX: usize = 512;
+pub const TEXT_LEN_MAX: usize = 512;
 
 /// Most words of a question; those behind are not looked for.
-pub(crate) const WORDS_MAX: usize = 8;
+pub const WORDS_MAX: usize = 8;
 
 /// Most facts of a question; with more it finds nothing that it should, so it is refused.
-pub(crate) const FACTS_MAX: usize = 32;
+pub const FACTS_MAX: usize = 32;
 
 /// Most hits of a page.
-pub(crate) const PAGE_MAX: usize = 1_000;
+pub const PAGE_MAX: usize = 1_000;
 
 /// Longest cursor, in characters: one that is sorted by the longest name has 190.
 const CURSOR_LEN_MAX: usize = 256;
@@ -39,15 +39,12 @@ const PREFIX_BELOW: u64 = 1_000;
 /// Fewest letters of a word in which a slip is forgiven.
 const FUZZY_LEN_MIN: usize = 4;
 
-/// What the beginning of a word counts, beside a word that is there whole, which counts 0.2 to 15.
-const PREFIX_SCORE: f32 = 0.05;
-
 /// What a word counts beyond its parts where they stand together.
 const WHOLE_BOOST: f32 = 0.5;
 
 /// Something that is so or not so of a release. Values are compared without regard to case.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Fact {
+pub enum Fact {
     /// It is a model, a dataset or a space.
     Kind(Kind),
     /// It is this publisher's.
@@ -72,7 +69,7 @@ pub(crate) enum Fact {
 
 /// What hits are sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) enum Sort {
+pub enum Sort {
     /// Followed publishers first, then what was reproduced, then how well the words fit and how new it is; without words, the newest first.
     #[default]
     Relevance,
@@ -87,48 +84,48 @@ pub(crate) enum Sort {
 }
 
 /// The least and the largest that a number may be, where it matters.
-pub(crate) type Within = (Option<u64>, Option<u64>);
+pub type Within = (Option<u64>, Option<u64>);
 
 /// A question. The default asks for everything.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Query {
-    /// Words that all have to be there, in any order; the last one may be a beginning. At most [`TEXT_LEN_MAX`] bytes and [`WORDS_MAX`] words are read.
-    pub(crate) text: String,
+pub struct Query {
+    /// Words that all have to be there, in any order. The last one may be the beginning of a frequent word, unless it is one itself. At most [`TEXT_LEN_MAX`] bytes and [`WORDS_MAX`] words are read.
+    pub text: String,
     /// What has to be so, at most [`FACTS_MAX`].
-    pub(crate) facts: Vec<Fact>,
+    pub facts: Vec<Fact>,
     /// Least and largest size of all files, in bytes. One without a known size is outside.
-    pub(crate) bytes: Within,
+    pub bytes: Within,
     /// Least and largest number of parameters. One without is outside.
-    pub(crate) parameters: Within,
+    pub parameters: Within,
     /// What it is sorted by.
-    pub(crate) sort: Sort,
+    pub sort: Sort,
     /// From the smallest, the oldest, or A; else from the largest, the newest, or Z. [`Sort::Relevance`] knows one direction.
-    pub(crate) ascending: bool,
+    pub ascending: bool,
     /// How many hits, 1 to [`PAGE_MAX`].
-    pub(crate) limit: usize,
+    pub limit: usize,
     /// Where the page before ended.
-    pub(crate) after: Option<Cursor>,
+    pub after: Option<Cursor>,
     /// Now, in Unix seconds: what is newer is worth a little more.
-    pub(crate) now: u64,
+    pub now: u64,
 }
 
 /// One page of hits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Page {
+pub struct Page {
     /// The keys of the names found, in order.
-    pub(crate) hits: Vec<NameKey>,
+    pub hits: Vec<NameKey>,
     /// How many there are on all pages.
-    pub(crate) total: u64,
+    pub total: u64,
     /// Where the next page begins. `None`: this is the last.
-    pub(crate) next: Option<Cursor>,
+    pub next: Option<Cursor>,
     /// Nothing had these words, so that words were found that differ from them by one letter.
-    pub(crate) fuzzy: bool,
+    pub fuzzy: bool,
 }
 
 /// A place between two hits. Its text form is for a URL; it means something only with the same question. While the index stands still, pages
 /// follow each other without gaps and repeats.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Cursor {
+pub struct Cursor {
     pub(super) rank: u64,
     pub(super) key: u128,
     /// Of [`Sort::Name`], in place of the rank.
@@ -140,7 +137,7 @@ pub(crate) struct Cursor {
 /// A text that is no cursor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cursor is not one that came with a page")]
-pub(crate) struct CursorError;
+pub struct CursorError;
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -205,9 +202,14 @@ impl Query {
             let term = TermQuery::new(fields.fact_term(fact), IndexRecordOption::Basic);
             clauses.push(filter(term));
         }
-        let query: Box<dyn tantivy::query::Query> = match clauses.len() {
-            0 => Box::new(AllQuery),
-            _ => Box::new(BooleanQuery::new(clauses)),
+        let query: Box<dyn tantivy::query::Query> = match clauses.pop() {
+            None => Box::new(AllQuery),
+            // Alone it needs nobody to join it with others.
+            Some((Occur::Must, only)) if clauses.is_empty() => only,
+            Some(last) => {
+                clauses.push(last);
+                Box::new(BooleanQuery::new(clauses))
+            }
         };
         Ok(Compiled { query, scored })
     }
@@ -256,11 +258,8 @@ fn word_clauses(fields: &Fields, word: &Asked, goes_on: bool) -> Vec<Clause> {
     if !goes_on {
         return vec![must(&word.whole)];
     }
-    let begun = PrefixQuery::new(fields.words, word.whole.clone(), PREFIX_SCORE);
-    vec![
-        (Occur::Must, Box::new(begun)),
-        (Occur::Should, Box::new(word_term(fields, &word.whole))),
-    ]
+    let begun = PrefixQuery::new(fields.words, word.whole.clone());
+    vec![(Occur::Must, Box::new(begun))]
 }
 
 fn fuzzy_clauses(fields: &Fields, word: &Asked) -> Vec<Clause> {

@@ -14,7 +14,7 @@ use tantivy::{DocId, Score, SegmentOrdinal, SegmentReader, TantivyError};
 
 use super::favour::{Favoured, Tiers};
 use super::query::{Cursor, Sort, Within};
-use super::schema::{BYTES, Fields, ISSUED, KEY_HIGH, KEY_LOW, NAME, PARAMETERS};
+use super::schema::{BYTES, Fields, ISSUED, KEY_HIGH, KEY_LOW, NAME, PARAMETERS, known_number};
 
 /// What a release issued this moment is worth more than an old one, as a part of its score.
 const RECENCY_WEIGHT: f32 = 0.25;
@@ -80,24 +80,23 @@ impl Ranking {
         let (Some(names), Some(name)) = (names, &after.name) else {
             return Ok(Some((after.rank, after.key)));
         };
-        let by_order = |order| self.by_number(Some(order));
+        let by_order = |order| self.by_number(known_number(Some(order)));
         match names.dictionary().term_ord_or_next(name)? {
             TermOrdHit::Exact(order) => Ok(Some((by_order(order), after.key))),
             // The name is not here: everything behind it is wanted whatever its key.
-            TermOrdHit::Next(next) if self.ascending => Ok(match next.checked_sub(1) {
-                Some(before) => Some((by_order(before), u128::MAX)),
-                None => None,
-            }),
+            TermOrdHit::Next(next) if self.ascending => {
+                Ok(next.checked_sub(1).map(|before| (by_order(before), u128::MAX)))
+            }
             TermOrdHit::Next(next) => Ok(Some((by_order(next), u128::MAX))),
         }
     }
 
-    /// The rank by a number; what has none comes last either way.
-    fn by_number(&self, number: Option<u64>) -> u64 {
+    /// The rank by a [`known_number`]; what has none comes last either way.
+    fn by_number(&self, number: u64) -> u64 {
         match number {
-            None => 0,
-            Some(number) if self.ascending => !number,
-            Some(number) => number.saturating_add(1),
+            0 => 0,
+            number if self.ascending => !number,
+            number => number,
         }
     }
 }
@@ -126,12 +125,14 @@ impl Collector for Ranking {
         let mut ranges = Vec::new();
         for (name, within) in [(BYTES, self.bytes), (PARAMETERS, self.parameters)] {
             if within != (None, None) {
-                let range = within.0.unwrap_or(0)..=within.1.unwrap_or(u64::MAX);
+                let range = known_number(Some(within.0.unwrap_or(0)))
+                    ..=known_number(Some(within.1.unwrap_or(u64::MAX)));
                 ranges.push((columns.u64(name)?, range));
             }
         }
         Ok(SegmentRanking {
             ranges,
+            documents: Vec::new(),
             numbers: Vec::new(),
             bound: self.bound(names.as_ref())?,
             ranking: self.clone(),
@@ -171,7 +172,8 @@ pub(super) struct SegmentRanking {
     column: Column<u64>,
     /// What has a number outside of these, or none, is no hit.
     ranges: Vec<(Column<u64>, RangeInclusive<u64>)>,
-    /// Numbers of a block of hits.
+    /// A block of hits, and their numbers.
+    documents: Vec<DocId>,
     numbers: Vec<Option<u64>>,
     names: Option<StrColumn>,
     key: (Column<u64>, Column<u64>),
@@ -197,13 +199,17 @@ impl SegmentRanking {
         0
     }
 
-    /// The rank of a hit with a score, or `None`: whatever its age, it is behind the best.
+    /// The rank of a hit with a score. `None`: it is before the cursor or behind the best whatever its age, and is counted.
     fn by_score(&mut self, document: DocId, score: Score) -> Option<u64> {
         let score = score.max(0.0);
         let tier = self.tier(document);
         // The bits of positive numbers are in their order.
         let rank = |worth: f32| tier << TIER_SHIFT | u64::from(worth.to_bits());
         if self.is_behind(rank(score * (1.0 + RECENCY_WEIGHT))) {
+            self.behind += 1;
+            return None;
+        }
+        if self.bound.is_some_and(|(bound, _)| rank(score) > bound) {
             return None;
         }
         let issued = self.column.first(document).unwrap_or(0);
@@ -214,16 +220,19 @@ impl SegmentRanking {
 
     /// The rank of a hit by its number in the column.
     fn by_column(&mut self, document: DocId, number: Option<u64>) -> u64 {
+        let number = number.unwrap_or(0);
         match self.ranking.sort {
-            Sort::Relevance => self.tier(document) << TIER_SHIFT | number.unwrap_or(0).min(BELOW_TIER),
-            _ => self.ranking.by_number(number),
+            Sort::Relevance => self.tier(document) << TIER_SHIFT | number.min(BELOW_TIER),
+            Sort::Bytes | Sort::Parameters => self.ranking.by_number(number),
+            // Every document has these.
+            Sort::Modified | Sort::Name => self.ranking.by_number(known_number(Some(number))),
         }
     }
 
-    /// Whether a hit of this rank is none of the best. Never so behind a cursor: there it counts whether there is more.
+    /// Whether a hit of this rank comes after so many better ones that it is on no page before the next.
     fn is_behind(&self, rank: u64) -> bool {
         let full = self.best.len() >= self.ranking.limit;
-        let worst = self.best.peek().filter(|_| full && self.bound.is_none());
+        let worst = self.best.peek().filter(|_| full);
         worst.is_some_and(|(Reverse(worst), _)| rank < *worst)
     }
 
@@ -269,11 +278,8 @@ impl SegmentRanking {
 
     fn name(&self, rank: u64) -> tantivy::Result<Option<String>> {
         let Some(names) = &self.names else { return Ok(None) };
-        let order = if self.ranking.ascending {
-            !rank
-        } else {
-            rank.saturating_sub(1)
-        };
+        let number = if self.ranking.ascending { !rank } else { rank };
+        let order = number.saturating_sub(1);
         let mut name = String::new();
         names.ord_to_str(order, &mut name)?;
         Ok(Some(name))
@@ -294,24 +300,35 @@ impl SegmentCollector for SegmentRanking {
             let number = self.column.first(document);
             Some(self.by_column(document, number))
         };
-        match rank {
-            Some(rank) => self.take(document, rank),
-            None => self.behind += 1,
+        if let Some(rank) = rank {
+            self.take(document, rank);
         }
     }
 
     fn collect_block(&mut self, documents: &[DocId]) {
+        let mut hits = std::mem::take(&mut self.documents);
         let mut numbers = std::mem::take(&mut self.numbers);
-        numbers.clear();
-        numbers.resize(documents.len(), None);
-        self.column.first_vals(documents, &mut numbers);
-        for (&document, &number) in documents.iter().zip(&numbers) {
-            if self.is_hit(document) {
-                self.total += 1;
-                let rank = self.by_column(document, number);
-                self.take(document, rank);
-            }
+        hits.clear();
+        hits.extend_from_slice(documents);
+        for (column, range) in &self.ranges {
+            read(column, &hits, &mut numbers);
+            let mut at = 0;
+            hits.retain(|_| {
+                at += 1;
+                numbers
+                    .get(at - 1)
+                    .copied()
+                    .flatten()
+                    .is_some_and(|number| range.contains(&number))
+            });
         }
+        read(&self.column, &hits, &mut numbers);
+        self.total += hits.len() as u64;
+        for (&document, &number) in hits.iter().zip(&numbers) {
+            let rank = self.by_column(document, number);
+            self.take(document, rank);
+        }
+        self.documents = hits;
         self.numbers = numbers;
     }
 
@@ -331,4 +348,11 @@ impl SegmentCollector for SegmentRanking {
             best,
         })
     }
+}
+
+/// Reads the numbers of some documents at once.
+fn read(column: &Column<u64>, documents: &[DocId], numbers: &mut Vec<Option<u64>>) {
+    numbers.clear();
+    numbers.resize(documents.len(), None);
+    column.first_vals(documents, numbers);
 }

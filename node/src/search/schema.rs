@@ -88,12 +88,12 @@ impl Fields {
         document.add_u64(self.key_low, low);
         document.add_u64(self.issued, release.issued);
         document.add_text(self.name, release.name.as_str().to_ascii_lowercase());
-        if let Some(bytes) = row.card.as_ref().and_then(|card| card.bytes) {
-            document.add_u64(self.bytes, bytes);
-        }
-        if let Some(parameters) = row.card.as_ref().and_then(|card| card.parameters) {
-            document.add_u64(self.parameters, parameters);
-        }
+        let card = row.card.as_ref();
+        document.add_u64(self.bytes, known_number(card.and_then(|card| card.bytes)));
+        document.add_u64(
+            self.parameters,
+            known_number(card.and_then(|card| card.parameters)),
+        );
         document.add_text(self.words, words_of(row));
         facts_of(row, |fact| {
             let term = fact.term();
@@ -109,6 +109,11 @@ impl Fields {
 pub(super) fn halves(key: &NameKey) -> (u64, u64) {
     let whole = u128::from_be_bytes(*key);
     ((whole >> 64) as u64, whole as u64)
+}
+
+/// A number that may be unknown, as one that always is there, which makes a column several times faster: 0, or one more than it is.
+pub(super) fn known_number(number: Option<u64>) -> u64 {
+    number.map_or(0, |number| number.saturating_add(1))
 }
 
 /// All words of a release, parted by spaces, those that count more as often as they count.

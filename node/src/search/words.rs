@@ -18,18 +18,14 @@ pub(super) fn of_text(text: &str) -> Vec<String> {
         }
         let first = words.len();
         words.push(lower(run));
-        for cut in [is_number_border as Border, is_border] {
-            let parts = parts(run, cut);
-            if parts.len() > 1 {
-                words.extend(parts.into_iter().map(lower));
+        for border in [is_number_border as Border, is_border] {
+            for part in parts(run, border) {
+                let part = lower(part);
+                if !words.iter().skip(first).any(|word| *word == part) {
+                    words.push(part);
+                }
             }
         }
-        let mut seen = std::collections::HashSet::new();
-        let mut at = 0;
-        words.retain(|word| {
-            at += 1;
-            at <= first || seen.insert(word.clone())
-        });
     }
     words.truncate(WORDS_MAX);
     words
