@@ -395,7 +395,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "PATH")]
     pub(crate) file: Option<String>,
     /// Let it take so much memory, such as 4G [default: what it needs, if there is so much]
-    #[arg(long, value_name = "SIZE", value_parser = node::config::parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = amounts::size)]
     pub(crate) memory: Option<u64>,
 }
 
@@ -545,7 +545,7 @@ pub(crate) struct Search {
     #[arg(long)]
     pub(crate) dtype: Option<String>,
     /// Only up to this size, such as 8G
-    #[arg(long, value_name = "SIZE", value_parser = node::config::parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = amounts::size)]
     pub(crate) max_size: Option<u64>,
     /// What comes first: relevance, modified, size, parameters or name
     #[arg(long, default_value = "relevance", value_parser = clap::builder::PossibleValuesParser::new(["relevance", "modified", "size", "parameters", "name"]))]

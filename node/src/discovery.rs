@@ -26,7 +26,7 @@ pub use searching::{FindError, HITS_MAX, Hit, SearchAnswer, SearchAsk, SearchSor
 pub use taking::Taken;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -86,8 +86,6 @@ struct State {
 pub(crate) struct News {
     /// Which.
     pub(crate) ids: Vec<ReleaseId>,
-    /// Repos of followed publishers among them.
-    pub(crate) followed: Vec<RepoId>,
     /// Who told of them; `None`: we released them.
     pub(crate) from: Option<PeerId>,
 }
@@ -197,8 +195,29 @@ impl Discovery {
         &self.0.library
     }
 
-    fn snapshot(&self) -> Snapshot {
-        self.state().set.snapshot()
+    /// What is known now; only of these publishers, if there are any. Blocking.
+    fn snapshot_of(&self, publishers: &[Publisher]) -> Result<Snapshot, LibraryError> {
+        if publishers.is_empty() {
+            return Ok(self.state().set.snapshot());
+        }
+        let mut items = Vec::new();
+        for publisher in publishers {
+            for name in self.names_of(*publisher)? {
+                if let Some(row) = self.0.library.catalog().known(name)? {
+                    items.extend(Item::new(row.release.issued, *row.id().as_bytes()).ok());
+                }
+            }
+        }
+        Ok(KnownSet::build(items).unwrap_or_default().snapshot())
+    }
+
+    /// Publishers whose releases are kept whatever else is: those that the user follows, and ours.
+    fn near(&self) -> HashSet<Publisher> {
+        let following = self.0.library.following().into_iter();
+        following
+            .map(|follow| follow.publisher)
+            .chain([self.0.library.publisher()])
+            .collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -16,7 +16,7 @@ pub use swarm::{PeerHint, ShardRun, SwarmTell};
 use crate::hash::Hash;
 use crate::limits::{
     ATTESTATIONS_TOLD_MAX, FRAME_LEN_MAX, IDS_MAX, KEY_STATEMENT_LEN_MAX, KEY_STATEMENTS_MAX,
-    RECONCILE_LEN_MAX,
+    RECONCILE_LEN_MAX, SCOPE_MAX,
 };
 use crate::release::ReleaseId;
 use crate::repo::{Publisher, RepoName};
@@ -57,9 +57,15 @@ pub enum CatalogAsk {
         /// The revision.
         manifest: Hash,
     },
-    /// One message of finding out which releases one of us knows and the other does not, at most [`RECONCILE_LEN_MAX`] bytes: what is in it the node knows. From
-    /// version 2 on, like all that follow.
-    Reconcile(#[serde(deserialize_with = "bounded::at_most::<RECONCILE_LEN_MAX, _, _>")] Vec<u8>),
+    /// Finding out which releases one of us knows and the other does not. From version 2 on, like all that follow.
+    Reconcile {
+        /// Only releases of these publishers, at most [`SCOPE_MAX`]; none: all. The first ask of a session says it for all that follow.
+        #[serde(deserialize_with = "bounded::at_most::<SCOPE_MAX, _, _>")]
+        of: Vec<Publisher>,
+        /// One message of it, at most [`RECONCILE_LEN_MAX`] bytes: what is in it the node knows.
+        #[serde(deserialize_with = "bounded::at_most::<RECONCILE_LEN_MAX, _, _>")]
+        message: Vec<u8>,
+    },
     /// These releases, at most [`IDS_MAX`].
     Get(#[serde(deserialize_with = "bounded::at_most::<IDS_MAX, _, _>")] Vec<ReleaseId>),
     /// I have these releases, at most [`IDS_MAX`]; ask for those that you want.

@@ -1,13 +1,9 @@
 //! Messages of the catalog are refused at their counts; an id tells its name; a fingerprint tells sets apart.
 
-use std::collections::BTreeSet;
-
 use crate::fixture::{
     golden_known, golden_release, golden_signed, introduce, key, name, plain_release, publisher, stated,
 };
-use proptest::collection::{btree_set, vec};
-use proptest::prelude::*;
-use protocol::limits::{CARD_LEN_MAX, FRAME_LEN_MAX, IDS_MAX, RECONCILE_LEN_MAX, RELEASE_LEN_MAX};
+use protocol::limits::{CARD_LEN_MAX, FRAME_LEN_MAX, IDS_MAX, RECONCILE_LEN_MAX, RELEASE_LEN_MAX, SCOPE_MAX};
 use protocol::release::{id_of, key_of};
 use protocol::wire::{CATALOG_VERSION, KnownError, decode_frame, encode_frame};
 use protocol::{
@@ -28,7 +24,10 @@ fn read_tell(tell: &CatalogTell) -> Result<(), WireError> {
 fn messages_are_refused_at_their_counts() {
     let id = id_of(&golden_signed());
     let ids = |count| vec![id; count];
-    let reconcile = |len| CatalogAsk::Reconcile(vec![0; len]);
+    let reconcile = |of, len| CatalogAsk::Reconcile {
+        of: vec![publisher(7); of],
+        message: vec![0; len],
+    };
     let known = |release, card| Known {
         release: vec![0; release],
         card: Some(vec![0; card]),
@@ -40,14 +39,15 @@ fn messages_are_refused_at_their_counts() {
     for ask in [
         CatalogAsk::Get(ids(IDS_MAX)),
         CatalogAsk::Have(ids(IDS_MAX)),
-        reconcile(RECONCILE_LEN_MAX),
+        reconcile(SCOPE_MAX, RECONCILE_LEN_MAX),
     ] {
         assert_eq!(read_ask(&ask), Ok(()));
     }
     for ask in [
         CatalogAsk::Get(ids(IDS_MAX + 1)),
         CatalogAsk::Have(ids(IDS_MAX + 1)),
-        reconcile(RECONCILE_LEN_MAX + 1),
+        reconcile(0, RECONCILE_LEN_MAX + 1),
+        reconcile(SCOPE_MAX + 1, 0),
     ] {
         assert_eq!(read_ask(&ask), Err(WireError::Message));
     }

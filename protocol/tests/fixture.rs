@@ -630,7 +630,8 @@ pub(crate) fn catalog_asks() -> impl Strategy<Value = CatalogAsk> {
         repo_ids().prop_map(|RepoId { publisher, name }| CatalogAsk::Release { publisher, name }),
         Just(CatalogAsk::Version),
         hashes().prop_map(|manifest| CatalogAsk::Attestations { manifest }),
-        vec(any::<u8>(), 0..300).prop_map(CatalogAsk::Reconcile),
+        (vec((0..4_u8).prop_map(publisher), 0..5), vec(any::<u8>(), 0..300))
+            .prop_map(|(of, message)| CatalogAsk::Reconcile { of, message }),
         release_ids().prop_map(CatalogAsk::Get),
         release_ids().prop_map(CatalogAsk::Have),
         (0..4_u8).prop_map(|number| CatalogAsk::Keys {

@@ -248,13 +248,20 @@ fn frames_are_what_they_were() {
         ),
     ];
     let ids = vec![id_of(&golden_signed())];
-    let reconcile = |message: &[u8]| CatalogAsk::Reconcile(message.to_vec());
+    let reconcile = |of: &[Publisher]| CatalogAsk::Reconcile {
+        of: of.to_vec(),
+        message: b"message".to_vec(),
+    };
     let bare = Known {
         card: None,
         ..golden_known()
     };
     let later_frames = [
-        ("catalog ask reconcile", encode_frame(&reconcile(b"message"))),
+        ("catalog ask reconcile, all", encode_frame(&reconcile(&[]))),
+        (
+            "catalog ask reconcile, of one publisher",
+            encode_frame(&reconcile(&[publisher(7)])),
+        ),
         ("catalog ask get", encode_frame(&CatalogAsk::Get(ids.clone()))),
         ("catalog ask have", encode_frame(&CatalogAsk::Have(ids))),
         (

@@ -70,14 +70,19 @@ impl Session {
                 let told = blocking(move || Ok(library.told(manifest))).await;
                 CatalogTell::Attestations(told?)
             }
-            CatalogAsk::Reconcile(message) => {
-                let answerer = self.answerer.take();
-                let mut answerer = match answerer {
-                    Some(answerer) => answerer,
-                    None => Answerer::new(self.discovery.snapshot(), rand::random()),
-                };
-                let answered = blocking(move || Ok((answerer.take(&message), answerer))).await?;
-                let (answer, answerer) = answered;
+            CatalogAsk::Reconcile { of, message } => {
+                let (answerer, discovery) = (self.answerer.take(), self.discovery.clone());
+                let answered = blocking(move || {
+                    let mut answerer = match answerer {
+                        Some(answerer) => answerer,
+                        None => match discovery.snapshot_of(&of) {
+                            Ok(snapshot) => Answerer::new(snapshot, rand::random()),
+                            Err(error) => return Ok(Err(error)),
+                        },
+                    };
+                    Ok(Ok((answerer.take(&message), answerer)))
+                });
+                let (answer, answerer) = answered.await??;
                 self.answerer = Some(answerer);
                 CatalogTell::Reconcile(answer?)
             }

@@ -82,7 +82,7 @@ impl Node {
         while asked < TELLERS_ASKED
             && let Some(peer) = tellers.recv().await
         {
-            match self.sync_with(peer).await {
+            match self.sync_about(peer, publisher).await {
                 Ok(came) => (asked, new) = (asked + 1, new + came),
                 Err(error) => {
                     debug!(%peer, error = &error as &dyn std::error::Error, "a teller told nothing");

@@ -10,8 +10,8 @@ use std::{
 
 use libp2p::{PeerId, Stream, StreamProtocol};
 use protocol::{
-    CatalogAsk, CatalogTell, Known, ReleaseId,
-    limits::IDS_MAX,
+    CatalogAsk, CatalogTell, Known, Publisher, ReleaseId,
+    limits::{IDS_MAX, SCOPE_MAX},
     wire::{self, CATALOG_VERSION},
 };
 use rand::{Rng, seq::SliceRandom};
@@ -25,7 +25,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    Discovery, Heard, News,
+    Discovery, Heard, News, Relay,
     reconcile::{Next, Opener, ReconcileError},
     set::Item,
     taking::TAKEN_MAX,
@@ -52,6 +52,8 @@ const TOLD_MAX: usize = 32;
 const GATHER: Duration = Duration::from_millis(100);
 /// News are gathered for so long before searches see them.
 const INDEX_GATHER: Duration = Duration::from_millis(500);
+/// Releases that a peer is told of when a sync shows that it lacks them: the newest. It finds the rest when it asks.
+const LACKS_MAX: usize = 4 * IDS_MAX;
 /// Peers whose last sync is remembered.
 const PEERS_MAX: usize = 4_096;
 /// What peers say is new, and is asked for at once.
@@ -102,11 +104,23 @@ impl Asking {
         }
     }
 
-    async fn reconcile(&mut self, message: Vec<u8>) -> Result<Vec<u8>, SyncError> {
-        match self.ask(&CatalogAsk::Reconcile(message)).await? {
+    async fn reconcile(&mut self, of: &[Publisher], message: Vec<u8>) -> Result<Vec<u8>, SyncError> {
+        let of = of.to_vec();
+        match self.ask(&CatalogAsk::Reconcile { of, message }).await? {
             CatalogTell::Reconcile(answer) => Ok(answer),
             _ => Err(SyncError::Unasked),
         }
+    }
+
+    /// Says what we have; the peer gets what it wants of it.
+    async fn have(&mut self, ids: &[ReleaseId]) -> Result<(), SyncError> {
+        for ids in ids.chunks(IDS_MAX) {
+            match self.ask(&CatalogAsk::Have(ids.to_vec())).await? {
+                CatalogTell::Have => {}
+                _ => return Err(SyncError::Unasked),
+            }
+        }
+        Ok(())
     }
 
     /// Asks for releases, and takes in what comes; returns how many are new here.
@@ -189,35 +203,64 @@ impl Discovery {
 }
 
 impl Node {
-    /// Learns from a peer what it knows of releases and we do not; returns how many are new here.
+    /// Learns from a peer what it knows of releases and we do not, and tells it of the newest that it lacks; returns how many are new here. What is not
+    /// kept here is not asked for: where only followed publishers are, those alone are compared.
     pub(crate) async fn sync_with(&self, peer: PeerId) -> Result<usize, SyncError> {
-        timeout(SYNC_WAIT, self.sync(peer))
+        let discovery = self.discovery().clone();
+        let scope = match discovery.0.relay {
+            Relay::All => Vec::new(),
+            Relay::Followed => discovery.near().into_iter().collect(),
+        };
+        timeout(SYNC_WAIT, async {
+            if scope.is_empty() {
+                return self.sync(peer, &[]).await;
+            }
+            let mut new = 0;
+            for some in scope.chunks(SCOPE_MAX) {
+                new += self.sync(peer, some).await?;
+            }
+            Ok(new)
+        })
+        .await
+        .map_err(|_| SyncError::Timeout)?
+    }
+
+    /// The same for one publisher's releases only.
+    pub(super) async fn sync_about(&self, peer: PeerId, publisher: Publisher) -> Result<usize, SyncError> {
+        timeout(SYNC_WAIT, self.sync(peer, &[publisher]))
             .await
             .map_err(|_| SyncError::Timeout)?
     }
 
-    async fn sync(&self, peer: PeerId) -> Result<usize, SyncError> {
+    async fn sync(&self, peer: PeerId, of: &[Publisher]) -> Result<usize, SyncError> {
         let discovery = self.discovery().clone();
         let mut asking = Asking::open(self, peer).await?;
         if asking.version().await? < CATALOG_VERSION {
             return Ok(0);
         }
-        let (mut opener, mut message) = Opener::new(discovery.snapshot(), rand::random());
-        let mut new = 0;
+        let (ours, scope) = (discovery.clone(), of.to_vec());
+        let snapshot = blocking(move || Ok(ours.snapshot_of(&scope))).await??;
+        let (mut opener, mut message) = Opener::new(snapshot, rand::random());
+        let (mut new, mut lacks) = (0, Vec::new());
         loop {
-            let answer = asking.reconcile(message).await?;
+            let answer = asking.reconcile(of, message).await?;
             let taken = blocking(move || Ok((opener.take(&answer), opener))).await?;
             let (step, next) = taken;
             opener = next;
             let step = step?;
+            let room = LACKS_MAX.saturating_sub(lacks.len());
+            let more = step.have.iter().take(room);
+            lacks.extend(more.map(|item| ReleaseId::from_bytes(*item.id())));
             let (worthy, need) = (discovery.clone(), step.need);
             let worth = blocking(move || Ok(worthy.worth(&need))).await??;
             new += asking.get(&discovery, peer, worth).await?;
             match step.next {
                 Next::Ask(next) => message = next,
-                Next::Done | Next::Cut => return Ok(new),
+                Next::Done | Next::Cut => break,
             }
         }
+        asking.have(&lacks).await?;
+        Ok(new)
     }
 
     /// Asks a peer for what it says is new.
@@ -238,13 +281,7 @@ impl Node {
         if asking.version().await? < CATALOG_VERSION {
             return Ok(());
         }
-        for ids in ids.chunks(IDS_MAX) {
-            match asking.ask(&CatalogAsk::Have(ids.to_vec())).await? {
-                CatalogTell::Have => {}
-                _ => return Err(SyncError::Unasked),
-            }
-        }
-        Ok(())
+        asking.have(&ids).await
     }
 }
 

@@ -19,7 +19,6 @@ mod parts;
 mod tests;
 
 pub(crate) use answerer::Answerer;
-use fingerprint::Nonce;
 pub(crate) use message::MESSAGE_LEN_MAX;
 pub(crate) use opener::{Next, Opener};
 

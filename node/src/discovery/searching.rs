@@ -258,6 +258,27 @@ impl Discovery {
         }
     }
 
+    /// The names of a publisher, as far as searches see them. Blocking.
+    pub(super) fn names_of(&self, publisher: Publisher) -> Result<Vec<NameKey>, LibraryError> {
+        let mut query = Query {
+            facts: vec![Fact::Publisher(publisher)],
+            sort: crate::search::Sort::Name,
+            ascending: true,
+            limit: HITS_MAX,
+            ..Query::default()
+        };
+        let mut names = Vec::new();
+        loop {
+            let page = self.0.index.search(&query, &Arc::default());
+            let page = page.map_err(|error| LibraryError::Search(Box::new(error)))?;
+            names.extend(page.hits);
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => return Ok(names),
+            }
+        }
+    }
+
     /// Looks for repos. Blocking.
     pub fn search(&self, ask: &SearchAsk) -> Result<SearchAnswer, FindError> {
         let after = ask.after.as_ref().map(|after| {

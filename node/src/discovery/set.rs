@@ -141,6 +141,7 @@ impl KnownSet {
     }
 
     /// Whether there are no items.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -241,6 +242,7 @@ impl KnownSet {
     }
 
     /// Bytes of memory that the items take, with the room that leaves have left.
+    #[cfg(test)]
     pub(crate) fn memory(&self) -> usize {
         let leaves = self
             .leaves
@@ -251,6 +253,7 @@ impl KnownSet {
 }
 
 /// Bytes that a leaf takes beside its items: two counts, pointer, length, room, and the allocator's two headers.
+#[cfg(test)]
 const LEAF_COST: usize = 5 * size_of::<usize>() + 2 * 16;
 
 /// Inserts at `place`, with little room to spare.

@@ -1,9 +1,9 @@
 //! Taking in what others tell: each release is verified, judged by the ratchet, and kept if it is wanted here.
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use libp2p::PeerId;
-use protocol::{Decision, Known, Publisher, ReleaseId, SignedRelease, Summary, ratchet, release::id_of};
+use protocol::{Decision, Known, ReleaseId, SignedRelease, Summary, ratchet, release::id_of};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use tracing::{debug, warn};
 
@@ -56,10 +56,7 @@ impl Discovery {
                 }
             }
         }
-        let own = self.0.library.publisher();
-        let following = self.0.library.following().into_iter();
-        let mut near: HashSet<Publisher> = following.map(|follow| follow.publisher).collect();
-        near.insert(own);
+        let near = self.near();
         let before = wanted.len();
         if self.0.relay == Relay::Followed {
             wanted.retain(|(release, _)| near.contains(&release.release().publisher));
@@ -78,11 +75,6 @@ impl Discovery {
         taken.passed = before - kept.len();
         let news = News {
             ids: kept.iter().map(|kept| kept.id).collect(),
-            followed: kept
-                .iter()
-                .filter(|kept| kept.followed && kept.row.release.publisher != own)
-                .map(|kept| kept.row.release.repo())
-                .collect(),
             from,
         };
         taken.new.clone_from(&news.ids);

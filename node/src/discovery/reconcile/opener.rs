@@ -72,12 +72,14 @@ pub(crate) struct Have {
 
 impl Have {
     /// How many items there are.
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
         self.ranges.iter().map(ExactSizeIterator::len).sum()
     }
 
     /// Whether there are no items.
-    pub(crate) fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 

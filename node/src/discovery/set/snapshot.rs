@@ -2,7 +2,7 @@
 //!
 //! An item's *rank* is how many items come before it. Ranks are those of this snapshot only.
 
-use super::{ID_LEN, Item, LEAF_ITEMS_MAX, Leaf};
+use super::{ID_LEN, Item, Leaf};
 use std::{ops::Range, sync::Arc};
 
 /// All items of a set at one moment, or those issued since some time. A cheap handle: it may be cloned and sent.
@@ -39,6 +39,7 @@ impl Snapshot {
     }
 
     /// Returns the items that were issued at `since` or later, in Unix seconds. It shares everything with this one.
+    #[cfg(test)]
     pub(crate) fn since(&self, since: u64) -> Snapshot {
         let since = since.max(self.since);
         let from = self.list.rank(since, &[0; ID_LEN]);
@@ -46,27 +47,6 @@ impl Snapshot {
             from,
             since,
             list: Arc::clone(&self.list),
-        }
-    }
-
-    /// Returns those items that `keep` wants, copied. What is compared with another's is then only these.
-    pub(crate) fn filter(&self, keep: impl FnMut(&Item) -> bool) -> Snapshot {
-        let mut keep = keep;
-        let mut leaves = Vec::new();
-        let mut leaf = Vec::new();
-        for item in self.iter().filter(|item| keep(item)) {
-            if leaf.len() == LEAF_ITEMS_MAX {
-                leaves.push(Arc::new(std::mem::take(&mut leaf)));
-            }
-            leaf.push(item);
-        }
-        if !leaf.is_empty() {
-            leaf.shrink_to_fit();
-            leaves.push(Arc::new(leaf));
-        }
-        Snapshot {
-            since: self.since,
-            ..Snapshot::new(Arc::new(leaves))
         }
     }
 
@@ -81,6 +61,7 @@ impl Snapshot {
     }
 
     /// Whether there are no items.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -106,6 +87,7 @@ impl Snapshot {
     }
 
     /// Returns all items, ascending; `rev` gives the newest first.
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = Item> {
         self.range(0..self.len())
     }

@@ -157,7 +157,7 @@ fn order_is_of_time_then_of_the_bytes_of_the_id() {
 
 proptest! {
     #[test]
-    fn ranks_ranges_windows_and_filters_agree_with_a_plain_list(
+    fn ranks_ranges_and_windows_agree_with_a_plain_list(
         keys in vec((0u64..20, 0u64..200), 0..1_500),
         bound in (0u64..21, 0u64..201),
         ends in (0usize..1_600, 0usize..1_600),
@@ -177,8 +177,6 @@ proptest! {
         prop_assert_eq!(since.rank(bound.issued(), bound.id()), kept.partition_point(|item| *item < bound));
         prop_assert_eq!(since.get(ends.0), kept.get(ends.0).copied());
         prop_assert_eq!(since.since(0).len(), kept.len());
-        let odd = since.filter(|item| item.id()[7] % 2 == 1);
-        prop_assert!(odd.iter().eq(kept.iter().copied().filter(|item| item.id()[7] % 2 == 1)));
-        prop_assert_eq!(odd.floor(), bound.issued());
+        prop_assert_eq!(since.floor(), bound.issued());
     }
 }
