@@ -330,7 +330,11 @@ pub(crate) async fn keep_indexed(node: WeakNode, mut news: broadcast::Receiver<A
         while let Ok(Ok(_) | Err(RecvError::Lagged(_))) = tokio::time::timeout_at(until, news.recv()).await {}
         let Some(node) = node.upgrade() else { return };
         let discovery = node.discovery().clone();
-        if let Err(error) = blocking(move || Ok(discovery.catch_up())).await {
+        let indexed = blocking(move || {
+            discovery.catch_up();
+            Ok(())
+        });
+        if let Err(error) = indexed.await {
             debug!(%error, "the search index waits");
         }
     }

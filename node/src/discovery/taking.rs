@@ -66,9 +66,8 @@ impl Discovery {
         let mut passing = Vec::new();
         for (release, card) in wanted {
             let is_near = near.contains(&release.release().publisher);
-            match !is_near || self.on_disk(&release, card.as_ref(), now)? {
-                true => passing.push((release, card, is_near)),
-                false => {}
+            if !is_near || self.on_disk(&release, card.as_ref(), now)? {
+                passing.push((release, card, is_near));
             }
         }
         let kept = self.keep(passing, from, now)?;
