@@ -34,6 +34,7 @@ mod hostile;
 mod hub_cache;
 mod import;
 mod memory;
+mod mirror;
 mod moving_files;
 mod names;
 mod openai;

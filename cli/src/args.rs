@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand};
 use clap_complete::Shell;
 use node::http::messages::{JobPick, Multiaddr, Wanted};
+use node::names::NamePattern;
 use node::validate::Level;
 use protocol::{Alias, Kind, Publisher, RepoName, RepoRef};
 
@@ -157,7 +158,10 @@ pub(crate) enum Command {
     /// Free the space of what no pinned repo needs
     #[command(after_help = examples::COLLECT)]
     Collect,
-    /// Follow a publisher, under a name of your choice
+    /// Follow a publisher, under a name of your choice; mirror its repos
+    ///
+    /// With --mirror the running node fetches what they released and release, the rarest first, and serves it to others: a
+    /// community mirror. shoal following shows how far it is.
     #[command(
         after_help = examples::FOLLOW
     )]
@@ -583,6 +587,16 @@ pub(crate) struct Follow {
     /// What you call it
     #[arg(long = "as", value_name = "ALIAS")]
     pub(crate) alias: Alias,
+    /// Keep the newest release of their repos here, whole, and serve it: of all, or of those whose names match. Without this flag and
+    /// --no-mirror it stays as it was
+    #[arg(long, value_name = "GLOB", num_args = 0..=1, default_missing_value = "*", conflicts_with = "no_mirror")]
+    pub(crate) mirror: Option<NamePattern>,
+    /// Keep that within so many bytes, such as 500GB; older revisions that it fetched go first. none: what the node and the disk have
+    #[arg(long, value_name = "SIZE", requires = "mirror")]
+    pub(crate) quota: Option<AtMost>,
+    /// Mirror them no more; what is here stays
+    #[arg(long)]
+    pub(crate) no_mirror: bool,
 }
 
 #[derive(Debug, clap::Args)]

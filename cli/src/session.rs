@@ -7,12 +7,13 @@ use node::attest::{self, AttestationView};
 use node::discovery::{Discovery, Lineage, SearchAnswer, SearchAsk};
 use node::fetch::{FetchRequest, FetchWhat, Fetched, HubCache};
 use node::http::messages::{
-    AttestationsAsk, FetchAsk, FollowAnswer, FollowAsk, Nothing, ProbeAsk, PublishAnswer, PublishAsk,
-    RepoAsk, TicketAnswer, UnfollowAnswer, UnfollowAsk, ValidateAsk,
+    AttestationsAsk, FetchAsk, FollowAnswer, FollowAsk, MirrorAnswer, MirrorAsk, Nothing, ProbeAsk,
+    PublishAnswer, PublishAsk, RepoAsk, TicketAnswer, UnfollowAnswer, UnfollowAsk, ValidateAsk,
 };
 use node::import::{ImportRequest, Imported};
 use node::library::{Collected, Forgotten, Library, Rebuilt, RepoView, Shown};
 use node::limits::RELEASE_DAYS;
+use node::mirror::MirrorView;
 use node::node::{Node, Status};
 use node::progress::Progress;
 use node::publish::PublishRequest;
@@ -285,6 +286,27 @@ impl Session {
                 library.follow(ask.publisher, &ask.alias)?;
                 Ok(())
             }
+        }
+    }
+
+    /// Has a publisher's repos kept from now on, or not any more.
+    pub(crate) fn mirror(&self, ask: MirrorAsk) -> Result<MirrorAnswer, Failure> {
+        match self {
+            Session::Daemon(client) => client.post("mirror", &ask),
+            Session::Alone(library) => {
+                let before = library.mirror_of(ask.publisher);
+                let mirror = ask.terms.map(|terms| terms.over(before.as_ref()));
+                library.set_mirror(ask.publisher, mirror.clone())?;
+                Ok(MirrorAnswer { mirror })
+            }
+        }
+    }
+
+    /// How the mirrors are.
+    pub(crate) async fn mirrors(&self) -> Result<Vec<MirrorView>, Failure> {
+        match self {
+            Session::Daemon(client) => client.get("mirrors"),
+            Session::Alone(library) => Ok(library.mirror_views().await?),
         }
     }
 

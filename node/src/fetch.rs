@@ -257,6 +257,8 @@ impl Node {
         Patterns::new(&request)?;
         progress.phase(Phase::Resolving, 0, 0);
         let (manifest, repo, known) = self.what(&request.what).await?;
+        // What the user fetches is the user's, whoever has begun with it.
+        self.library().claim(manifest).await?;
         progress.phase(Phase::Finding, 0, 0);
         let sought = Sought {
             manifest,
@@ -292,6 +294,26 @@ impl Node {
         let sought = Sought::content(manifest);
         let fetched = self.fetch_known(sought, request, &Progress::default()).await;
         fetched.map(drop)
+    }
+
+    /// Fetches all of a revision, also what can run code, which nothing here does. It is not written down: whoever wants it knows.
+    ///
+    /// - `wait`: how long to wait for a provider while nothing comes.
+    pub(crate) async fn fetch_whole(
+        &self,
+        repo: RepoId,
+        manifest: Hash,
+        wait: Duration,
+    ) -> Result<Fetched, FetchError> {
+        let mut request = FetchRequest::new(FetchWhat::Repo(RepoRef::Id(repo.clone())));
+        request.allow_code = true;
+        request.wait = Some(wait);
+        // The revision is known, and may not be the newest any more.
+        let sought = Sought {
+            repo: Some(repo),
+            ..Sought::content(manifest)
+        };
+        self.fetch_known(sought, request, &Progress::default()).await
     }
 
     async fn fetch_known(

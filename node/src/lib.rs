@@ -20,6 +20,7 @@ pub mod keys;
 pub mod library;
 pub mod limits;
 mod meter;
+pub mod mirror;
 pub mod names;
 pub mod node;
 pub mod progress;

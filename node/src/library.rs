@@ -2,6 +2,7 @@
 //! peer. One process holds a data folder at a time.
 
 mod facts;
+mod mirroring;
 mod opening;
 mod views;
 
@@ -12,6 +13,7 @@ use crate::{
     catalog::{Batch, Catalog, CatalogError, ManifestRow, OpenState, RepoRow, Reserve, ReserveError},
     fetch::Unfinished,
     keys::KeyError,
+    mirror::{Inventory, InventoryError},
     names::{Follow, Followed, Following, FollowingError, Names, NamesError},
     store::{Store, StoreError, blocking},
 };
@@ -39,6 +41,7 @@ struct Inner {
     catalog: Catalog,
     names: Names,
     following: Following,
+    inventory: Inventory,
     attestations: Attestations,
     node_key: SigningKey,
     publisher_key: SigningKey,
@@ -102,6 +105,9 @@ pub enum LibraryError {
     /// Aliases cannot be kept.
     #[error("the aliases")]
     Following(#[from] FollowingError),
+    /// What is mirrored cannot be written down.
+    #[error("the mirror's list")]
+    Mirror(#[from] InventoryError),
     /// The catalog fails.
     #[error("the catalog")]
     Catalog(#[from] CatalogError),
@@ -131,6 +137,7 @@ impl Library {
             catalog: opened.catalog,
             names: opened.names,
             following: opened.following,
+            inventory: opened.inventory,
             attestations: opened.attestations,
             node_key: opened.node_key,
             publisher_key: opened.publisher_key,
@@ -241,7 +248,9 @@ impl Library {
 
     /// Forgets a publisher's alias; `false` when there was none.
     pub fn unfollow(&self, publisher: Publisher) -> Result<bool, LibraryError> {
-        Ok(self.0.following.unfollow(publisher)?)
+        let was_followed = self.0.following.unfollow(publisher)?;
+        self.settle_mirrors()?;
+        Ok(was_followed)
     }
 
     /// Returns the publishers that have an alias.
@@ -323,6 +332,7 @@ impl Library {
     pub async fn pin(&self, what: &RepoRef) -> Result<Hash, LibraryError> {
         let hash = self.resolve_local(what)?;
         self.known_manifest(what, hash).await?;
+        self.claim(hash).await?;
         self.0.store.pin(hash).await?;
         self.set_pinned(hash, true)?;
         Ok(hash)
@@ -339,16 +349,16 @@ impl Library {
         let known = begun
             || self.0.catalog.manifest(manifest)?.is_some()
             || self.0.store.held().contains(&manifest)
-            || self.0.store.pinned().await?.contains(&manifest);
+            || self.0.store.pinned().await?.contains(&manifest)
+            || self
+                .inventory()
+                .staying()
+                .is_ok_and(|kept| kept.contains(&manifest));
         if !known {
             return Err(LibraryError::Unknown(what.clone()));
         }
-        self.0.store.unpin(manifest).await?;
-        self.0.catalog.write(|batch| {
-            batch.remove_manifest(manifest);
-            batch.remove_providers(manifest);
-            Ok(())
-        })?;
+        self.note_let_go(manifest).await?;
+        self.unkeep(manifest).await?;
         let Collected { blobs, bytes } = self.collect().await?;
         Ok(Forgotten {
             manifest,
@@ -357,11 +367,16 @@ impl Library {
         })
     }
 
-    /// Removes bytes that neither a manifest we keep needs nor a fetch that is to go on.
+    /// Removes bytes that neither a manifest we keep needs nor a fetch that is to go on, the mirror's among them.
     pub async fn collect(&self) -> Result<Collected, LibraryError> {
         let data = self.0.data.clone();
         let begun = blocking(move || Unfinished::all(&data)).await?;
-        let begun = begun.iter().map(|unfinished| unfinished.manifest).collect();
+        let begun = begun.iter().map(|unfinished| unfinished.manifest);
+        let mirrored = self.inventory().staying().unwrap_or_else(|error| {
+            warn!(%error, "what the mirror has not got whole is not kept");
+            Vec::new()
+        });
+        let begun = begun.chain(mirrored).collect();
         let swept = self.0.store.collect(begun).await?;
         Ok(Collected {
             blobs: swept.blobs,

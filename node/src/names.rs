@@ -6,5 +6,8 @@
 mod following;
 mod releases;
 
-pub use following::{FOLLOWING_LEN_MAX, FOLLOWS_MAX, Follow, Followed, Following, FollowingError};
+pub use following::{
+    FOLLOWING_LEN_MAX, FOLLOWS_MAX, Follow, Followed, Following, FollowingError, Mirror, NameMatcher,
+    NamePattern, PATTERN_LEN_MAX, PatternError,
+};
 pub use releases::{Accepted, DamagedRelease, FORKS_KEPT_MAX, HISTORY_KEPT_MAX, Names, NamesError, Releases};

@@ -6,6 +6,8 @@ use crate::{
     fetch::{JobView, Jobs, NoSuchJob, Unfinished},
     library::{Library, LibraryError, OpenError, now},
     meter::Meter,
+    mirror::{Board, MirrorView, keep_mirroring},
+    names::Mirror,
     progress::Progress,
     publish::{PublishError, PublishRequest, Published},
     run::Engines,
@@ -52,6 +54,7 @@ struct Inner {
     sharing: Sharing,
     throttle: Throttle,
     fetches: Jobs,
+    mirror: Board,
     engines: Engines,
     config: Config,
     received: Meter,
@@ -186,6 +189,7 @@ impl Node {
             engines: Engines::new(config.engines.clone()),
             config,
             fetches: Jobs::default(),
+            mirror: Board::default(),
             received: Meter::new(),
             since: Instant::now(),
             tasks: Mutex::default(),
@@ -205,6 +209,7 @@ impl Node {
         node.task(meeting::keep_hearing(node.downgrade(), heard));
         node.task(following::keep_following(node.downgrade()));
         node.task(meeting::keep_indexed(node.downgrade(), node.discovery().news()));
+        node.task(keep_mirroring(node.downgrade(), node.discovery().news()));
         node.task(keep_mending(Arc::downgrade(&node.0)));
         Ok(node)
     }
@@ -389,7 +394,33 @@ impl Node {
         self.swarm()
             .stop_providing(provider_key(forgotten.manifest))
             .await;
+        self.mirror_board().change();
         Ok(forgotten)
+    }
+
+    /// Has the repos of a publisher that is followed fetched and kept from now on, or not any more.
+    ///
+    /// # Errors
+    /// Those of [`Library::set_mirror`].
+    pub async fn set_mirror(&self, publisher: Publisher, mirror: Option<Mirror>) -> Result<(), LibraryError> {
+        let library = self.library().clone();
+        let set = blocking(move || Ok(library.set_mirror(publisher, mirror))).await;
+        self.mirror_board().change();
+        set?
+    }
+
+    /// Tells how the mirrors are.
+    ///
+    /// # Errors
+    /// The releases or the store cannot be read.
+    pub async fn mirror_views(&self) -> Result<Vec<MirrorView>, LibraryError> {
+        let board = self.mirror_board().clone();
+        self.library().mirror_views_by(Some(board)).await
+    }
+
+    /// What the mirror says of what is not here; and where it is told that something changed.
+    pub(crate) fn mirror_board(&self) -> &Board {
+        &self.0.mirror
     }
 
     /// Makes a ticket: the manifest, its name, and where we are reached.

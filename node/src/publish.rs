@@ -264,6 +264,7 @@ impl Library {
         taken.import.settle(self.store()).await?;
         let _manifest = self.store().put_manifest(&manifest).await?;
         self.store().record(hash, taken.references).await?;
+        self.claim(hash).await?;
         self.store().pin(hash).await?;
         Ok(Settled {
             manifest,

@@ -92,15 +92,18 @@ pub(super) const FORGET: &str = "Example:
 pub(super) const COLLECT: &str = "Example:
   shoal collect";
 
-pub(super) const FOLLOW: &str = "Example:
+pub(super) const FOLLOW: &str = "Examples:
   shoal follow 8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo --as meta
-  shoal fetch meta/llama";
+  shoal fetch meta/llama
+  shoal follow 8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo --as meta --mirror --quota 500GB
+  shoal follow 8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo --as meta --mirror 'llama-*'";
 
 pub(super) const UNFOLLOW: &str = "Example:
   shoal unfollow meta";
 
-pub(super) const FOLLOWING: &str = "Example:
-  shoal following";
+pub(super) const FOLLOWING: &str = "Examples:
+  shoal following
+  shoal following --json";
 
 pub(super) const ID: &str = "Examples:
   shoal id

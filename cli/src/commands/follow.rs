@@ -1,6 +1,12 @@
-//! Whom this node follows: `follow`, `unfollow`, `following`.
+//! Whom this node follows, and whose repos it mirrors: `follow`, `unfollow`, `following`.
 
-use node::http::messages::{FollowAnswer, FollowAsk, UnfollowAnswer};
+mod mirrors;
+
+use node::http::messages::{
+    FollowAnswer, FollowAsk, MirrorAnswer, MirrorAsk, QuotaAsk, TermsAsk, UnfollowAnswer,
+};
+use protocol::Publisher;
+use serde::Serialize;
 
 use crate::args::{Follow, Followed, Unfollow};
 use crate::context::Context;
@@ -9,19 +15,57 @@ use crate::output::{self, Side};
 use crate::session::Session;
 
 pub(crate) async fn follow(follow: Follow, context: &mut Context<'_>) -> Result<(), Failure> {
-    let Follow { publisher, alias } = follow;
+    let (publisher, alias) = (follow.publisher, follow.alias.clone());
+    let change = mirror_of(follow, publisher);
     let session = Session::open(context).await?;
-    let done = session.follow(FollowAsk {
+    let asked = FollowAsk {
         publisher,
         alias: alias.clone(),
-    });
+    };
+    let done = session.follow(asked);
+    let mirror = done.and_then(|()| change.map(|change| session.mirror(change)).transpose());
+    let alone = session.is_alone();
     session.close().await;
-    done?;
-    match context.json {
-        true => context.print_json(&FollowAsk { publisher, alias })?,
-        false => context.print(format_args!("{alias} is {publisher}; its repos are {alias}/NAME"))?,
+    let mirror = mirror?;
+    if context.json {
+        return Ok(context.print_json(&Printed {
+            row: &FollowAsk { publisher, alias },
+            mirror: mirror.as_ref().and_then(|answer| answer.mirror.as_ref()),
+        })?);
+    }
+    context.print(format_args!("{alias} is {publisher}; its repos are {alias}/NAME"))?;
+    if let Some(MirrorAnswer { mirror }) = &mirror {
+        context.print(mirrors::terms(&alias, mirror.as_ref()))?;
+        if mirror.is_some() && alone {
+            context.note(format_args!("it begins when the node runs (shoal up)"));
+        }
     }
     Ok(())
+}
+
+/// What `--json` prints of who is followed, with its mirror if it has one.
+#[derive(Serialize)]
+struct Printed<'a, T, M> {
+    #[serde(flatten)]
+    row: &'a T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<&'a M>,
+}
+
+/// What is to become of the mirror; `None`: it stays as it is.
+fn mirror_of(follow: Follow, publisher: Publisher) -> Option<MirrorAsk> {
+    let terms = match (follow.mirror, follow.no_mirror) {
+        (None, false) => return None,
+        (None, true) => None,
+        (Some(names), _) => Some(TermsAsk {
+            names,
+            quota: match follow.quota {
+                None => QuotaAsk::Same,
+                Some(most) => most.0.map_or(QuotaAsk::None, |most| QuotaAsk::Bytes(most.get())),
+            },
+        }),
+    };
+    Some(MirrorAsk { publisher, terms })
 }
 
 pub(crate) async fn unfollow(unfollow: Unfollow, context: &mut Context<'_>) -> Result<(), Failure> {
@@ -58,10 +102,15 @@ fn drop_follow(session: &Session, whom: &Followed) -> Result<bool, Failure> {
 pub(crate) async fn list(context: &mut Context<'_>) -> Result<(), Failure> {
     let session = Session::open(context).await?;
     let following = session.following();
+    let mirrors = session.mirrors().await;
     session.close().await;
-    let following = following?;
+    let (following, mirrors) = (following?, mirrors?);
     if context.json {
-        return Ok(context.print_json(&following)?);
+        let print = |row| Printed {
+            row,
+            mirror: mirrors.iter().find(|mirror| mirrors::is_of(mirror, row)),
+        };
+        return Ok(context.print_json(&following.iter().map(print).collect::<Vec<_>>())?);
     }
     if following.is_empty() {
         context.note(format_args!("nobody yet: shoal follow PUBLISHER --as ALIAS"));
@@ -79,5 +128,9 @@ pub(crate) async fn list(context: &mut Context<'_>) -> Result<(), Failure> {
         ]
     };
     let rows: Vec<_> = following.iter().map(row).collect();
-    Ok(write!(context.io.stdout, "{}", output::table(heading, &rows))?)
+    write!(context.io.stdout, "{}", output::table(heading, &rows))?;
+    for mirror in &mirrors {
+        write!(context.io.stdout, "{}", mirrors::shown(mirror))?;
+    }
+    Ok(())
 }

@@ -35,7 +35,7 @@ const TELLERS_MAX: usize = 16;
 
 impl Discovery {
     /// Makes what is known of a publisher what the user acts on, as for releases that come from now on. Blocking.
-    fn adopt_known(&self, publisher: Publisher) -> Result<(), FindError> {
+    pub(crate) fn adopt_known(&self, publisher: Publisher) -> Result<(), FindError> {
         let mut ask = SearchAsk {
             publisher: Some(publisher),
             sort: SearchSort::Name,
@@ -103,6 +103,7 @@ impl Node {
                 debug!(%publisher, error = &error as &dyn std::error::Error, "what is known is not followed");
             }
             node.look_for(publisher).await;
+            node.mirror_board().change();
         });
     }
 }

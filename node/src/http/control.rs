@@ -2,7 +2,7 @@
 //!
 //! | route under `/api/shoal/v1` | says |
 //! |---|---|
-//! | GET `status` `doctor` `peers` `jobs` `limits` `repos` `following` | how the node is, what it has |
+//! | GET `status` `doctor` `peers` `jobs` `limits` `repos` `following` `mirrors` | how the node is, what it has |
 //! | GET `show?repo=` `similar?repo=` `ticket?repo=` | one repo |
 //! | POST `search` | what is known |
 //! | GET `attestations[?repo=]` | who found what |
@@ -13,11 +13,12 @@
 //! | POST `attestations/import` | what became of it |
 //! | POST `jobs/pause` `jobs/resume` `jobs/cancel` | the numbers of the fetches that do |
 //! | POST `limits` | the limits as they are from now on |
-//! | POST `pin` `forget` `collect` `follow` `unfollow` `catalog/rebuild` `shutdown` | done, or why not |
+//! | POST `pin` `forget` `collect` `follow` `unfollow` `mirror` `catalog/rebuild` `shutdown` | done, or why not |
 //!
 //! Every route needs the token, and no GET changes anything.
 
 mod fetching;
+mod mirroring;
 mod running;
 mod validating;
 
@@ -168,6 +169,8 @@ fn router(desk: Desk, hub: Hub, guard: Guard) -> Router {
         .route("/limits", get(fetching::limits).post(fetching::set_limits))
         .route("/repos", get(repos))
         .route("/following", get(following))
+        .route("/mirrors", get(mirroring::mirrors))
+        .route("/mirror", post(mirroring::mirror))
         .route("/show", get(show))
         .route("/ticket", get(ticket))
         .route("/search", post(search))
@@ -344,6 +347,7 @@ async fn unfollow(
 ) -> Result<Json<UnfollowAnswer>, Refused> {
     let library = desk.node.library().clone();
     let Json(followed) = blocking(move || library.unfollow(ask.publisher)).await?;
+    desk.node.mirror_board().change();
     Ok(Json(UnfollowAnswer { followed }))
 }
 

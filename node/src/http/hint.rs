@@ -10,6 +10,7 @@ use crate::engine::wire::Fault;
 use crate::fetch::{FetchError, HandOutError, NoSuchJob};
 use crate::import::ImportError;
 use crate::library::{LibraryError, OpenError};
+use crate::mirror::InventoryError;
 use crate::names::{FollowingError, NamesError};
 use crate::node::StartError;
 use crate::publish::PublishError;
@@ -210,9 +211,15 @@ fn of_possessions(error: &(dyn Error + 'static)) -> Option<&'static str> {
     if let Some(NamesError::StorageFull { .. }) = error.downcast_ref() {
         return Some(SPACE);
     }
+    if let Some(InventoryError::StorageFull { .. }) = error.downcast_ref() {
+        return Some(SPACE);
+    }
     match error.downcast_ref() {
         Some(FollowingError::AliasTaken { .. }) => {
             return Some("choose another alias, or free it: shoal unfollow ALIAS");
+        }
+        Some(FollowingError::NotFollowed { .. }) => {
+            return Some("follow it first: shoal follow PUBLISHER --as ALIAS");
         }
         Some(FollowingError::StorageFull { .. }) => return Some(SPACE),
         _ => {}

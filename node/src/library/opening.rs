@@ -6,6 +6,7 @@ use crate::{
     catalog::{Catalog, OpenState, Reserve},
     durable,
     keys::{self, KeyKind},
+    mirror::Inventory,
     names::{Following, Names},
 };
 use ed25519_dalek::SigningKey;
@@ -23,6 +24,7 @@ pub(super) struct Opened {
     pub(super) state: OpenState,
     pub(super) names: Names,
     pub(super) following: Following,
+    pub(super) inventory: Inventory,
     pub(super) attestations: Attestations,
     pub(super) node_key: SigningKey,
     pub(super) publisher_key: SigningKey,
@@ -46,6 +48,7 @@ impl Opened {
         Ok(Opened {
             names: Names::open(&data)?,
             following: Following::open(&data)?,
+            inventory: Inventory::open(&data),
             attestations: Attestations::open(&data)?,
             node_key: keys::load_or_create(&data.join("node.key"), KeyKind::Node)?,
             publisher_key: keys::load_or_create(&data.join("publisher.key"), KeyKind::Publisher)?,

@@ -5,6 +5,8 @@
 //! alias = "meta"
 //! key = "ybndrfg8ejkmcpqxot1uwisza345h769ybndrfg8ejkmcpqxot1u"
 //! since = 1767225600
+//! mirror = "llama-*"     # which of its repos are fetched and kept; without it none
+//! quota = 500000000000   # most bytes they may take
 //! ```
 //! An alias names one publisher, and a publisher has one alias. A file that breaks a rule is refused whole, with the line: half of it would turn a name
 //! into another publisher's.
@@ -22,11 +24,15 @@ use toml::Spanned;
 
 use crate::durable;
 
+mod mirror;
+
+pub use mirror::{Mirror, NameMatcher, NamePattern, PATTERN_LEN_MAX, PatternError};
+
 /// Most publishers that can be followed: each costs lookups.
 pub const FOLLOWS_MAX: usize = 4_096;
 
-/// Longest `following.toml`, in bytes: 256 for each of [`FOLLOWS_MAX`].
-pub const FOLLOWING_LEN_MAX: u64 = 1024 * 1024;
+/// Longest `following.toml`, in bytes: 512 for each of [`FOLLOWS_MAX`].
+pub const FOLLOWING_LEN_MAX: u64 = 2 * 1024 * 1024;
 
 const HEADING: &str = "# Publishers this node follows. Comments are not kept when it is written again.\n";
 
@@ -39,6 +45,8 @@ pub struct Follow {
     pub publisher: Publisher,
     /// When it was followed first, in Unix seconds.
     pub since: u64,
+    /// Which of its repos are fetched and kept, if any are.
+    pub mirror: Option<Mirror>,
 }
 
 /// What [`Following::follow`] did.
@@ -85,6 +93,12 @@ pub enum FollowingError {
     /// [`FOLLOWS_MAX`] publishers are followed already.
     #[error("{FOLLOWS_MAX} publishers are followed, and that is the most")]
     TooMany,
+    /// Only who is followed can be mirrored.
+    #[error("{publisher} is not followed")]
+    NotFollowed {
+        /// Who is not.
+        publisher: Publisher,
+    },
     /// There is no room.
     #[error("no room for {path}")]
     StorageFull {
@@ -126,6 +140,8 @@ struct WrittenFollow {
     key: Spanned<String>,
     #[serde(default)]
     since: u64,
+    mirror: Option<Spanned<String>>,
+    quota: Option<Spanned<u64>>,
 }
 
 impl Following {
@@ -170,6 +186,7 @@ impl Following {
                     alias: alias.clone(),
                     publisher,
                     since: now,
+                    mirror: None,
                 });
                 Followed::New
             }
@@ -194,6 +211,23 @@ impl Following {
         }
         *held = follows;
         Ok(was_followed)
+    }
+
+    /// Sets which of a publisher's repos are fetched and kept; durable on return.
+    ///
+    /// # Errors
+    /// Every variant of [`FollowingError`] but `AliasTaken` and `TooMany`. Nothing is changed then.
+    pub fn set_mirror(&self, publisher: Publisher, mirror: Option<Mirror>) -> Result<(), FollowingError> {
+        let mut held = self.lock();
+        let mut follows = load(&self.0.path)?;
+        let known = follows.iter_mut().find(|known| known.publisher == publisher);
+        let known = known.ok_or(FollowingError::NotFollowed { publisher })?;
+        if known.mirror != mirror {
+            known.mirror = mirror;
+            self.0.store(&follows)?;
+        }
+        *held = follows;
+        Ok(())
     }
 
     /// The publisher that an alias names.
@@ -231,6 +265,13 @@ impl Inner {
                 follow.alias, follow.publisher, follow.since
             )
             .expect("writing to a string cannot fail");
+            if let Some(Mirror { names, quota }) = &follow.mirror {
+                let names = toml::Value::String(names.to_string());
+                writeln!(text, "mirror = {names}").expect("writing to a string cannot fail");
+                if let Some(quota) = quota {
+                    writeln!(text, "quota = {quota}").expect("writing to a string cannot fail");
+                }
+            }
         }
         durable::write_atomic(&self.path, text.as_bytes()).map_err(|source| io_error(&self.path, source))
     }
@@ -266,7 +307,11 @@ fn parse(text: &[u8]) -> Result<Vec<Follow>, (usize, String)> {
     let mut follows: Vec<Follow> = Vec::new();
     let mut aliases = BTreeSet::new();
     let mut publishers = BTreeSet::new();
-    for WrittenFollow { alias, key, since } in written.publisher {
+    for written in written.publisher {
+        let mirror = mirror_of(&written)?;
+        let WrittenFollow {
+            alias, key, since, ..
+        } = written;
         let (alias_at, key_at) = (alias.span().start, key.span().start);
         let alias = Alias::new(alias.get_ref()).map_err(|error| (alias_at, chain(&error)))?;
         let publisher: Publisher = key.get_ref().parse().map_err(|error| (key_at, chain(&error)))?;
@@ -283,9 +328,29 @@ fn parse(text: &[u8]) -> Result<Vec<Follow>, (usize, String)> {
             alias,
             publisher,
             since,
+            mirror,
         });
     }
     Ok(follows)
+}
+
+/// What an entry says of mirroring; an error is the byte it is at, and what is wrong.
+fn mirror_of(written: &WrittenFollow) -> Result<Option<Mirror>, (usize, String)> {
+    let quota = written.quota.as_ref();
+    if let Some(nothing) = quota.filter(|quota| *quota.get_ref() == 0) {
+        return Err((nothing.span().start, "nothing fits into a quota of 0".to_owned()));
+    }
+    match (&written.mirror, quota) {
+        (None, Some(quota)) => Err((quota.span().start, "a quota without mirror".to_owned())),
+        (None, None) => Ok(None),
+        (Some(names), quota) => {
+            let pattern = names.get_ref().parse();
+            Ok(Some(Mirror {
+                names: pattern.map_err(|error: PatternError| (names.span().start, chain(&error)))?,
+                quota: quota.map(|quota| *quota.get_ref()),
+            }))
+        }
+    }
 }
 
 /// An error and what it comes from, in one line.

@@ -168,6 +168,7 @@ impl Node {
         let last = last.as_ref().map(SignedRelease::release);
         library.store().settle_staged(staged).await?;
         let _manifest = library.store().put_manifest(&manifest).await?;
+        library.claim(hash).await?;
         library.store().pin(hash).await?;
         let saying = Saying {
             name: ask.name,

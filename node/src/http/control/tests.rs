@@ -14,17 +14,18 @@ use crate::node::Limits;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-const READS: [&str; 7] = [
+const READS: [&str; 8] = [
     "status",
     "peers",
     "jobs",
     "repos",
     "following",
+    "mirrors",
     "show?repo=a/b",
     "ticket?repo=a/b",
 ];
 
-const CHANGES: [&str; 14] = [
+const CHANGES: [&str; 15] = [
     "publish",
     "fetch",
     "verify",
@@ -34,6 +35,7 @@ const CHANGES: [&str; 14] = [
     "collect",
     "follow",
     "unfollow",
+    "mirror",
     "jobs/pause",
     "jobs/resume",
     "jobs/cancel",

@@ -147,6 +147,21 @@ fn bad_files_are_refused_with_their_line() {
             6,
             "weak",
         ),
+        ("quota alone", format!("{good}quota = 5\n"), 4, "without mirror"),
+        (
+            "empty quota",
+            format!("{good}mirror = \"*\"\nquota = 0\n"),
+            5,
+            "nothing fits",
+        ),
+        (
+            "negative quota",
+            format!("{good}mirror = \"*\"\nquota = -1\n"),
+            5,
+            "",
+        ),
+        ("no glob", format!("{good}mirror = \"[\"\n"), 4, "pattern"),
+        ("empty glob", format!("{good}mirror = \"\"\n"), 4, "pattern"),
         ("negative time", format!("{good}since = -1\n"), 4, ""),
         ("fractional time", format!("{good}since = 1.5\n"), 4, ""),
     ];
@@ -174,4 +189,45 @@ fn bytes_that_are_no_text_and_endless_files_are_refused() {
     assert!(matches!(error, FollowingError::TooLong { .. }));
     fs::write(&path, b"").unwrap();
     assert_eq!(Following::open(data.path()).unwrap().all(), []);
+}
+
+#[test]
+fn mirror_is_kept_through_a_new_alias_and_ends_with_the_following() {
+    let data = tempfile::tempdir().unwrap();
+    let following = Following::open(data.path()).unwrap();
+    let (one, two) = (publisher(1), publisher(2));
+    following.follow(one, &alias("a"), 7).unwrap();
+    let mirror = Mirror {
+        names: r#"{"llama","qwen"}-[0-9]*\-x"#.parse().unwrap(),
+        quota: Some(i64::MAX as u64),
+    };
+    following.set_mirror(one, Some(mirror.clone())).unwrap();
+    let absent = following.set_mirror(two, Some(mirror.clone()));
+    assert!(matches!(absent, Err(FollowingError::NotFollowed { publisher }) if publisher == two));
+    following.follow(one, &alias("a"), 8).unwrap();
+    following.follow(one, &alias("b"), 8).unwrap();
+    let following = Following::open(data.path()).unwrap();
+    assert_eq!(following.all()[0].mirror, Some(mirror));
+    let without_quota = Mirror {
+        names: "*".parse().unwrap(),
+        quota: None,
+    };
+    following.set_mirror(one, Some(without_quota.clone())).unwrap();
+    let reopened = Following::open(data.path()).unwrap();
+    assert_eq!(reopened.all()[0].mirror, Some(without_quota));
+    following.set_mirror(one, None).unwrap();
+    assert_eq!(Following::open(data.path()).unwrap().all()[0].mirror, None);
+    following.unfollow(one).unwrap();
+    following.follow(one, &alias("a"), 9).unwrap();
+    assert_eq!(following.all()[0].mirror, None);
+}
+
+#[test]
+fn patterns_match_names_and_nothing_else_passes_for_one() {
+    let pattern: NamePattern = "llama-*".parse().unwrap();
+    let matches = |name: &str| pattern.matcher().is_match(&name.parse().unwrap());
+    assert!(matches("llama-3") && matches("llama-") && !matches("llama") && !matches("a-llama-3"));
+    for text in ["", "[", "a\nb", "{a", &"a".repeat(PATTERN_LEN_MAX + 1)] {
+        assert!(text.parse::<NamePattern>().is_err(), "{text:?}");
+    }
 }
