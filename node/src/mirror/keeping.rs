@@ -58,7 +58,7 @@ enum Event {
     /// It is time to look.
     Due,
     /// Some work has ended.
-    Ended(Result<(Id, Done), JoinError>),
+    Ended(Box<Result<(Id, Done), JoinError>>),
     /// Nobody tells news any more: the node is going.
     Over,
 }
@@ -128,7 +128,7 @@ pub(crate) async fn keep_mirroring(node: WeakNode, mut news: broadcast::Receiver
         let wake_at = due.map_or(survey_at, |due| due.min(survey_at));
         let event = tokio::select! {
             biased;
-            Some(ended) = mirroring.works.join_next_with_id() => Event::Ended(ended),
+            Some(ended) = mirroring.works.join_next_with_id() => Event::Ended(Box::new(ended)),
             () = board.changed() => Event::Changed,
             heard = news.recv() => match heard {
                 Ok(news) => Event::News(news),
@@ -146,7 +146,7 @@ pub(crate) async fn keep_mirroring(node: WeakNode, mut news: broadcast::Receiver
             }
             Event::Changed => survey_at = Instant::now(),
             Event::Due => {}
-            Event::Ended(ended) => mirroring.ended(&node, ended).await,
+            Event::Ended(ended) => mirroring.ended(&node, *ended).await,
             Event::Over => return,
         }
         if survey_at <= Instant::now() {
@@ -228,13 +228,13 @@ impl Mirroring {
             .keep_only(|repo| survey.wanted.iter().any(|wanted| wanted.repo == *repo));
         self.survey = survey;
         let useless = std::mem::take(&mut self.survey.useless);
-        if !useless.is_empty() || self.survey.going {
-            if let Err(error) = drop_kept(node, &useless).await {
-                warn!(
-                    error = &error as &dyn std::error::Error,
-                    "what is of no use any more is not dropped"
-                );
-            }
+        if (!useless.is_empty() || self.survey.going)
+            && let Err(error) = drop_kept(node, &useless).await
+        {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "what is of no use any more is not dropped"
+            );
         }
     }
 
