@@ -224,8 +224,8 @@ impl Mirroring {
             self.queue.reconsider(now);
         }
         self.contents.retain(|manifest, _| survey.kept.contains(manifest));
-        node.mirror_board()
-            .keep_only(|repo| survey.wanted.iter().any(|wanted| wanted.repo == *repo));
+        let wanted: HashSet<&RepoId> = survey.wanted.iter().map(|wanted| &wanted.repo).collect();
+        node.mirror_board().keep_only(|repo| wanted.contains(repo));
         self.survey = survey;
         let useless = std::mem::take(&mut self.survey.useless);
         if (!useless.is_empty() || self.survey.going)
@@ -264,13 +264,17 @@ impl Mirroring {
     async fn ended(&mut self, node: &Node, ended: Result<(Id, Done), JoinError>) {
         let (id, done) = match ended {
             Ok((id, done)) => (id, Some(done)),
-            // It was ended by us.
             Err(error) => (error.id(), None),
         };
         self.bringing.remove(&id);
-        self.under_way.retain(|_, (other, _)| *other != id);
+        let of = self.under_way.extract_if(|_, (other, _)| *other == id).next();
         match done {
-            None => {}
+            // It was ended by us, and is not known any more; or it broke, and must not stop the rest.
+            None => {
+                if let Some((repo, _)) = of {
+                    self.queue.broke(&repo, spread(), Instant::now());
+                }
+            }
             // It had ended when it was to be ended.
             Some(Done::Manifest(wanted, _)) if !self.queue.wants(&wanted) => {}
             Some(Done::Looked(wanted, providers)) => {

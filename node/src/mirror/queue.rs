@@ -171,6 +171,13 @@ impl Queue {
         }
     }
 
+    /// The work on a name ended without a word.
+    pub(crate) fn broke(&mut self, repo: &RepoId, spread: f64, now: Instant) {
+        if let Some(row) = self.rows.get_mut(repo) {
+            row.put_off(PAUSE_MAX, spread, now);
+        }
+    }
+
     /// It does not fit, or is not as it should be: it is tried again after the longest pause, or when something changed.
     pub(crate) fn refused(&mut self, wanted: &Wanted, spread: f64, now: Instant) {
         if let Some(row) = self.row(wanted) {

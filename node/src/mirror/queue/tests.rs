@@ -119,6 +119,8 @@ fn newer_release_takes_the_place_of_what_is_being_brought() {
     look_all(&mut queue, now, |_| 1);
     assert_eq!(queue.next(now), Some(new.clone()));
     assert!(queue.want(vec![new.clone()], now).is_empty(), "it goes on");
+    queue.broke(&new.repo, 0.0, now);
+    assert_eq!(queue.next_due(now), Some(now + PAUSE_MAX));
     queue.done(&new);
     assert_eq!((queue.next(now), queue.next_due(now)), (None, None));
 }
