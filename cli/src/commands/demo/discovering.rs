@@ -57,7 +57,10 @@ pub(super) async fn next_release(
     let found = found(c, published, second.seq).await?;
     let held = found.is_some_and(|hit| hit.manifest == second.manifest && hit.alias == Some(alias));
     let text = match held {
-        true => format!("C followed A; A released it again, and C had release {} without asking", second.seq),
+        true => format!(
+            "C followed A; A released it again, and C had release {} without asking",
+            second.seq
+        ),
         false => "C followed A, and its next release did not come".to_owned(),
     };
     steps.done(Step::new("follow", begun).held(held).text(text))
