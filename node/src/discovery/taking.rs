@@ -35,7 +35,6 @@ struct Kept {
     row: KnownRow,
     id: ReleaseId,
     old: Option<Item>,
-    followed: bool,
 }
 
 impl Discovery {
@@ -163,7 +162,7 @@ impl Discovery {
             if let Err(error) = put {
                 warn!(%error, "a release is known and not told of");
             }
-            if one.old.is_none() && !one.followed {
+            if one.old.is_none() {
                 let count = state
                     .names_of
                     .entry(short(one.row.release.publisher))
@@ -205,7 +204,6 @@ fn judge(
                     row: KnownRow::of(&release, card, arrived),
                     id,
                     old,
-                    followed: near,
                 }));
             }
             old
@@ -221,7 +219,6 @@ fn judge(
             row: KnownRow::of(&release, card, arrived),
             id,
             old,
-            followed: near,
         }),
         Decision::Same
         | Decision::Fork
