@@ -7,3 +7,4 @@ mod hostile;
 mod mutations;
 mod pickles;
 mod samples;
+mod unmarked;
