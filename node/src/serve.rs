@@ -215,13 +215,23 @@ impl Server {
         let tell = match frame::read::<CatalogAsk>(&mut stream).await? {
             CatalogAsk::Release { publisher, name } => {
                 let repo = RepoId { publisher, name };
+                let denied = self.0.library.denials().repo(&repo).is_some();
                 let release = self.0.library.names().get(&repo).ok().flatten();
+                let release = release.filter(|_| !denied);
                 CatalogTell::Release(release.map(|release| release.encode()))
             }
             CatalogAsk::Version => CatalogTell::Version(1),
             CatalogAsk::Attestations { manifest } => {
                 let library = self.0.library.clone();
-                let told = blocking(move || Ok(library.told(manifest))).await;
+                let told = blocking(move || {
+                    let denied = library.denials().manifest(manifest).is_some();
+                    Ok(if denied {
+                        Vec::new()
+                    } else {
+                        library.told(manifest)
+                    })
+                });
+                let told = told.await;
                 CatalogTell::Attestations(told?)
             }
             // Of version 2, which this node does not say that it speaks.
@@ -276,6 +286,7 @@ impl Server {
                 root
             } else {
                 if children.is_none() {
+                    self.refuse_denied(root)?;
                     children = Some(store.read(root, REQUEST_FRAME_LEN as u64 * 4).await?);
                 }
                 let list = children.as_deref().unwrap_or_default();
@@ -287,6 +298,7 @@ impl Server {
                     None => break,
                 }
             };
+            self.refuse_denied(hash)?;
             let blob = store.blob(hash).await?;
             answer.blob(store, hash, blob, ranges).await?;
             if request.ranges.is_blob() {
@@ -294,6 +306,14 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// A blob that is denied is served as if it were not here.
+    fn refuse_denied(&self, blob: Hash) -> Result<(), StoreError> {
+        match self.0.library.denials().blob(blob) {
+            Some(_) => Err(StoreError::Missing(blob)),
+            None => Ok(()),
+        }
     }
 
     async fn get_many(&self, request: &GetManyRequest, answer: &mut Answer<'_>) -> Result<(), ServeError> {
@@ -311,6 +331,7 @@ impl Server {
             let Some((hash, ranges, blob)) = ahead.next().await else {
                 return Ok(());
             };
+            self.refuse_denied(hash)?;
             answer.blob(store, hash, blob?, &ranges).await?;
         }
     }
