@@ -17,6 +17,7 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
+use tokio::runtime::Handle;
 use tracing::warn;
 
 /// Rows read from the catalog at a time.
@@ -217,7 +218,10 @@ impl Library {
         }
         let key = here.key(&base);
         if turn.looked_into != Some(key) {
-            let found = self.blobs_of(&base, here).await;
+            let (library, asked, handle) = (self.clone(), base.clone(), Handle::current());
+            let found = self
+                .background(move || Ok(library.blobs_of(&asked, here, &handle)))
+                .await?;
             if found != **old.blobs() {
                 denials.put(Rules::with(base, reach, Arc::new(found)));
             }
@@ -312,20 +316,20 @@ impl Library {
         Ok(history.iter().map(|release| release.release().manifest).collect())
     }
 
-    /// Finds the blobs that only denied manifests have. A manifest that does not read has none.
-    async fn blobs_of(&self, base: &Base, here: Here) -> Blobs {
+    /// Finds the blobs that only denied manifests have. A manifest that does not read has none. Blocking.
+    fn blobs_of(&self, base: &Base, here: Here, handle: &Handle) -> Blobs {
+        let read = |manifest| handle.block_on(self.0.store.manifest(manifest));
         let mut found: HashMap<Hash, u32> = HashMap::new();
-        let mut whys: Vec<Why> = Vec::new();
+        let (mut whys, mut places) = (Vec::<Why>::new(), HashMap::<Denied, u32>::new());
         let mut over = false;
         for (manifest, why) in here.denied {
-            let Ok(manifest) = self.0.store.manifest(manifest).await else {
+            let Ok(manifest) = read(manifest) else {
                 continue;
             };
-            let place = whys.iter().position(|known| *known == why);
-            let place = place.unwrap_or_else(|| {
+            let place = *places.entry(why.what.clone()).or_insert_with(|| {
                 whys.push(why);
-                whys.len() - 1
-            }) as u32;
+                (whys.len() - 1) as u32
+            });
             for file in manifest.files() {
                 let known = found.get(&file.blake3).copied();
                 if known.is_none() && found.len() >= BLOBS_MAX {
@@ -349,7 +353,7 @@ impl Library {
             if found.is_empty() && !own {
                 continue;
             }
-            let Ok(manifest) = self.0.store.manifest(manifest).await else {
+            let Ok(manifest) = read(manifest) else {
                 continue;
             };
             for file in manifest.files() {
