@@ -155,7 +155,7 @@ fn possessions_know_neither_verbs_nor_doors() {
     let strangers = [
         "library", "publish", "fetch", "serve", "announce", "resolve", "verify", "validate", "node", "http",
     ];
-    for possession in ["store", "catalog", "names", "keys", "durable", "swarm"] {
+    for possession in ["store", "catalog", "search", "names", "keys", "durable", "swarm"] {
         for path in module(&source, possession) {
             let known = named(&code(&path));
             let stranger = strangers.iter().find(|stranger| known.contains(**stranger));
@@ -165,7 +165,7 @@ fn possessions_know_neither_verbs_nor_doors() {
 }
 
 #[test]
-fn iroh_blobs_and_sled_stay_behind_their_own_files() {
+fn iroh_blobs_sled_and_tantivy_stay_behind_their_own_files() {
     let source = root().join("node/src");
     let behind = |module: &str, path: &Path| {
         let below = path.strip_prefix(&source).unwrap().to_string_lossy().into_owned();
@@ -176,6 +176,11 @@ fn iroh_blobs_and_sled_stay_behind_their_own_files() {
         assert!(
             !code.contains("sled::") || behind("catalog", &path),
             "{} knows sled",
+            path.display()
+        );
+        assert!(
+            !code.contains("tantivy::") || behind("search", &path),
+            "{} knows tantivy",
             path.display()
         );
         assert!(

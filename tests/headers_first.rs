@@ -113,7 +113,7 @@ async fn what_can_run_code_is_left_out_until_it_is_allowed() {
     let (published, _) = publish(net.node(A), &folder, "model").await;
     // Slower than the verdict: what of a file comes before it is little.
     net.node(B).set_limits(Limits {
-        down: Some(16 << 20),
+        down: Some(4 << 20),
         ..Limits::default()
     });
     let out = net.scratch().join("out");
@@ -267,7 +267,7 @@ async fn node_that_starts_again_leaves_out_the_same() {
     net.restart(B).await.unwrap();
     // Slower than the verdict, as above.
     net.node(A).set_limits(Limits {
-        up: Some(16 << 20),
+        up: Some(4 << 20),
         ..Limits::default()
     });
     net.meet().await.unwrap();

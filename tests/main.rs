@@ -18,6 +18,7 @@ mod curl;
 mod daemon;
 mod data_folder;
 mod denials;
+mod discovery;
 mod doctor;
 mod engine;
 mod false_digests;

@@ -228,6 +228,55 @@ fn model_of_which_files_are_missing_names_them() {
     );
 }
 
+/// Pickles that end, or exhaust, who loads them: with too few arguments, doubled in a memo 60 times, of 4 GiB by what they say.
+fn traps() -> [(&'static str, Vec<u8>); 3] {
+    let mut doubled = b"\x80\x02]q\x00".to_vec();
+    for at in 0..60 {
+        doubled.extend([b'h', at, b'h', at, 0x86, b'q', at + 1]);
+    }
+    doubled.push(b'.');
+    [
+        (
+            "rebuilt",
+            b"\x80\x02}q\x00X\x01\0\0\0aq\x01ctorch._utils\n_rebuild_tensor_v2\nq\x02(NK\0tq\x03Rq\x04s."
+                .to_vec(),
+        ),
+        ("doubled", doubled),
+        ("claimed", b"\x80\x02]q\x00X\xff\xff\xff\xffabc".to_vec()),
+    ]
+}
+
+#[test]
+fn pickles_are_told_and_refused_whatever_they_are_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let shoal = Shoal::new();
+    for (name, pickle) in traps() {
+        for path in ["pytorch_model.bin", "model.safetensors", "model.gguf"] {
+            let model = folder.path().join(format!("{name}-{path}"));
+            fs::create_dir(&model).unwrap();
+            fs::write(
+                model.join("config.json"),
+                "{\"architectures\":[\"LlamaForCausalLM\"]}",
+            )
+            .unwrap();
+            fs::write(model.join(path), &pickle).unwrap();
+            let published = shoal.publish(&model, &[]);
+            let repo = field(&published, "repo");
+            let said = shoal.fails(1, &["run", repo, "x"]);
+            let errors = said.stderr.lines().filter(|line| line.starts_with("error: "));
+            assert_eq!(errors.count(), 1, "{name}, {path}: {said:?}");
+            assert!(said.stderr.contains(path), "{name}, {path}: {said:?}");
+            if path.ends_with(".bin") {
+                assert!(said.stderr.contains("can run code"), "{name}, {path}: {said:?}");
+            }
+            let said = shoal.run(&["validate", repo, "--json"]);
+            let code = said.status.code();
+            assert!(matches!(code, Some(1 | 3)), "{name}, {path}: {said:?}");
+            assert!(!said.stderr.contains("panicked"), "{name}, {path}: {said:?}");
+        }
+    }
+}
+
 /// Longest that a process may take to go.
 const PATIENCE: Duration = Duration::from_secs(60);
 

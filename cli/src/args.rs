@@ -135,6 +135,15 @@ pub(crate) enum Command {
     /// Show one repo: its release, its files, and where they are
     #[command(after_help = examples::SHOW)]
     Show(Show),
+    /// Search all repos that this node knows of, without asking anybody
+    ///
+    /// A node learns of releases from every node that it meets, and keeps them: a search needs no network. What publishers that you
+    /// follow released comes first, then what keys that you follow reproduced.
+    #[command(after_help = examples::SEARCH)]
+    Search(Search),
+    /// Show what a repo was made from, what was made from it, and what else was made from the same
+    #[command(after_help = examples::SIMILAR)]
+    Similar(Similar),
     /// Print a ticket: a text that is enough to fetch a repo from this node
     #[command(after_help = examples::TICKET)]
     Ticket(Repo),
@@ -512,6 +521,63 @@ pub(crate) struct Proof {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Repo {
     /// PUBLISHER/NAME, ALIAS/NAME or blake3/HASH
+    pub(crate) repo: RepoRef,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Search {
+    /// Words that all have to be there: in names, descriptions, tags; the last one may be a beginning
+    pub(crate) words: Vec<String>,
+    /// Only models, datasets or spaces
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<Kind>,
+    /// Only for this task, such as text-generation
+    #[arg(long)]
+    pub(crate) task: Option<String>,
+    /// Only under this licence, such as apache-2.0
+    #[arg(long)]
+    pub(crate) license: Option<String>,
+    /// Only for this library, such as transformers
+    #[arg(long)]
+    pub(crate) library: Option<String>,
+    /// Only in this language, such as en
+    #[arg(long)]
+    pub(crate) language: Option<String>,
+    /// Only with this tag; may come several times
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<String>,
+    /// Only of this publisher: its id, or what you call it
+    #[arg(long, value_name = "PUBLISHER|ALIAS")]
+    pub(crate) publisher: Option<Followed>,
+    /// Only what was made from this, such as meta-llama/Llama-3.1-8B
+    #[arg(long, value_name = "REPO")]
+    pub(crate) base: Option<String>,
+    /// Only with files of this format, such as gguf
+    #[arg(long)]
+    pub(crate) format: Option<String>,
+    /// Only with weights of this type, such as BF16
+    #[arg(long)]
+    pub(crate) dtype: Option<String>,
+    /// Only up to this size, such as 8G
+    #[arg(long, value_name = "SIZE", value_parser = amounts::size)]
+    pub(crate) max_size: Option<u64>,
+    /// What comes first: relevance, modified, size, parameters or name
+    #[arg(long, default_value = "relevance", value_parser = clap::builder::PossibleValuesParser::new(["relevance", "modified", "size", "parameters", "name"]))]
+    pub(crate) sort: String,
+    /// The smallest, the oldest or A first
+    #[arg(long)]
+    pub(crate) ascending: bool,
+    /// Hits, at most 1000
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub(crate) limit: usize,
+    /// Go on where a page ended: its cursor
+    #[arg(long, value_name = "CURSOR")]
+    pub(crate) after: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Similar {
+    /// PUBLISHER/NAME or ALIAS/NAME
     pub(crate) repo: RepoRef,
 }
 

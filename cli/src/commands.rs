@@ -15,6 +15,7 @@ mod publish;
 mod repos;
 mod run;
 mod running;
+mod search;
 mod up;
 mod validate;
 mod verify;
@@ -42,6 +43,8 @@ pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Attest(attest) => attest::run(attest, context).await?,
         Command::Proof(proof) => verify::prove(proof, context).await?,
         Command::Ls => repos::list(context).await?,
+        Command::Search(search) => search::run(search, context).await?,
+        Command::Similar(similar) => search::similar(similar, context).await?,
         Command::Show(repo) => repos::show(repo, context).await?,
         Command::Ticket(repo) => repos::ticket(repo, context).await?,
         Command::Pin(repo) => repos::pin(repo, context).await?,

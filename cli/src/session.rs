@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use node::attest::{self, AttestationView};
 use node::denials::{Allowed, DeniedView, ListView, Why};
+use node::discovery::{Discovery, Lineage, SearchAnswer, SearchAsk};
 use node::fetch::{FetchRequest, FetchWhat, Fetched, HubCache};
 use node::http::messages::{
     AllowAsk, AttestationsAsk, DenyAsk, DenylistAsk, FetchAsk, FollowAnswer, FollowAsk, Nothing, ProbeAsk,
@@ -26,6 +27,12 @@ use crate::client::Client;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::meter::Meter;
+
+/// Does what blocks where it may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Failure::new("the work was given up"))
+}
 
 /// Who does the work.
 pub(crate) enum Session {
@@ -203,6 +210,29 @@ impl Session {
         match self {
             Session::Daemon(client) => client.get(&format!("show?repo={repo}")),
             Session::Alone(library) => Ok(library.show(repo).await?),
+        }
+    }
+
+    /// Searches what is known.
+    pub(crate) async fn search(&self, ask: SearchAsk) -> Result<SearchAnswer, Failure> {
+        match self {
+            Session::Daemon(client) => client.post("search", &ask),
+            Session::Alone(library) => {
+                let discovery = Discovery::alone(library.clone()).await?;
+                Ok(blocking(move || discovery.search(&ask)).await??)
+            }
+        }
+    }
+
+    /// Finds the relatives of a repo.
+    pub(crate) async fn lineage(&self, repo: &RepoRef) -> Result<Lineage, Failure> {
+        match self {
+            Session::Daemon(client) => client.get(&format!("similar?repo={repo}")),
+            Session::Alone(library) => {
+                let discovery = Discovery::alone(library.clone()).await?;
+                let repo = repo.clone();
+                Ok(blocking(move || discovery.relatives(&repo)).await??)
+            }
         }
     }
 

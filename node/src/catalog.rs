@@ -1,4 +1,4 @@
-//! The catalog: what we know of repos, manifests, blobs' places, files' digests and providers. A cache: all of it can be rebuilt.
+//! The catalog: what we know of repos, manifests, blobs' places, files' digests and providers, and of the releases of others. A cache: all of it can be rebuilt.
 //!
 //! sled 0.34.7 stands behind it, known by `catalog/engine.rs` alone. Every call **blocks**, some for an fsync: use a blocking pool. A [`Catalog`] is
 //! a handle; clone it freely. It doesn't know the store, the release files or the network: whoever opens it rebuilds it when told to.
@@ -31,8 +31,10 @@ use crate::durable;
 mod batch;
 mod commit;
 mod engine;
+mod known;
 mod mark;
 mod opening;
+mod packed;
 mod reads;
 mod record;
 mod reserve;
@@ -40,6 +42,7 @@ mod reserve;
 mod tests;
 
 pub use batch::{BATCH_CHANGES_MAX, Batch, TRANSACTION_CHANGES_MAX};
+pub use known::{KNOWN_ROW_LEN_MAX, KnownItem, KnownRow, NameKey, name_key};
 pub use reads::PAGE_ROWS_MAX;
 pub use record::{
     ADDRESS_LEN_MAX, Digest, ManifestRow, NAMES_MAX, PEER_LEN_MAX, PROVIDER_ADDRESSES_MAX, PROVIDERS_MAX,
@@ -267,10 +270,12 @@ fn check_room(folder: &Path, need: u64) -> Result<(), CatalogError> {
 
 /// Reads a pair as a row of its table.
 fn decode<T: Table>(key: &[u8], value: &[u8]) -> Result<(T::OwnedKey, T::Row), CatalogError> {
-    T::decode(key, value).map_err(|record::Unreadable| {
-        let what = format!("a row of {:?} is unreadable", T::TREE);
-        CatalogError::Damaged { what }
-    })
+    T::decode(key, value).map_err(|record::Unreadable| unreadable(T::TREE))
+}
+
+fn unreadable(tree: engine::Tree) -> CatalogError {
+    let what = format!("a row of {tree:?} is unreadable");
+    CatalogError::Damaged { what }
 }
 
 /// Locks, whether or not somebody panicked under the lock: what it guards is changed in one step.

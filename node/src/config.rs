@@ -1,6 +1,8 @@
 //! How a node is started: one struct, one file. `DATA/config.toml` is laid over the defaults, and flags over both.
 
-use crate::{limits::UPLOAD_SLOTS_MAX, run::EnginesConfig, swarm::DhtRole, throttle::Limits};
+use crate::{
+    discovery::Relay, limits::UPLOAD_SLOTS_MAX, run::EnginesConfig, swarm::DhtRole, throttle::Limits,
+};
 use libp2p::Multiaddr;
 use serde::{Deserialize, Deserializer, de::Error};
 use std::{
@@ -43,6 +45,8 @@ pub struct Config {
     pub quota: Option<u64>,
     /// How models are kept loaded.
     pub engines: EnginesConfig,
+    /// Whose releases are kept and told to others.
+    pub relay: Relay,
 }
 
 /// What a node fetches because a local tool asks for it.
@@ -103,6 +107,7 @@ struct Written {
     peer_down: Option<Rate>,
     upload_slots: Option<Slots>,
     quota: Option<Size>,
+    relay: Option<Relay>,
     engines: Option<NonZeroUsize>,
     engine_idle: Option<Span>,
     engine_memory: Option<Size>,
@@ -208,6 +213,7 @@ impl Config {
             upload_slots: None,
             quota: None,
             engines: EnginesConfig::default(),
+            relay: Relay::default(),
         }
     }
 
@@ -261,6 +267,7 @@ impl Config {
         };
         config.upload_slots = written.upload_slots.map(|slots| slots.0);
         config.quota = written.quota.map(|quota| quota.0);
+        config.relay = written.relay.unwrap_or(config.relay);
         let engines = &mut config.engines;
         engines.kept = written.engines.map_or(engines.kept, NonZeroUsize::get);
         engines.idle = written.engine_idle.map_or(engines.idle, |idle| idle.0);

@@ -27,14 +27,38 @@ pub(crate) enum FrameError {
 
 /// Writes one message and closes our side.
 pub(crate) async fn write<T: Serialize>(stream: &mut Stream, message: &T) -> Result<(), FrameError> {
+    send(stream, message).await?;
+    let closed = timeout(ANSWER_WAIT, stream.close()).await;
+    Ok(closed.map_err(|_| FrameError::Timeout)??)
+}
+
+/// Writes one message; more may follow.
+pub(crate) async fn send<T: Serialize>(stream: &mut Stream, message: &T) -> Result<(), FrameError> {
     let bytes = wire::encode_frame(message)?;
     let sent = async {
         stream.write_all(&bytes).await?;
-        stream.close().await
+        stream.flush().await
     };
     Ok(timeout(ANSWER_WAIT, sent)
         .await
         .map_err(|_| FrameError::Timeout)??)
+}
+
+/// Reads the next message; `None` where the other side closed instead.
+pub(crate) async fn next<T: DeserializeOwned>(stream: &mut Stream) -> Result<Option<T>, FrameError> {
+    let body = async {
+        let mut prefix = [0; wire::PREFIX_LEN];
+        if stream.read(&mut prefix[..1]).await? == 0 {
+            return Ok(None);
+        }
+        stream.read_exact(&mut prefix[1..]).await?;
+        let body = read_body::<FrameError>(stream, prefix, FRAME_LEN_MAX).await?;
+        Ok::<_, FrameError>(Some(body))
+    };
+    let body = timeout(ANSWER_WAIT, body)
+        .await
+        .map_err(|_| FrameError::Timeout)??;
+    Ok(body.map(|body| wire::decode_body(&body)).transpose()?)
 }
 
 /// Reads one message.

@@ -1,6 +1,6 @@
 //! The verbs of Shoal: a node, and everything it does.
 //!
-//! Possessions ([`catalog`], [`names`], [`keys`], the store, [`swarm`]) keep things; verbs (publish, fetch, serve, verify, …) use
+//! Possessions ([`catalog`], [`search`], [`names`], [`keys`], the store, [`swarm`]) keep things; verbs (publish, fetch, serve, verify, …) use
 //! them; doors ([`http`]) use [`Node`]. [`Library`] is all of it that works without a network.
 
 pub mod attest;
@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod check;
 pub mod config;
 pub mod denials;
+pub mod discovery;
 pub mod doctor;
 pub mod durable;
 pub mod engine;
@@ -28,6 +29,7 @@ pub mod publish;
 pub mod resolve;
 pub mod run;
 mod runs;
+pub mod search;
 mod serve;
 mod sharing;
 mod store;

@@ -120,6 +120,9 @@ pub enum LibraryError {
     /// The store fails.
     #[error("the store")]
     Store(#[from] StoreError),
+    /// The search index fails.
+    #[error("the search index")]
+    Search(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A ticket cannot be made.
     #[error("the ticket")]
     Ticket(#[from] protocol::TicketError),
@@ -222,6 +225,10 @@ impl Library {
 
     pub(crate) fn names(&self) -> &Names {
         &self.0.names
+    }
+
+    pub(crate) fn following_handle(&self) -> &Following {
+        &self.0.following
     }
 
     pub(crate) fn attestations(&self) -> &Attestations {

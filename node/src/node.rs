@@ -2,6 +2,7 @@
 
 use crate::{
     config::Config,
+    discovery::{Discovery, following, meeting},
     fetch::{JobView, Jobs, NoSuchJob, Unfinished},
     library::{Library, LibraryError, OpenError, now},
     meter::Meter,
@@ -25,7 +26,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::{Duration, Instant},
 };
 use tokio::task::JoinHandle;
@@ -46,6 +47,7 @@ pub struct Node(Arc<Inner>);
 
 struct Inner {
     library: Library,
+    discovery: Discovery,
     swarm: Swarm,
     server: Server,
     sharing: Sharing,
@@ -57,6 +59,17 @@ struct Inner {
     since: Instant,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     http: Mutex<Option<SocketAddr>>,
+}
+
+/// A handle for tasks of the node, which must not keep it.
+#[derive(Clone)]
+pub(crate) struct WeakNode(Weak<Inner>);
+
+impl WeakNode {
+    /// The node, as long as somebody else keeps it.
+    pub(crate) fn upgrade(&self) -> Option<Node> {
+        self.0.upgrade().map(Node)
+    }
 }
 
 /// Why a node did not start.
@@ -137,6 +150,15 @@ impl Node {
             Protocol::anywhere(wire::SWARM_PROTOCOL),
             Protocol::anywhere(wire::CATALOG_PROTOCOL),
         ];
+        let (of, relay) = (library.clone(), config.relay);
+        let opened = blocking(move || Ok(Discovery::open(of, relay))).await;
+        let (discovery, heard) = match opened.map_err(LibraryError::from).and_then(|opened| opened) {
+            Ok(opened) => opened,
+            Err(error) => {
+                library.close().await;
+                return Err(error.into());
+            }
+        };
         let started = Swarm::start(swarm).await;
         let (swarm, inbound) = match started {
             Ok(started) => started,
@@ -149,6 +171,7 @@ impl Node {
         let sharing = Sharing::new(library.clone(), swarm.clone());
         let server = Server::new(
             library.clone(),
+            discovery.clone(),
             throttle.clone(),
             config.upload_slots,
             Arc::new(sharing.clone()),
@@ -161,6 +184,7 @@ impl Node {
         }
         let node = Node(Arc::new(Inner {
             library,
+            discovery,
             swarm,
             server: server.clone(),
             sharing: sharing.clone(),
@@ -182,9 +206,19 @@ impl Node {
         }
         node.announce_all()?;
         node.task(tend(Arc::downgrade(&node.0)));
+        node.task(meeting::spread(node.downgrade(), node.discovery().news()));
+        node.task(meeting::keep_in_sync(node.downgrade(), node.swarm().subscribe()));
+        node.task(meeting::keep_hearing(node.downgrade(), heard));
+        node.task(following::keep_following(node.downgrade()));
+        node.task(meeting::keep_indexed(node.downgrade(), node.discovery().news()));
         node.task(keep_mending(Arc::downgrade(&node.0)));
         node.task(moderate(Arc::downgrade(&node.0)));
         Ok(node)
+    }
+
+    /// A handle that does not keep the node.
+    pub(crate) fn downgrade(&self) -> WeakNode {
+        WeakNode(Arc::downgrade(&self.0))
     }
 
     /// Runs a task that ends with the node.
@@ -210,6 +244,11 @@ impl Node {
     /// What this node has.
     pub fn library(&self) -> &Library {
         &self.0.library
+    }
+
+    /// What it knows of the releases of others.
+    pub fn discovery(&self) -> &Discovery {
+        &self.0.discovery
     }
 
     /// Its place in the network.
@@ -305,6 +344,13 @@ impl Node {
         if denials.manifest(manifest).is_some() {
             debug!(manifest = %manifest.short(), "what is denied is not announced");
             return;
+        }
+        if let Some(release) = release.clone() {
+            let discovery = self.discovery().clone();
+            let known = blocking(move || Ok(discovery.released(&release))).await;
+            if let Err(error) = known.map_err(LibraryError::from).and_then(|known| known) {
+                warn!(manifest = %manifest.short(), %error, "a release is not told to peers");
+            }
         }
         let provide = swarm.start_providing(provider_key(manifest));
         let put = async {
@@ -517,7 +563,7 @@ impl Drop for Inner {
 }
 
 /// Looks after the reserve file, as long as the node lives.
-async fn tend(node: std::sync::Weak<Inner>) {
+async fn tend(node: Weak<Inner>) {
     loop {
         tokio::time::sleep(TEND_PAUSE).await;
         let Some(node) = node.upgrade() else {
@@ -529,7 +575,7 @@ async fn tend(node: std::sync::Weak<Inner>) {
 }
 
 /// Sees to what is denied, as long as the node lives.
-async fn moderate(node: std::sync::Weak<Inner>) {
+async fn moderate(node: Weak<Inner>) {
     let Some(denials) = node.upgrade().map(|node| node.library.denials().clone()) else {
         return;
     };
@@ -555,7 +601,7 @@ async fn moderate(node: std::sync::Weak<Inner>) {
 }
 
 /// Mends what is damaged, as long as the node lives.
-async fn keep_mending(node: std::sync::Weak<Inner>) {
+async fn keep_mending(node: Weak<Inner>) {
     let mut pause = TEND_PAUSE;
     loop {
         tokio::time::sleep(pause).await;

@@ -161,7 +161,12 @@ impl Node {
             return;
         }
         let library = self.library().clone();
-        let taken = tokio::task::spawn_blocking(move || library.accept(&release, now())).await;
+        let discovery = self.discovery().clone();
+        let taken = tokio::task::spawn_blocking(move || {
+            library.accept(&release, now())?;
+            discovery.released(&release)
+        })
+        .await;
         match taken {
             Ok(Ok(())) | Err(_) => {}
             Ok(Err(LibraryError::Names(

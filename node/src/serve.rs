@@ -11,19 +11,20 @@ use self::{
     slots::{Crowded, Slots},
 };
 use crate::{
+    discovery::{Discovery, Session, SessionError},
     frame,
     library::Library,
     limits::{ANSWER_WAIT, REQUEST_FRAME_LEN, SEND_STALL, SERVED_MAX, SERVED_PER_PEER},
     meter::Meter,
-    store::{Blob, Store, StoreError, blocking},
+    store::{Blob, Store, StoreError},
     swarm::InboundStream,
     throttle::Throttle,
 };
 use bao_tree::ChunkRanges;
-use futures::{AsyncReadExt, StreamExt, stream::FuturesOrdered};
+use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, stream::FuturesOrdered};
 use iroh_blobs::protocol::{GetManyRequest, GetRequest};
 use libp2p::{PeerId, Stream};
-use protocol::{CatalogAsk, CatalogTell, Hash, RepoId, wire};
+use protocol::{CatalogAsk, Hash, wire};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
@@ -64,6 +65,8 @@ enum ServeError {
     #[error("a small message")]
     Frame(#[from] frame::FrameError),
     #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error(transparent)]
     Crowded(#[from] Crowded),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -94,6 +97,7 @@ pub(crate) struct Server(Arc<Inner>);
 
 struct Inner {
     library: Library,
+    discovery: Discovery,
     throttle: Throttle,
     slots: Slots,
     /// In bytes of requests.
@@ -108,12 +112,14 @@ impl Server {
     /// Answers out of a library, as fast as `throttle` allows; `slots` at once, or as many as prove useful.
     pub(crate) fn new(
         library: Library,
+        discovery: Discovery,
         throttle: Throttle,
         slots: Option<usize>,
         watcher: Arc<dyn Watcher>,
     ) -> Server {
         Server(Arc::new(Inner {
             library,
+            discovery,
             throttle,
             slots: Slots::new(slots),
             room: Semaphore::new(REQUESTS_LEN),
@@ -188,7 +194,7 @@ impl Server {
                 let _counted = counted;
                 let answered = match protocol {
                     wire::BLOBS_PROTOCOL => server.blobs(peer, stream).await,
-                    _ => server.catalog(stream).await,
+                    _ => server.catalog(peer, stream).await,
                 };
                 if let Err(error) = answered {
                     debug!(%peer, protocol, %error, "an answer ended early");
@@ -211,36 +217,13 @@ impl Server {
         Some(Counted(self.clone(), peer))
     }
 
-    async fn catalog(&self, mut stream: Stream) -> Result<(), ServeError> {
-        let tell = match frame::read::<CatalogAsk>(&mut stream).await? {
-            CatalogAsk::Release { publisher, name } => {
-                let repo = RepoId { publisher, name };
-                let denied = self.0.library.denials().repo(&repo).is_some();
-                let release = self.0.library.names().get(&repo).ok().flatten();
-                let release = release.filter(|_| !denied);
-                CatalogTell::Release(release.map(|release| release.encode()))
-            }
-            CatalogAsk::Version => CatalogTell::Version(1),
-            CatalogAsk::Attestations { manifest } => {
-                let library = self.0.library.clone();
-                let told = blocking(move || {
-                    let denied = library.denials().manifest(manifest).is_some();
-                    Ok(if denied {
-                        Vec::new()
-                    } else {
-                        library.told(manifest)
-                    })
-                });
-                let told = told.await;
-                CatalogTell::Attestations(told?)
-            }
-            // Of version 2, which this node does not say that it speaks.
-            CatalogAsk::Reconcile { .. }
-            | CatalogAsk::Get(_)
-            | CatalogAsk::Have(_)
-            | CatalogAsk::Keys { .. } => return Err(ServeError::Unknown),
-        };
-        Ok(frame::write(&mut stream, &tell).await?)
+    async fn catalog(&self, peer: PeerId, mut stream: Stream) -> Result<(), ServeError> {
+        let mut session = Session::new(self.0.discovery.clone(), peer);
+        while let Some(ask) = frame::next::<CatalogAsk>(&mut stream).await? {
+            let tell = session.answer(ask).await?;
+            frame::send(&mut stream, &tell).await?;
+        }
+        Ok(stream.close().await?)
     }
 
     async fn blobs(&self, peer: PeerId, mut stream: Stream) -> Result<(), ServeError> {

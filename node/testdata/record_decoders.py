@@ -7,11 +7,12 @@ state starts as the FNV-1a hash (64 bits) of its name; the upper 24 bits of each
 (u - 0.5) * 0.16, that of a norm 1 + (u - 0.5) * 0.2, or for gemma's norms, whose files hold what is added to 1, (u - 0.5) * 0.2.
 
 Recorded for each: config.json as transformers 5 writes it; the same model's config as transformers 4 wrote it, where that differs;
-for some the metadata of a GGUF file of it, as gguf-py's writer and llama.cpp's converter make it; token ids; and of the logits
-behind each position a few values, the likeliest tokens, and the logarithm of the sum of exponentials.
+for some the GGUF file of it, as gguf-py's writer and llama.cpp's converter make it: its metadata, its keys with the types of their
+values and its tensors, both in the order that they have, and its SHA-1, so that who writes it anew knows that it is the same; token
+ids; and of the logits behind each position a few values, the likeliest tokens, and the logarithm of the sum of exponentials.
 """
 
-import json, math, os, tempfile
+import hashlib, json, math, os, tempfile
 from pathlib import Path
 
 import gguf
@@ -105,8 +106,10 @@ def as_gguf(model, arch, path, keys, rope_freqs=None):
     writer.write_tensors_to_file()
     writer.close()
     reader = gguf.GGUFReader(path)
-    metadata = {f.name: f.contents() for f in reader.fields.values() if not f.name.startswith("GGUF.")}
-    return {"metadata": metadata, "names": made}
+    fields = [f for f in reader.fields.values() if not f.name.startswith("GGUF.")]
+    return {"metadata": {f.name: f.contents() for f in fields}, "names": made,
+            "keys": [[f.name, f.types[0].value] for f in fields], "tensors": [t.name for t in reader.tensors],
+            "sha1": hashlib.sha1(Path(path).read_bytes()).hexdigest()}
 
 
 def case(name, model_type, settings, old=None, arch=None, keys=None, rope_freqs=None):

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 import transformers
 from transformers import (
-    BertConfig, BertForMaskedLM, BertModel, DistilBertConfig, DistilBertModel, ModernBertConfig, ModernBertForMaskedLM,
-    ModernBertModel, RobertaConfig, RobertaModel, XLMRobertaConfig, XLMRobertaModel,
+    BertConfig, BertForMaskedLM, BertModel, DistilBertConfig, DistilBertForMaskedLM, DistilBertModel, ModernBertConfig,
+    ModernBertForMaskedLM, ModernBertModel, RobertaConfig, RobertaModel, XLMRobertaConfig, XLMRobertaForMaskedLM, XLMRobertaModel,
 )
 
 FOLDER = pathlib.Path(__file__).parent / "parity"
@@ -45,9 +45,9 @@ def record(name, model, base=None):
     model.eval().to(torch.float32)
     shapes = {}
     with torch.no_grad():
-        # What two names share is kept once, under the first.
+        # What two names share is kept once, under the first; a head is saved without the embeddings that it shares.
         seen = set()
-        for key, tensor in model.state_dict().items():
+        for key, tensor in sorted(model.state_dict().items(), key=lambda item: item[0].startswith("lm_head.")):
             if tensor.data_ptr() in seen:
                 continue
             seen.add(tensor.data_ptr())
@@ -81,8 +81,10 @@ def main():
     roberta = dict(bert, type_vocab_size=1, pad_token_id=1)
     record("roberta", RobertaModel(RobertaConfig(**roberta)))
     record("xlm-roberta", XLMRobertaModel(XLMRobertaConfig(**roberta)))
-    record("distilbert", DistilBertModel(DistilBertConfig(
-        vocab_size=128, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=40)))
+    record("xlm-roberta-masked-lm", XLMRobertaForMaskedLM(XLMRobertaConfig(**roberta)), lambda model: model.roberta)
+    distil = DistilBertConfig(vocab_size=128, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=40)
+    record("distilbert", DistilBertModel(distil))
+    record("distilbert-masked-lm", DistilBertForMaskedLM(distil), lambda model: model.distilbert)
     # Four layers: the first and the last look at all, those between at a window of 8 tokens.
     modern = ModernBertConfig(
         vocab_size=128, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=48, max_position_embeddings=64,

@@ -125,6 +125,9 @@ pub const DENIAL_REASON_LEN_MAX: usize = 200;
 /// Most ids of releases in one message: 32 KiB, and what the answer's frame has room for.
 pub const IDS_MAX: usize = 1024;
 
+/// Publishers to whose releases one reconciliation is confined, at most.
+pub const SCOPE_MAX: usize = 64;
+
 /// Largest message of a reconciliation, in bytes: 10,000 ids and their ranges, and half a frame.
 pub const RECONCILE_LEN_MAX: usize = 512 * 1024;
 

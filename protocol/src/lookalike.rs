@@ -12,8 +12,8 @@ const SLIP_WORD_LEN_MIN: (usize, usize) = (3, 4);
 
 /// What is left of a name to the eye: names with the same skeleton look the same.
 ///
-/// Case counts nothing; `-`, `_` and `.` are one; `0` is `o`; `1` and `i` are `l`; `rn` is `m`, `vv` is `w`; a letter in a row stands once, but not
-/// in a Roman number. What is not ASCII stays as it is. At most as long as the name.
+/// Case counts nothing; `-`, `_` and `.` are one; `0` is `o`; `1` and `i` are `l`; `rn` is `m`, `vv` is `w`; a letter in a row stands once, but for `o`
+/// and `l`, which may be digits of a number. What is not ASCII stays as it is. At most as long as the name.
 pub fn skeleton(name: &str) -> String {
     let lower = name.to_ascii_lowercase();
     let mut skeleton = String::new();
@@ -41,22 +41,17 @@ fn is_separator(c: char) -> bool {
 
 fn word_skeleton(word: &str) -> String {
     let seen = word.replace("rn", "m").replace("vv", "w");
-    let roman = seen.chars().all(|c| matches!(c, 'i' | 'v' | 'x'));
     let mut skeleton = String::new();
-    let mut last: Option<(char, bool)> = None;
     for c in seen.chars() {
-        let digit = c.is_ascii_digit();
         let shape = match c {
             '0' => 'o',
             '1' | 'i' => 'l',
             other => other,
         };
-        // Two digits in a row are a number, not a letter that was typed twice.
-        let repeats = last.is_some_and(|(before, was_digit)| before == shape && !(digit && was_digit));
-        if !repeats || roman {
+        let once = shape.is_ascii_lowercase() && !matches!(shape, 'o' | 'l');
+        if !(once && skeleton.ends_with(shape)) {
             skeleton.push(shape);
         }
-        last = Some((shape, digit));
     }
     skeleton
 }

@@ -288,6 +288,14 @@ pub fn copy_key(publisher: Publisher, kind: Kind, upstream: &str) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
+/// The DHT key under which nodes announce themselves that tell of a publisher's releases: its own, and those that mirror it.
+pub fn teller_key(publisher: Publisher) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"shoal teller 1");
+    hasher.update(publisher.as_bytes());
+    *hasher.finalize().as_bytes()
+}
+
 /// The DHT key under which the providers of a manifest announce themselves. It does not tell the manifest.
 pub fn provider_key(manifest: Hash) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();

@@ -5,7 +5,6 @@
 
 mod bounded;
 mod known;
-pub mod reconcile;
 mod swarm;
 
 use serde::de::DeserializeOwned;
@@ -17,13 +16,12 @@ pub use swarm::{PeerHint, ShardRun, SwarmTell};
 use crate::hash::Hash;
 use crate::limits::{
     ATTESTATIONS_TOLD_MAX, FRAME_LEN_MAX, IDS_MAX, KEY_STATEMENT_LEN_MAX, KEY_STATEMENTS_MAX,
-    RECONCILE_LEN_MAX,
+    RECONCILE_LEN_MAX, SCOPE_MAX,
 };
 use crate::release::ReleaseId;
 use crate::repo::{Publisher, RepoName};
-use reconcile::NONCE_LEN;
 
-/// The stream protocol of releases and attestations: one [`CatalogAsk`] a frame, one [`CatalogTell`] back.
+/// The stream protocol of releases, summaries, key statements and attestations: one [`CatalogAsk`] a frame, one [`CatalogTell`] back.
 pub const CATALOG_PROTOCOL: &str = "/shoal/catalog/1";
 
 /// The version of the catalog protocol that this crate writes: what a node answers to [`CatalogAsk::Version`] if it answers every ask. One
@@ -59,11 +57,12 @@ pub enum CatalogAsk {
         /// The revision.
         manifest: Hash,
     },
-    /// One step of finding out which releases one of us knows and the other does not: see [`reconcile`]. From version 2 on, like all that follow.
+    /// Finding out which releases one of us knows and the other does not. From version 2 on, like all that follow.
     Reconcile {
-        /// The opener's half of the session's key: the same in every step.
-        nonce: [u8; NONCE_LEN],
-        /// The message, at most [`RECONCILE_LEN_MAX`] bytes; empty in the first step, which asks for the other half of the key.
+        /// Only releases of these publishers, at most [`SCOPE_MAX`]; none: all. The first ask of a session says it for all that follow.
+        #[serde(deserialize_with = "bounded::at_most::<SCOPE_MAX, _, _>")]
+        of: Vec<Publisher>,
+        /// One message of it, at most [`RECONCILE_LEN_MAX`] bytes: what is in it the node knows.
         #[serde(deserialize_with = "bounded::at_most::<RECONCILE_LEN_MAX, _, _>")]
         message: Vec<u8>,
     },
@@ -88,7 +87,7 @@ pub enum CatalogTell {
     /// Encodings of signed attestations of the revision asked for, for their receiver to verify: at most [`ATTESTATIONS_TOLD_MAX`],
     /// those first that the teller values most.
     Attestations(#[serde(deserialize_with = "bounded::at_most::<ATTESTATIONS_TOLD_MAX, _, _>")] Vec<Vec<u8>>),
-    /// The next message of a reconciliation, at most [`RECONCILE_LEN_MAX`] bytes; to an empty one the teller's half of the key.
+    /// The answer to a message of a reconciliation, at most [`RECONCILE_LEN_MAX`] bytes.
     Reconcile(#[serde(deserialize_with = "bounded::at_most::<RECONCILE_LEN_MAX, _, _>")] Vec<u8>),
     /// Releases that were asked for, in the order of the asking, at most [`IDS_MAX`]: what is not known is left out, and from the first on that the
     /// frame has no room for, all. See [`Known::fitting`].

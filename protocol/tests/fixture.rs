@@ -1,14 +1,17 @@
 //! Valid values of every format: fixed ones for golden bytes, and strategies for random ones.
 
+use std::sync::LazyLock;
+
 use ed25519_dalek::SigningKey;
-use proptest::collection::vec;
+use proptest::collection::{hash_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use protocol::shard::{self, SHARD_LEN};
 use protocol::{
-    Attestation, CatalogAsk, CatalogTell, ChainingValue, Challenge, Differences, FileEntry, Finite, GitId,
-    Hash, Kind, Manifest, PeerHint, Proof, Publisher, Release, RepoId, RepoName, RepoPath, Sha256, ShardRun,
-    SignedAttestation, SignedRelease, SwarmTell, Ticket, Upstream, Verdict,
+    Attestation, CatalogAsk, CatalogTell, ChainingValue, Challenge, Denial, Denied, Denylist, Differences,
+    FileEntry, Finite, GitId, Hash, Kind, Known, Manifest, PeerHint, Proof, Publisher, Reason, Release,
+    ReleaseId, RepoId, RepoName, RepoPath, Sha256, ShardRun, SignedAttestation, SignedRelease,
+    SignedStatement, Statement, Summary, SwarmTell, Ticket, Upstream, Verdict,
 };
 
 /// A moment at which the fixed releases are in force, in Unix seconds.
@@ -193,6 +196,99 @@ pub(crate) fn plain_attestation(key_number: u8) -> Attestation {
         features: "f".to_owned(),
         issued: NOW,
     }
+}
+
+/// The summary of a card with every field.
+pub(crate) fn golden_summary() -> Summary {
+    let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect();
+    Summary {
+        base_model: texts(&["some-org/Golden-Base"]),
+        base_relation: Some("finetune".to_owned()),
+        bytes: Some(2_109_510),
+        description: Some("Writes \"größe\" in gold, and little else.".to_owned()),
+        dtype: Some("bfloat16".to_owned()),
+        formats: texts(&["safetensors", "gguf"]),
+        languages: texts(&["en", "de"]),
+        library: Some("transformers".to_owned()),
+        license: Some("apache-2.0".to_owned()),
+        parameters: Some(1_048_576),
+        tags: texts(&["gold", "arxiv:1706.03762"]),
+        task: Some("text-generation".to_owned()),
+    }
+}
+
+/// The release of the golden model that names the golden summary.
+pub(crate) fn golden_known() -> Known {
+    let mut release = golden_release();
+    release.card = Some(golden_summary().hash().unwrap());
+    Known {
+        release: SignedRelease::sign(release, &key(7)).unwrap().encode(),
+        card: Some(golden_summary().encode().unwrap()),
+    }
+}
+
+/// Signs a statement with whichever of the keys 0 to 39 it asks for.
+pub(crate) fn stated(statement: Statement) -> SignedStatement {
+    static KEYS: LazyLock<Vec<SigningKey>> = LazyLock::new(|| (0..40).map(key).collect());
+    SignedStatement::sign(statement, &KEYS.iter().collect::<Vec<_>>()).unwrap()
+}
+
+pub(crate) fn introduce(key: u8, recovery: u8) -> Statement {
+    Statement::Introduce {
+        key: publisher(key),
+        recovery: publisher(recovery),
+        issued: NOW,
+    }
+}
+
+pub(crate) fn rotate(from: u8, to: u8) -> Statement {
+    Statement::Rotate {
+        from: publisher(from),
+        to: publisher(to),
+        issued: NOW,
+    }
+}
+
+pub(crate) fn recover(from: u8, to: u8, recovery: u8) -> Statement {
+    Statement::Recover {
+        from: publisher(from),
+        to: publisher(to),
+        recovery: publisher(recovery),
+        issued: NOW,
+    }
+}
+
+pub(crate) fn revoke(key: u8, by: u8) -> Statement {
+    Statement::Revoke {
+        key: publisher(key),
+        by: publisher(by),
+        reason: Reason::Compromised,
+        issued: NOW,
+    }
+}
+
+pub(crate) fn golden_denylist() -> Denylist {
+    let denial = |what, reason: &str, expires| Denial {
+        what,
+        reason: reason.to_owned(),
+        since: NOW,
+        expires,
+    };
+    let repo = RepoId {
+        publisher: publisher(1),
+        name: name("bad-model"),
+    };
+    Denylist::new(vec![
+        denial(Denied::Repo(repo), "carries code that steals keys", None),
+        denial(
+            Denied::Manifest(golden_manifest().hash()),
+            "größe is wrong",
+            Some(NOW + 86_400),
+        ),
+        denial(Denied::Blob(Hash::of(b"bad")), "malware", None),
+        denial(Denied::Publisher(publisher(0)), "spam", Some(NOW + 1)),
+    ])
+    .unwrap()
 }
 
 pub(crate) fn golden_ticket() -> Ticket {
@@ -424,11 +520,123 @@ pub(crate) fn proofs() -> impl Strategy<Value = Proof> {
     })
 }
 
+/// Summaries that follow every rule but, rarely, the one about all of it together.
+pub(crate) fn summaries() -> impl Strategy<Value = Summary> {
+    let word = || option::of("[a-zA-Z0-9._:+-]{1,64}");
+    let words = |most| hash_set("[a-z0-9._-]{1,20}", 0..most).prop_map(Vec::from_iter);
+    let number = || option::of(0..=1_u64 << 53);
+    let texts = || "[a-zßé日\"\\\\][a-z ßé日\"\\\\]{0,30}";
+    let lists = (
+        hash_set("[A-Za-z0-9]{1,20}(/[A-Za-z0-9._-]{1,20}x)?", 0..4).prop_map(Vec::from_iter),
+        words(8),
+        words(20),
+        hash_set(texts(), 0..30).prop_map(Vec::from_iter),
+    );
+    let words = (word(), word(), word(), word(), word());
+    (lists, words, (number(), number()), option::of(texts())).prop_map(
+        |(
+            (base_model, formats, languages, tags),
+            (base_relation, dtype, library, license, task),
+            (bytes, parameters),
+            description,
+        )| Summary {
+            base_model,
+            base_relation,
+            bytes,
+            description,
+            dtype,
+            formats,
+            languages,
+            library,
+            license,
+            parameters,
+            tags,
+            task,
+        },
+    )
+}
+
+/// Statements about and by few keys, so that many of them meet.
+pub(crate) fn statements() -> impl Strategy<Value = Statement> {
+    let issued = NOW..NOW + 2;
+    (0..4_u8, 0..9_u8, 0..5_u8, 5..9_u8, issued).prop_filter_map(
+        "one key twice",
+        |(kind, key, to, recovery, issued)| {
+            let (key, to, recovery) = (publisher(key % 5), publisher(to), publisher(recovery));
+            let by = if issued % 2 == 0 { key } else { recovery };
+            let reason = Reason::Lost;
+            match kind {
+                0 => Some(Statement::Introduce {
+                    key,
+                    recovery,
+                    issued,
+                }),
+                1 if key != to => Some(Statement::Rotate {
+                    from: key,
+                    to,
+                    issued,
+                }),
+                2 if key != to => Some(Statement::Recover {
+                    from: key,
+                    to,
+                    recovery,
+                    issued,
+                }),
+                3 => Some(Statement::Revoke {
+                    key,
+                    by,
+                    reason,
+                    issued,
+                }),
+                _ => None,
+            }
+        },
+    )
+}
+
+pub(crate) fn denylists() -> impl Strategy<Value = Denylist> {
+    let what = prop_oneof![
+        repo_ids().prop_map(Denied::Repo),
+        hashes().prop_map(Denied::Manifest),
+        hashes().prop_map(Denied::Blob),
+        (0..4_u8).prop_map(|number| Denied::Publisher(publisher(number))),
+    ];
+    let one = (
+        what,
+        "[a-z ßé日\"\\\\]{1,40}",
+        0..1_u64 << 52,
+        option::of(1..1_u64 << 40),
+    )
+        .prop_map(|(what, reason, since, life)| Denial {
+            what,
+            reason,
+            since,
+            expires: life.map(|life| since + life),
+        });
+    vec(one, 0..8).prop_map(|entries| Denylist::new(entries).unwrap())
+}
+
+fn release_ids() -> impl Strategy<Value = Vec<ReleaseId>> {
+    vec(any::<[u8; 32]>().prop_map(ReleaseId::from_bytes), 0..20)
+}
+
+fn known() -> impl Strategy<Value = Known> {
+    (vec(any::<u8>(), 0..300), option::of(vec(any::<u8>(), 0..100)))
+        .prop_map(|(release, card)| Known { release, card })
+}
+
 pub(crate) fn catalog_asks() -> impl Strategy<Value = CatalogAsk> {
     prop_oneof![
         repo_ids().prop_map(|RepoId { publisher, name }| CatalogAsk::Release { publisher, name }),
         Just(CatalogAsk::Version),
         hashes().prop_map(|manifest| CatalogAsk::Attestations { manifest }),
+        (vec((0..4_u8).prop_map(publisher), 0..5), vec(any::<u8>(), 0..300))
+            .prop_map(|(of, message)| CatalogAsk::Reconcile { of, message }),
+        release_ids().prop_map(CatalogAsk::Get),
+        release_ids().prop_map(CatalogAsk::Have),
+        (0..4_u8).prop_map(|number| CatalogAsk::Keys {
+            publisher: publisher(number)
+        }),
     ]
 }
 
@@ -437,6 +645,10 @@ pub(crate) fn catalog_tells() -> impl Strategy<Value = CatalogTell> {
         option::of(vec(any::<u8>(), 0..300)).prop_map(CatalogTell::Release),
         any::<u32>().prop_map(CatalogTell::Version),
         vec(vec(any::<u8>(), 0..40), 0..=64).prop_map(CatalogTell::Attestations),
+        vec(any::<u8>(), 0..300).prop_map(CatalogTell::Reconcile),
+        vec(known(), 0..20).prop_map(CatalogTell::Known),
+        Just(CatalogTell::Have),
+        vec(vec(any::<u8>(), 0..40), 0..=16).prop_map(CatalogTell::Keys),
     ]
 }
 

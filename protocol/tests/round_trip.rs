@@ -3,16 +3,18 @@
 use std::fmt::Debug;
 
 use crate::fixture::{
-    Change, catalog_asks, catalog_tells, change, changes, manifests, proofs, repo_ids, repo_paths,
-    signed_attestations, signed_releases, swarm_tells, tickets,
+    Change, catalog_asks, catalog_tells, change, changes, denylists, manifests, proofs, repo_ids, repo_paths,
+    signed_attestations, signed_releases, stated, statements, summaries, swarm_tells, tickets,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use protocol::attestation::{decode_bundle, encode_bundle};
+use protocol::key;
 use protocol::wire::{decode_frame, encode_frame};
 use protocol::{
-    Alias, CatalogAsk, CatalogTell, Hash, Kind, Manifest, Proof, Publisher, RepoId, RepoName, RepoPath,
-    RepoRef, Sha256, SignedAttestation, SignedRelease, SwarmTell, Ticket, WireError,
+    Alias, CatalogAsk, CatalogTell, Denied, Denylist, Hash, Kind, Manifest, Proof, Publisher, RepoId,
+    RepoName, RepoPath, RepoRef, Sha256, SignedAttestation, SignedRelease, SignedStatement, Summary,
+    SwarmTell, Ticket, WireError,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -31,6 +33,19 @@ fn one_encoding(bytes: &[u8]) {
     if let Ok(bundle) = decode_bundle(bytes) {
         assert_eq!(encode_bundle(&bundle), bytes);
     }
+    if let Ok(summary) = Summary::decode(bytes) {
+        assert_eq!(summary.encode().unwrap(), bytes);
+    }
+    if let Ok(signed) = SignedStatement::decode(bytes) {
+        assert_eq!(signed.encode(), bytes);
+    }
+    if let Ok(bundle) = key::decode_bundle(bytes) {
+        assert_eq!(key::encode_bundle(&bundle), bytes);
+    }
+    // A denylist may be written in many ways, and means one thing in each.
+    if let Ok(list) = Denylist::decode(bytes) {
+        assert_eq!(Denylist::decode(&list.encode().unwrap()).unwrap(), list);
+    }
     if let Ok(proof) = Proof::decode(bytes) {
         assert_eq!(proof.encode(), bytes);
     }
@@ -45,6 +60,7 @@ fn one_encoding(bytes: &[u8]) {
         one_spelling::<RepoId>(text);
         one_spelling::<RepoRef>(text);
         one_spelling::<RepoPath>(text);
+        one_spelling::<Denied>(text);
     }
     bounded_frame::<CatalogAsk>(bytes);
     bounded_frame::<CatalogTell>(bytes);
@@ -110,6 +126,38 @@ proptest! {
     }
 
     #[test]
+    fn release_returns_from_its_parts(signed in signed_releases()) {
+        prop_assert_eq!(signed.release().encode_with(&signed.signature()), signed.encode());
+    }
+
+    #[test]
+    fn summary_returns(summary in summaries()) {
+        let summary = summary.fit();
+        let bytes = summary.encode().unwrap();
+        prop_assert_eq!(Hash::of(&bytes), summary.hash().unwrap());
+        prop_assert_eq!(Summary::decode(&bytes).unwrap(), summary.clone());
+        let binary = postcard::to_stdvec(&summary).unwrap();
+        prop_assert_eq!(postcard::from_bytes(&binary).ok(), Some(summary));
+    }
+
+    #[test]
+    fn key_statement_returns(statement in statements()) {
+        let signed = stated(statement.clone());
+        prop_assert_eq!(signed.statement(), &statement);
+        prop_assert_eq!(SignedStatement::decode(signed.encode()).unwrap(), signed);
+    }
+
+    #[test]
+    fn record_of_key_statements_returns(all in vec(statements().prop_map(stated), 0..5)) {
+        prop_assert_eq!(key::decode_bundle(&key::encode_bundle(&all)).unwrap(), all);
+    }
+
+    #[test]
+    fn denylist_returns(list in denylists()) {
+        prop_assert_eq!(Denylist::decode(&list.encode().unwrap()).unwrap(), list);
+    }
+
+    #[test]
     fn ticket_returns(ticket in tickets()) {
         prop_assert_eq!(ticket.to_string().parse::<Ticket>().unwrap(), ticket);
     }
@@ -165,6 +213,29 @@ proptest! {
     #[test]
     fn changed_bundle_panics_no_decoder(attestations in vec(signed_attestations(), 0..3), changes in changes()) {
         check_changed(encode_bundle(&attestations), &changes);
+    }
+
+    #[test]
+    fn changed_summary_panics_no_decoder(summary in summaries(), changes in changes()) {
+        check_changed(summary.fit().encode().unwrap(), &changes);
+    }
+
+    #[test]
+    fn changed_key_statement_panics_no_decoder(statement in statements(), changes in changes()) {
+        check_changed(stated(statement).encode().to_vec(), &changes);
+    }
+
+    #[test]
+    fn changed_record_of_key_statements_panics_no_decoder(
+        all in vec(statements().prop_map(stated), 0..3),
+        changes in changes(),
+    ) {
+        check_changed(key::encode_bundle(&all), &changes);
+    }
+
+    #[test]
+    fn changed_denylist_panics_no_decoder(list in denylists(), changes in changes()) {
+        check_changed(list.encode().unwrap(), &changes);
     }
 
     #[test]

@@ -6,15 +6,18 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use crate::fixture::{
-    PEER, golden_attested, golden_files, golden_manifest, golden_proof, golden_signed, golden_ticket, key,
-    name, pattern, plain_attestation, plain_release, publisher, values_of,
+    PEER, golden_attested, golden_denylist, golden_files, golden_known, golden_manifest, golden_proof,
+    golden_signed, golden_summary, golden_ticket, introduce, key, name, pattern, plain_attestation,
+    plain_release, publisher, recover, revoke, rotate, stated, values_of,
 };
-use protocol::release::{copy_key, key_of, provider_key};
+use protocol::key::{encode_bundle, key_of_keys};
+use protocol::lookalike::skeleton;
+use protocol::release::{copy_key, id_of, key_of, provider_key, teller_key};
 use protocol::shard::{GROUP_LEN, SHARD_LEN, shard_count};
 use protocol::wire::{decode_frame, encode_frame};
 use protocol::{
-    CatalogAsk, CatalogTell, Hash, Manifest, PeerHint, Proof, RepoPath, ShardMap, ShardRun,
-    SignedAttestation, SignedRelease, SwarmTell, Ticket,
+    CatalogAsk, CatalogTell, Denylist, Hash, Known, Manifest, PeerHint, Proof, RepoPath, ShardMap, ShardRun,
+    SignedAttestation, SignedRelease, SignedStatement, Statement, Summary, SwarmTell, Ticket,
 };
 
 fn file(name: &str) -> PathBuf {
@@ -101,6 +104,88 @@ fn shortest_attestation_is_what_it_was() {
 }
 
 #[test]
+fn summary_is_what_it_was() {
+    let bytes = golden("card.json", &golden_summary().encode().unwrap());
+    assert_eq!(Summary::decode(&bytes).unwrap(), golden_summary());
+}
+
+#[test]
+fn shortest_summary_is_what_it_was() {
+    let bytes = golden("card-short.json", &Summary::default().encode().unwrap());
+    assert!(Summary::decode(&bytes).unwrap().is_empty());
+}
+
+/// One statement of each kind: by the key 7, its recovery key 8 and its successor 9.
+fn golden_statements() -> [(&'static str, Statement); 4] {
+    [
+        ("key-introduce.bin", introduce(7, 8)),
+        ("key-rotate.bin", rotate(7, 9)),
+        ("key-recover.bin", recover(7, 9, 8)),
+        ("key-revoke.bin", revoke(7, 8)),
+    ]
+}
+
+fn golden_statement(number: usize) {
+    let (file, statement) = golden_statements()[number].clone();
+    let bytes = golden(file, stated(statement.clone()).encode());
+    assert_eq!(SignedStatement::decode(&bytes).unwrap().statement(), &statement);
+}
+
+#[test]
+fn introduction_is_what_it_was() {
+    golden_statement(0);
+}
+
+#[test]
+fn rotation_is_what_it_was() {
+    golden_statement(1);
+}
+
+#[test]
+fn recovery_is_what_it_was() {
+    golden_statement(2);
+}
+
+#[test]
+fn revocation_is_what_it_was() {
+    golden_statement(3);
+}
+
+#[test]
+fn record_of_key_statements_is_what_it_was() {
+    let all = golden_statements().map(|(_, statement)| stated(statement));
+    let bytes = golden("keys.bin", &encode_bundle(&all));
+    assert_eq!(protocol::key::decode_bundle(&bytes).unwrap(), all);
+}
+
+#[test]
+fn denylist_is_what_it_was() {
+    let bytes = golden("denylist.json", &golden_denylist().encode().unwrap());
+    assert_eq!(Denylist::decode(&bytes).unwrap(), golden_denylist());
+}
+
+#[test]
+fn skeletons_are_what_they_were() {
+    let names = [
+        "Llama-2_7b.GGUF",
+        "l1ama",
+        "gooogle",
+        "modem",
+        "modern",
+        "vvhisper",
+        "model-11",
+        "part-iii",
+        "g0_0d",
+        "",
+    ];
+    let mut text = String::new();
+    for name in names {
+        writeln!(text, "{name}: {}", skeleton(name)).unwrap();
+    }
+    golden("skeletons.txt", text.as_bytes());
+}
+
+#[test]
 fn ticket_is_what_it_was() {
     let text = format!("{}\n", golden_ticket());
     let kept = String::from_utf8(golden("ticket.txt", text.as_bytes())).unwrap();
@@ -162,8 +247,45 @@ fn frames_are_what_they_were() {
             encode_frame(&CatalogTell::Attestations(vec![b"one".to_vec(), b"two".to_vec()])),
         ),
     ];
+    let ids = vec![id_of(&golden_signed())];
+    let reconcile = |of: &[Publisher]| CatalogAsk::Reconcile {
+        of: of.to_vec(),
+        message: b"message".to_vec(),
+    };
+    let bare = Known {
+        card: None,
+        ..golden_known()
+    };
+    let later_frames = [
+        ("catalog ask reconcile, all", encode_frame(&reconcile(&[]))),
+        (
+            "catalog ask reconcile, of one publisher",
+            encode_frame(&reconcile(&[publisher(7)])),
+        ),
+        ("catalog ask get", encode_frame(&CatalogAsk::Get(ids.clone()))),
+        ("catalog ask have", encode_frame(&CatalogAsk::Have(ids))),
+        (
+            "catalog ask keys",
+            encode_frame(&CatalogAsk::Keys {
+                publisher: publisher(7),
+            }),
+        ),
+        (
+            "catalog tell reconcile",
+            encode_frame(&CatalogTell::Reconcile(b"message".to_vec())),
+        ),
+        (
+            "catalog tell known, with a card and without",
+            encode_frame(&CatalogTell::Known(vec![golden_known(), bare])),
+        ),
+        ("catalog tell have", encode_frame(&CatalogTell::Have)),
+        (
+            "catalog tell keys",
+            encode_frame(&CatalogTell::Keys(vec![b"one".to_vec(), b"two".to_vec()])),
+        ),
+    ];
     let mut text = String::new();
-    for (name, frame) in frames {
+    for (name, frame) in frames.into_iter().chain(later_frames) {
         writeln!(text, "{name}: {}", hex(&frame.unwrap())).unwrap();
     }
     for (name, tell) in golden_tells() {
@@ -226,7 +348,15 @@ fn keys_are_what_they_were() {
         writeln!(text, "key of golden-model: {}", hex(&key)).unwrap();
         let key = copy_key(publisher, protocol::Kind::Model, "acme/golden");
         writeln!(text, "key of its copy of the model acme/golden: {}", hex(&key)).unwrap();
+        writeln!(text, "key of its tellers: {}", hex(&teller_key(publisher))).unwrap();
+        writeln!(
+            text,
+            "key of its key statements: {}",
+            hex(&key_of_keys(publisher))
+        )
+        .unwrap();
     }
+    writeln!(text, "id of release.bin: {}", id_of(&golden_signed())).unwrap();
     let manifest = golden_manifest().hash();
     writeln!(text, "manifest: {manifest}").unwrap();
     writeln!(text, "key of its providers: {}", hex(&provider_key(manifest))).unwrap();

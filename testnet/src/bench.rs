@@ -3,6 +3,7 @@
 
 mod baseline;
 mod bound;
+mod catalog;
 mod crowd;
 mod engine;
 mod field;
@@ -82,6 +83,8 @@ pub(crate) enum Bench {
     Resume(resume::Resume),
     /// The Hub's API of a node: a large file beside nginx, and small questions.
     Gateway(gateway::Gateway),
+    /// A catalogue as large as a hub's: filling it, opening it, searching it.
+    Catalog(catalog::Catalog),
 }
 
 #[derive(Args)]
@@ -141,6 +144,7 @@ impl Bench {
             Bench::Engine(models) => (models.run()?, models.json),
             Bench::Resume(resume) => (resume.run()?, resume.json),
             Bench::Gateway(gateway) => (gateway.run()?, gateway.json),
+            Bench::Catalog(catalog) => (catalog.run()?, catalog.json),
         };
         let mut out = io::stdout().lock();
         if json {

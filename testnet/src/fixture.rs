@@ -3,6 +3,7 @@
 
 mod compare;
 mod model;
+pub mod releases;
 
 pub use compare::{Difference, What, assert_same, compare};
 pub use model::{safetensors, toy_model};

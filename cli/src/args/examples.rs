@@ -67,9 +67,18 @@ pub(super) const LS: &str = "Examples:
   shoal ls
   shoal ls --json";
 
+pub(super) const SEARCH: &str = "Examples:
+  shoal search llama instruct --format gguf --max-size 8G
+  shoal search --task sentence-similarity --license apache-2.0 --sort modified
+  shoal search --base meta-llama/Llama-3.1-8B
+  shoal search bert --publisher meta --json";
+
+pub(super) const SIMILAR: &str = "Example:
+  shoal similar meta/llama";
+
 pub(super) const SHOW: &str = "Example:
   shoal show meta/llama
-  shoal show meta/llama --card | less";
+  shoal show meta/llama --card";
 
 pub(super) const TICKET: &str = "Example:
   shoal ticket meta/llama";

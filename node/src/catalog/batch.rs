@@ -8,9 +8,10 @@ use std::path::Path;
 use protocol::{Hash, RepoId};
 
 use super::engine::{Change, Engine, Tree};
+use super::known::{KNOWN_ROW_LEN_MAX, KnownRow, NameKey};
 use super::record::{
-    self, Digest, Digests, ManifestRow, Manifests, NAMES_MAX, Place, PlaceKind, Places, Provider, Providers,
-    RepoRow, Repos, Sums, SumsOf, Table,
+    self, Digest, Digests, Known, ManifestRow, Manifests, NAMES_MAX, Place, PlaceKind, Places, Provider,
+    Providers, RepoRow, Repos, Sums, SumsOf, Table,
 };
 use super::{CatalogError, decode};
 
@@ -76,6 +77,14 @@ impl<'a> Batch<'a> {
     /// As [`super::Catalog::providers`].
     pub fn providers(&self, manifest: Hash) -> Result<Vec<Provider>, CatalogError> {
         Ok(self.get::<Providers>(&manifest)?.unwrap_or_default())
+    }
+
+    /// What is known of a name, as this batch would leave it.
+    ///
+    /// # Errors
+    /// As [`super::Catalog::known`].
+    pub fn known(&self, key: NameKey) -> Result<Option<KnownRow>, CatalogError> {
+        self.get::<Known>(&key)
     }
 
     /// Puts the row of a repo.
@@ -167,6 +176,26 @@ impl<'a> Batch<'a> {
     /// Forgets the providers of a manifest.
     pub fn remove_providers(&mut self, manifest: Hash) {
         self.remove::<Providers>(&manifest);
+    }
+
+    /// Puts what is known of a name, in place of what was: which of two releases to keep is the caller's to say.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unfit`]: the row takes more than [`KNOWN_ROW_LEN_MAX`] bytes, which none of a release that was read does.
+    pub fn put_known(&mut self, row: &KnownRow) -> Result<(), CatalogError> {
+        let key = row.key();
+        let value = Known::encode(&key, row);
+        if value.len() > KNOWN_ROW_LEN_MAX {
+            let what = format!("a known release of {} bytes", value.len());
+            return Err(CatalogError::Unfit { what });
+        }
+        self.change(Tree::Known, Known::key(&key), Some(value));
+        Ok(())
+    }
+
+    /// Removes what is known of a name, if it is there.
+    pub fn remove_known(&mut self, key: NameKey) {
+        self.remove::<Known>(&key);
     }
 
     /// Bytes of the keys and values collected.

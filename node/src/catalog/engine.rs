@@ -1,4 +1,4 @@
-//! The only file that knows sled: six trees of bytes, opened, read in pages, changed by one transaction, made durable.
+//! The only file that knows sled: eight trees of bytes, opened, read in pages, changed by one transaction, made durable.
 //!
 //! sled's errors become [`Fault`]s here, and so do its panics: it asserts in many places what a damaged file does not keep.
 
@@ -33,17 +33,19 @@ pub(super) enum Tree {
     Sums,
     Places,
     Providers,
+    Known,
     Manifests,
     Repos,
 }
 
 impl Tree {
-    pub(super) const ALL: [Tree; 7] = [
+    pub(super) const ALL: [Tree; 8] = [
         Tree::Meta,
         Tree::Digests,
         Tree::Sums,
         Tree::Places,
         Tree::Providers,
+        Tree::Known,
         Tree::Manifests,
         Tree::Repos,
     ];
@@ -55,6 +57,7 @@ impl Tree {
             Tree::Sums => "sums",
             Tree::Places => "places",
             Tree::Providers => "providers",
+            Tree::Known => "known",
             Tree::Manifests => "manifests",
             Tree::Repos => "repos",
         }
@@ -92,7 +95,7 @@ pub(super) struct Engine {
 }
 
 struct Open {
-    trees: [sled::Tree; 7],
+    trees: [sled::Tree; 8],
     db: sled::Db,
     /// Our own handle on sled's file: `flush()` alone calls `sync_file_range`, which a power cut does not respect.
     file: File,
@@ -109,8 +112,8 @@ impl Engine {
             }
         };
         let trees = Tree::ALL.map(|tree| guarded(|| db.open_tree(tree.name())));
-        let [a, b, c, d, e, f, g] = trees;
-        let trees = [a?, b?, c?, d?, e?, f?, g?];
+        let [a, b, c, d, e, f, g, h] = trees;
+        let trees = [a?, b?, c?, d?, e?, f?, g?, h?];
         let file = File::open(folder.join("db"))?;
         durable::sync_file(&folder.join("conf"))?;
         durable::sync_folder(folder)?;

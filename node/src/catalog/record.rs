@@ -14,9 +14,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::engine::Tree;
+use super::known::{self, KnownRow, NameKey};
 
 /// The version byte of every value. A value with another one is unreadable: the catalog is rebuilt, not migrated.
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 
 /// Most repos remembered as names of one manifest: enough to show, and one publisher can't bloat the row of another's manifest.
 pub const NAMES_MAX: usize = 16;
@@ -205,6 +206,7 @@ pub(super) struct Places;
 pub(super) struct Digests;
 pub(super) struct SumsOf;
 pub(super) struct Providers;
+pub(super) struct Known;
 
 impl Table for Repos {
     const TREE: Tree = Tree::Repos;
@@ -260,6 +262,26 @@ by_hash!(Manifests, Manifests, ManifestRow);
 by_hash!(SumsOf, Sums, Sums);
 by_hash!(Places, Places, Place);
 by_hash!(Providers, Providers, Vec<Provider>);
+
+impl Table for Known {
+    const TREE: Tree = Tree::Known;
+    type Key = NameKey;
+    type OwnedKey = NameKey;
+    type Row = KnownRow;
+
+    fn key(key: &NameKey) -> Vec<u8> {
+        key.to_vec()
+    }
+
+    fn encode(_: &NameKey, row: &KnownRow) -> Vec<u8> {
+        known::encode(row)
+    }
+
+    fn decode(key: &[u8], value: &[u8]) -> Result<(NameKey, KnownRow), Unreadable> {
+        let row = known::decode(key, value)?;
+        Ok((key.try_into().map_err(|_| Unreadable)?, row))
+    }
+}
 
 /// A digest with the path that its key could not hold.
 #[derive(Serialize, Deserialize)]

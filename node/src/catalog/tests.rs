@@ -11,6 +11,7 @@ use protocol::{GitId, Hash, Kind, Publisher, RepoId, RepoName, Sha256};
 use super::*;
 
 mod damage;
+mod known;
 
 fn hash(number: u64) -> Hash {
     Hash::of(&number.to_le_bytes())

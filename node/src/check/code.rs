@@ -149,11 +149,12 @@ fn has_numpy_objects(bytes: &[u8]) -> bool {
     let objects = |at: usize| {
         let header = bytes.get(at + MAGIC.len()..).unwrap_or_default();
         let header = header.get(..HEADER_LEN_MAX).unwrap_or(header);
+        // Where another begins, that one is looked at by itself: nothing is looked at twice.
+        let end = find(header, MAGIC).next().unwrap_or(header.len());
+        let header = header.get(..end).unwrap_or(header);
         let header = header.split(|byte| *byte == b'}').next().unwrap_or_default();
         header
             .split(|byte| matches!(byte, b'\'' | b'"'))
-            .skip(1)
-            .step_by(2)
             .any(is_object_type)
     };
     find(bytes, MAGIC).any(objects)

@@ -232,7 +232,8 @@ fn tensor<R: Read>(source: &mut Source<R>, alignment: u64) -> Result<TensorInfo,
     let name = source.name("the name of a tensor", NAME_LEN_MAX)?;
     let wrong = |wrong| CheckError::tensor(&name, wrong);
     let rank = source.u32("a tensor")?;
-    if rank > RANK_MAX {
+    // The format does not forbid one without dimensions, but none is known, and candle loads none.
+    if rank == 0 || rank > RANK_MAX {
         return Err(wrong(Wrong::Rank(rank.into())));
     }
     let mut shape = Vec::new();

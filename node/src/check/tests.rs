@@ -4,4 +4,6 @@ mod agree;
 mod code;
 mod facts;
 mod hostile;
+mod mutations;
+mod pickles;
 mod samples;

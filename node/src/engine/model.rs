@@ -2,6 +2,8 @@
 
 mod find;
 #[cfg(test)]
+mod listed;
+#[cfg(test)]
 mod real;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,8 @@
 //! | route under `/api/shoal/v1` | says |
 //! |---|---|
 //! | GET `status` `doctor` `peers` `jobs` `limits` `repos` `following` | how the node is, what it has |
-//! | GET `show?repo=` `ticket?repo=` | one repo |
+//! | GET `show?repo=` `similar?repo=` `ticket?repo=` | one repo |
+//! | POST `search` | what is known |
 //! | GET `attestations[?repo=]` | who found what |
 //! | GET `denied[?all=]` | what is denied, and the lists that are followed |
 //! | POST `publish` `import` `fetch` `verify` `validate` `probe` | lines of progress, then the end |
@@ -49,13 +50,15 @@ use super::messages::{
 use super::openai;
 use super::request::{Asked, Refused, Told, absolute};
 use super::{BODY_LEN_MAX, HttpError, listen};
+use crate::discovery::{Lineage, SearchAnswer, SearchAsk};
 use crate::doctor::Running;
 use crate::import::ImportRequest;
-use crate::library::{Collected, Forgotten, Rebuilt, RepoView, Shown};
+use crate::library::{Collected, Forgotten, LibraryError, Rebuilt, RepoView, Shown};
 use crate::limits::RELEASE_DAYS;
 use crate::node::{Node, Status};
 use crate::progress::Progress;
 use crate::publish::PublishRequest;
+use crate::store::StoreError;
 
 /// The open doors of a node. Dropping it closes them, but leaves `control.json`; [`Door::close`] is the clean way.
 pub struct Door {
@@ -176,6 +179,8 @@ fn router(desk: Desk, hub: Hub, guard: Guard) -> Router {
         .route("/denylists/unsubscribe", post(moderating::unsubscribe))
         .route("/show", get(show))
         .route("/ticket", get(ticket))
+        .route("/search", post(search))
+        .route("/similar", get(similar))
         .route("/publish", post(publish))
         .route("/import", post(import))
         .route("/fetch", post(fetching::fetch))
@@ -237,6 +242,23 @@ async fn show(
         desk.node.glance_at_attestations(manifest).await;
     }
     Ok(Json(desk.node.library().show(&repo).await?))
+}
+
+async fn search(State(desk): State<Desk>, Told(ask): Told<SearchAsk>) -> Result<Json<SearchAnswer>, Refused> {
+    let discovery = desk.node.discovery().clone();
+    let found = spawn_blocking(move || discovery.search(&ask)).await;
+    let found = found.map_err(|_| LibraryError::Store(StoreError::Closed))?;
+    Ok(Json(found?))
+}
+
+async fn similar(
+    State(desk): State<Desk>,
+    Asked(RepoAsk { repo }): Asked<RepoAsk>,
+) -> Result<Json<Lineage>, Refused> {
+    let discovery = desk.node.discovery().clone();
+    let found = spawn_blocking(move || discovery.relatives(&repo)).await;
+    let found = found.map_err(|_| LibraryError::Store(StoreError::Closed))?;
+    Ok(Json(found?))
 }
 
 async fn ticket(
@@ -319,7 +341,9 @@ async fn collect(
 
 async fn follow(State(desk): State<Desk>, Told(ask): Told<FollowAsk>) -> Result<Json<Nothing>, Refused> {
     let library = desk.node.library().clone();
-    let Json(_) = blocking(move || library.follow(ask.publisher, &ask.alias)).await?;
+    let publisher = ask.publisher;
+    let Json(_) = blocking(move || library.follow(publisher, &ask.alias)).await?;
+    desk.node.keep_up_with(publisher);
     Ok(Json(Nothing {}))
 }
 

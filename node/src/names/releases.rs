@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::limits::CARD_LEN_MAX;
-use protocol::{Decision, Hash, RepoId, SignedRelease, ratchet};
+use protocol::{Decision, Hash, Publisher, RepoId, SignedRelease, ratchet};
 
 use crate::durable;
 
@@ -220,6 +220,14 @@ impl Names {
     /// [`NamesError::Damaged`] and [`NamesError::Io`].
     pub fn get(&self, repo: &RepoId) -> Result<Option<SignedRelease>, NamesError> {
         self.0.current(repo)
+    }
+
+    /// The repos of a publisher of which we hold releases.
+    ///
+    /// # Errors
+    /// [`NamesError::Io`].
+    pub fn repos_of(&self, publisher: Publisher) -> Result<Vec<RepoId>, NamesError> {
+        self.0.files.repos_of(publisher)
     }
 
     /// The releases of a repo that we accepted, the newest first; at most [`HISTORY_KEPT_MAX`]. Damaged files are left out.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -18,22 +19,27 @@ pub(super) fn entries(bytes: &[u8]) -> Result<Vec<Denial>, DenylistError> {
         shoal: u64,
     }
 
-    let Version { shoal: found } = json::peek(bytes).map_err(DenylistError::Json)?;
-    if found != VERSION {
+    let version = json::peek::<Version>(bytes);
+    if let Ok(Version { shoal: found }) = version
+        && found != VERSION
+    {
         return Err(DenylistError::Version { found });
     }
     let place = Place::default();
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let read = ListOf(&place).deserialize(&mut json);
     let read = read.and_then(|entries| json.end().map(|()| entries));
-    read.map_err(|error| {
+    let read = read.map_err(|error| {
         let Place { number, wrong } = place;
         let source = json::classify(&error);
         wrong.into_inner().unwrap_or(match number.into_inner() {
             Some(number) => DenylistError::Entry { number, source },
             None => DenylistError::Json(source),
         })
-    })
+    })?;
+    // Only now, so that what is wrong within an entry is told with its number.
+    version.map_err(DenylistError::Json)?;
+    Ok(read)
 }
 
 /// Where the reader is: in which entry, and what it found wrong there that is not a matter of JSON.
@@ -69,6 +75,29 @@ struct WrittenDenial<'a> {
     what: Cow<'a, str>,
 }
 
+/// An entry that is an object: a struct alone could also be read from an array.
+struct Entry<'a>(WrittenDenial<'a>);
+
+impl<'de> Deserialize<'de> for Entry<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Entry<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an entry of a denylist")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Entry<'de>, A::Error> {
+                WrittenDenial::deserialize(MapAccessDeserializer::new(fields)).map(Entry)
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
 /// A field that may be left out, and is a number if it is there: `null` is none.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     u64::deserialize(deserializer).map(Some)
@@ -93,7 +122,7 @@ impl<'de> Visitor<'de> for ListOf<'_> {
         let mut entries = None;
         while let Some(field) = fields.next_key::<Cow<'de, str>>()? {
             match field.as_ref() {
-                // Read and judged before, when it was also seen to stand once.
+                // Judged by itself, and there also seen to stand once.
                 "shoal" => drop(fields.next_value::<IgnoredAny>()?),
                 "deny" if entries.is_some() => return Err(A::Error::duplicate_field("deny")),
                 "deny" => entries = Some(fields.next_value_seed(EntriesOf(self.0))?),
@@ -129,7 +158,7 @@ impl<'de> Visitor<'de> for EntriesOf<'_> {
         loop {
             let number = entries.len().saturating_add(1);
             *place.number.borrow_mut() = Some(number);
-            let Some(entry) = written.next_element::<WrittenDenial<'de>>()? else {
+            let Some(Entry(entry)) = written.next_element::<Entry<'de>>()? else {
                 break;
             };
             if number > DENIALS_MAX {

@@ -4,7 +4,7 @@
 //! and keeps both sides of a fork as evidence.
 
 use crate::limits::{CLOCK_SKEW_MAX, SEQ_JUMP_MAX};
-use crate::release::SignedRelease;
+use crate::release::{Release, SignedRelease};
 
 /// What to do with an offered release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,9 +36,13 @@ pub enum Decision {
 /// - `current`: what the node follows, if anything. Its signature, like that of `offered`, was checked when it was decoded.
 /// - `now`: Unix seconds. Only a release from the future depends on it; the order of releases never does, and an expired one is stale, not refused.
 pub fn decide(current: Option<&SignedRelease>, offered: &SignedRelease, now: u64) -> Decision {
-    let new = offered.release();
+    judge(current.map(SignedRelease::release), offered.release(), now)
+}
+
+/// Decides about what a release says, for who keeps the signatures apart: both must have been verified.
+pub fn judge(current: Option<&Release>, new: &Release, now: u64) -> Decision {
     let mut have = 0;
-    if let Some(old) = current.map(SignedRelease::release) {
+    if let Some(old) = current {
         if old.publisher != new.publisher || old.name != new.name {
             return Decision::OtherRepo;
         }

@@ -2,7 +2,7 @@
 
 pub(super) mod peer;
 
-use super::{baseline, meter::Meter};
+use super::{baseline, catalog, meter::Meter};
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use libp2p::Multiaddr;
@@ -72,6 +72,15 @@ pub(crate) enum Part {
     Send { host: String, path: PathBuf },
     /// Receive a file, hash it and write it.
     Receive { address: String, path: PathBuf },
+    /// Fill a catalog and a search index with so many releases.
+    CatalogImport { folder: PathBuf, count: u32 },
+    /// Open them, ask each question so often, and add so many releases.
+    CatalogSearch {
+        folder: PathBuf,
+        count: u32,
+        new: u32,
+        rounds: usize,
+    },
 }
 
 impl Part {
@@ -105,6 +114,13 @@ impl Part {
                 tell(&listener.local_addr()?.to_string())?;
                 measured(|| baseline::send(&listener, &path))
             }
+            Part::CatalogImport { folder, count } => tell(&catalog::import(&folder, count)?),
+            Part::CatalogSearch {
+                folder,
+                count,
+                new,
+                rounds,
+            } => tell(&catalog::search(&folder, count, new, rounds)?),
             Part::Receive { address, path } => measured(|| baseline::receive(&address, &path)),
         }
     }

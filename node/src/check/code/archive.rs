@@ -1,7 +1,8 @@
 //! Archives: their lists of files, by the records themselves. What the records' flags say is not believed, because the loaders do not
-//! agree in what they believe of them: a name counts wherever it stands.
+//! agree in what they believe of them: a name counts wherever it stands. Records may lie over each other, so nothing is kept of them,
+//! and no more is looked at of each than tells what it is.
 
-use super::{CodeKind, ending, find, has_numpy_objects, pickle};
+use super::{CodeKind, find, has_numpy_objects, pickle};
 
 /// What was found of an archive.
 pub(super) struct Archive {
@@ -13,8 +14,14 @@ pub(super) struct Archive {
 const PICKLES: [&str; 9] = [
     "bin", "ckpt", "dill", "joblib", "pickle", "pkl", "pt", "pt2", "pth",
 ];
+/// Ends of names in an archive which Keras reads, such as `model.weights.h5` of its own archives.
+const KERAS: [&str; 3] = ["h5", "hdf5", "keras"];
 /// Longest name in an archive that is believed to be one, in bytes.
 const NAME_LEN_MAX: usize = 4_096;
+/// Bytes of a name, its last ones, that tell what is in the file: more than the longest of the ends above has.
+const NAME_END_LEN: usize = 32;
+/// Bytes of what lies in an archive that are looked through for pickles: four times those there are, if records lie over each other.
+const LOOKED_MAX: usize = 4 * super::HEAD_LEN as usize;
 
 /// Looks for an archive. `None`: it is none.
 pub(super) fn detect(head: &[u8], tail: &[u8]) -> Option<Archive> {
@@ -24,32 +31,52 @@ pub(super) fn detect(head: &[u8], tail: &[u8]) -> Option<Archive> {
         return Some(Archive { code });
     }
     if let Some(names) = tar(head) {
-        let code = names.iter().any(|name| is_pickle(name));
-        let code = code.then_some(CodeKind::ArchivedPickle);
+        let code = names.pickle.then_some(CodeKind::ArchivedPickle);
         return Some(Archive { code });
     }
     zip(head, tail)
 }
 
-/// Whether a file of that name in an archive is a pickle: the oldest files of PyTorch are archives with one called `pickle`.
-fn is_pickle(name: &str) -> bool {
-    PICKLES.contains(&ending(name).as_str())
+/// What the names in an archive tell.
+#[derive(Default)]
+struct Names {
+    /// One of them is a pickle's: the oldest files of PyTorch are archives with one called `pickle`.
+    pickle: bool,
+    /// One of them is of a file that Keras reads.
+    keras: bool,
+}
+
+impl Names {
+    fn of<'a>(names: impl Iterator<Item = &'a [u8]>) -> Names {
+        let mut all = Names::default();
+        names.for_each(|name| all.add(name));
+        all
+    }
+
+    fn add(&mut self, name: &[u8]) {
+        let from = name.len().saturating_sub(NAME_END_LEN);
+        let file = name.get(from..).unwrap_or_default();
+        let file = file.rsplit(|byte| *byte == b'/').next().unwrap_or(file);
+        let ending = file.rsplit(|byte| *byte == b'.').next().unwrap_or(file);
+        let is = |known: &&str| ending.eq_ignore_ascii_case(known.as_bytes());
+        self.pickle |= PICKLES.iter().any(is);
+        self.keras |= KERAS.iter().any(is);
+    }
 }
 
 /// The names in as much as is seen of a tar.
-fn tar(head: &[u8]) -> Option<Vec<String>> {
+fn tar(head: &[u8]) -> Option<Names> {
     const BLOCK: usize = 512;
     let is_one = |block: &[u8]| block.get(257..262) == Some(b"ustar");
     if !is_one(head) {
         return None;
     }
     let blocks = head.chunks_exact(BLOCK).filter(|block| is_one(block));
-    let name = |block: &[u8]| {
+    let names = blocks.map(|block| {
         let name = block.get(..100).unwrap_or_default();
-        let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-        String::from_utf8_lossy(name).into_owned()
-    };
-    Some(blocks.map(name).collect())
+        name.split(|byte| *byte == 0).next().unwrap_or_default()
+    });
+    Some(Names::of(names))
 }
 
 fn zip(head: &[u8], tail: &[u8]) -> Option<Archive> {
@@ -61,47 +88,45 @@ fn zip(head: &[u8], tail: &[u8]) -> Option<Archive> {
     }
     let local = find(head, b"PK\x03\x04").filter_map(|at| name(head, at, 26, 30));
     let central = find(tail, b"PK\x01\x02").filter_map(|at| name(tail, at, 28, 46));
-    let names: Vec<String> = local.chain(central).collect();
-    let has = |wanted: &str| {
-        let is = |name: &String| name.rsplit('/').next() == Some(wanted);
-        names.iter().any(is)
+    let names = Names::of(local.chain(central));
+    let held = match names.pickle {
+        true => Some(true),
+        false => holds_pickle(head),
     };
     let code = match () {
-        () if names.iter().any(|name| is_pickle(name)) || holds_pickle(head) => {
-            Some(CodeKind::ArchivedPickle)
-        }
-        () if has("config.json") && has("metadata.json") && has("model.weights.h5") => Some(CodeKind::Keras),
-        () if names
-            .iter()
-            .any(|name| matches!(ending(name).as_str(), "h5" | "hdf5" | "keras")) =>
-        {
-            Some(CodeKind::Keras)
-        }
+        () if held == Some(true) => Some(CodeKind::ArchivedPickle),
+        () if names.keras => Some(CodeKind::Keras),
         () if has_numpy_objects(head) || has_numpy_objects(tail) => Some(CodeKind::NumpyObjects),
-        // A list that is not seen to its end may have anything on it.
-        () if !directory.unwrap_or(false) => Some(CodeKind::Archive),
+        // A list that is not seen to its end may have anything on it, and so may records without end.
+        () if held.is_none() || !directory.unwrap_or(false) => Some(CodeKind::Archive),
         () => None,
     };
     Some(Archive { code })
 }
 
-/// Whether a file that lies in the archive as it is, is a pickle under some other name.
-fn holds_pickle(head: &[u8]) -> bool {
-    find(head, b"PK\x03\x04").any(|at| {
+/// Whether a file that lies in the archive as it is, is a pickle under some other name. `None`: there is too much to look through.
+fn holds_pickle(head: &[u8]) -> Option<bool> {
+    let mut looked = 0;
+    for at in find(head, b"PK\x03\x04") {
         let begin = number(head, at + 26)
             .zip(number(head, at + 28))
             .map(|(name, extra)| at + 30 + usize::from(name) + usize::from(extra));
         let data = begin.and_then(|begin| head.get(begin..)).unwrap_or_default();
-        pickle::is_one(data)
-    })
+        if pickle::is_one_counted(data, &mut looked) {
+            return Some(true);
+        }
+        if looked > LOOKED_MAX {
+            return None;
+        }
+    }
+    Some(false)
 }
 
 /// The name in a record at `at`, whose length and bytes lie so far behind it.
-fn name(bytes: &[u8], at: usize, len: usize, begin: usize) -> Option<String> {
+fn name(bytes: &[u8], at: usize, len: usize, begin: usize) -> Option<&[u8]> {
     let len = usize::from(number(bytes, at + len)?);
     let name = bytes.get(at + begin..)?.get(..len)?;
-    let name = (1..=NAME_LEN_MAX).contains(&len).then_some(name)?;
-    Some(String::from_utf8_lossy(name).into_owned())
+    (1..=NAME_LEN_MAX).contains(&len).then_some(name)
 }
 
 /// A number of two bytes.

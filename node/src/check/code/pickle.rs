@@ -1,17 +1,21 @@
-//! Pickles of all protocols, told by going through their operations as a loader would, without carrying any of them out.
-//! Source: Lib/pickletools.py of Python 3.14.
+//! Pickles of all protocols, told by going through their operations as a loader would, without carrying any of them out: nothing is
+//! kept but what is on the stack, a byte for each. Where loaders differ, or take more than anybody writes, so much is taken here too:
+//! what one of them runs must not end here. Source: Lib/pickletools.py and Modules/_pickle.c of Python 3.14.
 
 /// Operations that bytes without a protocol's mark must go through before they are taken for the beginning of a pickle.
 const SURE_OPS: u32 = 64;
 /// Longest thing in a pickle that is believed, in bytes: nobody has a larger one.
 const THING_LEN_MAX: u64 = 1 << 40;
-/// Longest name of a module or of something in it, in bytes.
-const NAME_LEN_MAX: usize = 256;
 
 /// Whether a loader would take these bytes, the first of a file, for a pickle.
 ///
 /// A pickle runs what it has up to an operation that does not read, so one that imports something counts whatever comes after.
 pub(super) fn is_one(head: &[u8]) -> bool {
+    is_one_counted(head, &mut 0)
+}
+
+/// As [`is_one`]; adds how many bytes were looked at.
+pub(super) fn is_one_counted(head: &[u8], looked: &mut usize) -> bool {
     let marked = matches!(head, [0x80, 0..=5, ..]);
     let mut machine = Machine {
         bytes: head,
@@ -19,6 +23,7 @@ pub(super) fn is_one(head: &[u8]) -> bool {
         ..Machine::default()
     };
     let end = machine.run();
+    *looked += head.len() - machine.bytes.len() - machine.skipped;
     let whole = end == End::Stop && machine.bytes.is_empty();
     match marked {
         // Its first thing may be longer than what is here.
@@ -55,6 +60,8 @@ enum Slot {
 struct Machine<'a> {
     /// What is still to come.
     bytes: &'a [u8],
+    /// How much was gone over without a look at it.
+    skipped: usize,
     stack: Vec<Slot>,
     /// It begins with its protocol.
     marked: bool,
@@ -91,34 +98,28 @@ impl<'a> Machine<'a> {
                 self.need(1)?;
                 self.stack.extend(top);
             }
-            b'F' => self.number(|text| text.trim().parse::<f64>().is_ok())?,
-            b'I' | b'L' => self.number(|text| {
-                let digits = text.trim().trim_end_matches('L').trim_start_matches(['-', '+']);
-                !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
-            })?,
+            b'F' => self.number(|text| text.replace('_', "").parse::<f64>().is_ok())?,
+            b'I' | b'L' => self.number(is_whole)?,
             b'S' => {
                 let line = self.line()?;
                 let quoted = matches!(line, [b'\'', .., b'\''] | [b'"', .., b'"']);
                 self.push_if(quoted)?;
                 self.named();
             }
+            // Any line is one, with whatever is in it, but that a name is ASCII.
             b'V' | b'P' => {
                 let line = self.line()?;
-                let written = line.iter().all(|byte| *byte >= b' ' || *byte == b'\t');
-                self.push_if(written)?;
+                self.push_if(op == b'V' || line.is_ascii())?;
                 self.named();
             }
             b'g' => {
-                self.number(|text| text.trim().parse::<u64>().is_ok())?;
+                self.number(is_whole)?;
                 self.named();
             }
             b'p' => {
-                let line = self.line()?;
-                let number = std::str::from_utf8(line).is_ok_and(|text| text.trim().parse::<u64>().is_ok());
-                if !number {
-                    return Err(End::Wrong);
-                }
                 self.need(1)?;
+                self.number(is_whole)?;
+                self.stack.pop();
             }
             b'c' => {
                 self.import()?;
@@ -215,11 +216,10 @@ impl<'a> Machine<'a> {
     }
 
     fn line(&mut self) -> Result<&'a [u8], End> {
-        let len = self
-            .bytes
-            .iter()
-            .position(|byte| *byte == b'\n')
-            .ok_or(End::Cut)?;
+        let Some(len) = self.bytes.iter().position(|byte| *byte == b'\n') else {
+            self.bytes = &[];
+            return Err(End::Cut);
+        };
         let line = self.take(len)?;
         self.take(1)?;
         Ok(line)
@@ -246,10 +246,12 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// A line with a number.
+    /// A line with a number: it ends with a zero byte too, and has blanks around it.
     fn number(&mut self, is_one: impl Fn(&str) -> bool) -> Result<(), End> {
         let line = self.line()?;
-        self.push_if(std::str::from_utf8(line).is_ok_and(is_one))
+        let text = line.split(|byte| *byte == 0).next().unwrap_or_default();
+        let text = std::str::from_utf8(text).map(str::trim);
+        self.push_if(text.is_ok_and(is_one))
     }
 
     /// Something of a fixed length.
@@ -282,16 +284,17 @@ impl<'a> Machine<'a> {
             return Err(End::Wrong);
         }
         let all = usize::try_from(len).unwrap_or(usize::MAX);
-        let here = self.bytes.get(..all).unwrap_or(self.bytes);
-        // A letter may be cut at the end of what is here.
-        let is_text = match std::str::from_utf8(here) {
-            Ok(_) => true,
-            Err(error) => here.len() < all && error.error_len().is_none(),
-        };
-        if text && !is_text {
-            return Err(End::Wrong);
+        let (here, rest) = self.bytes.split_at_checked(all).unwrap_or((self.bytes, &[]));
+        self.bytes = rest;
+        let cut = here.len() < all;
+        match text {
+            true if !is_text(here, cut) => return Err(End::Wrong),
+            true => {}
+            false => self.skipped += here.len(),
         }
-        self.take(all)?;
+        if cut {
+            return Err(End::Cut);
+        }
         self.push();
         if text {
             self.named();
@@ -308,7 +311,8 @@ impl<'a> Machine<'a> {
             let is_part = |part: &[u8]| {
                 part.iter().all(letter) && part.first().is_some_and(|first| !first.is_ascii_digit())
             };
-            if name.len() > NAME_LEN_MAX || !parts.all(is_part) {
+            // Python takes any name that something has. Behind a mark they need not look like one.
+            if !self.marked && !parts.all(is_part) {
                 return Err(End::Wrong);
             }
         }
@@ -350,5 +354,36 @@ impl<'a> Machine<'a> {
         let things = self.stack.len() - mark - 1;
         self.stack.truncate(mark);
         Ok(things)
+    }
+}
+
+/// Whether a text is a whole number as Python reads one: of any base, with `_` between digits.
+fn is_whole(text: &str) -> bool {
+    let text = text.trim_end_matches('L').trim_start_matches(['-', '+']);
+    let lower = text.to_ascii_lowercase();
+    let (digits, base) = match lower.get(..2) {
+        Some("0x") => (&lower[2..], 16),
+        Some("0o") => (&lower[2..], 8),
+        Some("0b") => (&lower[2..], 2),
+        _ => (lower.as_str(), 10),
+    };
+    let mut digits = digits.chars().filter(|digit| *digit != '_').peekable();
+    digits.peek().is_some() && digits.all(|digit| digit.is_digit(base))
+}
+
+/// Whether bytes are UTF-8, or that with halves of pairs (surrogates) in it, which Python writes and reads. `cut`: a letter may be cut at
+/// their end.
+fn is_text(bytes: &[u8], cut: bool) -> bool {
+    let mut rest = bytes;
+    loop {
+        let Err(error) = std::str::from_utf8(rest) else {
+            return true;
+        };
+        rest = rest.get(error.valid_up_to()..).unwrap_or_default();
+        rest = match rest {
+            [0xed, 0xa0..=0xbf, 0x80..=0xbf, rest @ ..] => rest,
+            [0xed] | [0xed, 0xa0..=0xbf] => return cut,
+            _ => return cut && error.error_len().is_none(),
+        };
     }
 }

@@ -12,7 +12,7 @@ use proptest::{
 use super::samples::{Gguf, array, string};
 use crate::check::{Dtype, TensorInfo, gguf, safetensors};
 
-const PLAIN: [(&str, Dtype); 15] = [
+pub(super) const PLAIN: [(&str, Dtype); 15] = [
     ("BOOL", Dtype::Bool),
     ("U8", Dtype::U8),
     ("I8", Dtype::I8),
@@ -32,6 +32,8 @@ const PLAIN: [(&str, Dtype); 15] = [
 
 /// Those that candle has no tensors of.
 const NOT_IN_CANDLE: [Dtype; 4] = [Dtype::Bool, Dtype::I8, Dtype::U64, Dtype::F8E5M2];
+/// Those of which candle makes others.
+const OTHERS_IN_CANDLE: [Dtype; 1] = [Dtype::U16];
 
 /// The types of GGUF files, by their numbers.
 const PACKED: [(u32, Dtype); 15] = [
@@ -53,7 +55,7 @@ const PACKED: [(u32, Dtype); 15] = [
 ];
 
 /// What a safetensors file is made of: a type and a shape for each tensor, in the order of their bytes.
-fn parts() -> impl Strategy<Value = Vec<(usize, Vec<u64>)>> {
+pub(super) fn parts() -> impl Strategy<Value = Vec<(usize, Vec<u64>)>> {
     vec((0..PLAIN.len(), vec(0..5_u64, 0..5)), 0..6)
 }
 
@@ -86,11 +88,14 @@ fn write(parts: &[(usize, Vec<u64>)]) -> (Vec<u8>, Vec<TensorInfo>) {
     (file, tensors)
 }
 
-/// Holds what is accepted here against the `safetensors` crate and candle.
-fn agree_on_safetensors(file: &[u8]) {
+/// Holds what is accepted here against the `safetensors` crate and candle. `false`: it is not accepted.
+pub(super) fn agree_on_safetensors(file: &[u8]) -> bool {
     let Ok(ours) = safetensors::read(file, file.len() as u64) else {
-        return;
+        return false;
     };
+    let (_, said) = ::safetensors::SafeTensors::read_metadata(file).unwrap();
+    let said: BTreeMap<_, _> = said.metadata().clone().unwrap_or_default().into_iter().collect();
+    assert_eq!(ours.metadata, said);
     let theirs = ::safetensors::SafeTensors::deserialize(file).unwrap();
     let theirs: BTreeMap<String, _> = theirs.tensors().into_iter().collect();
     assert_eq!(ours.tensors.len(), theirs.len());
@@ -110,12 +115,22 @@ fn agree_on_safetensors(file: &[u8]) {
             let loaded = candle.load(&tensor.name, &Device::Cpu).unwrap();
             let dims: Vec<u64> = loaded.dims().iter().map(|len| *len as u64).collect();
             assert_eq!(dims, tensor.shape);
+            if OTHERS_IN_CANDLE.contains(&tensor.dtype) {
+                continue;
+            }
+            let mut bytes = Vec::new();
+            loaded.write_bytes(&mut bytes).unwrap();
+            assert_eq!(
+                bytes,
+                file[tensor.range.start as usize..tensor.range.end as usize]
+            );
         }
     }
+    true
 }
 
 /// A GGUF file of tensors of these types and shapes, aligned to a power of two.
-fn ggufs() -> impl Strategy<Value = (Gguf, Vec<TensorInfo>)> {
+pub(super) fn ggufs() -> impl Strategy<Value = (Gguf, Vec<TensorInfo>)> {
     let tensors = vec((0..PACKED.len(), vec(1..4_u64, 0..4), 1..3_u64), 0..6);
     (tensors, 3..8_u32, any::<bool>(), 2..4_u32).prop_map(|(parts, power, says, version)| {
         let mut file = Gguf {
@@ -150,16 +165,68 @@ fn ggufs() -> impl Strategy<Value = (Gguf, Vec<TensorInfo>)> {
     })
 }
 
-/// Holds what is accepted here against candle.
-fn agree_on_gguf(file: &[u8]) {
+/// Whether a value is the same to candle.
+fn same(ours: &gguf::Value, theirs: &gguf_file::Value) -> bool {
+    use gguf_file::Value;
+    let array = |theirs: &Value| match theirs {
+        Value::Array(values) => Some(values.clone()),
+        _ => None,
+    };
+    let each = |len: usize, is: &dyn Fn(usize, &Value) -> bool| {
+        let values = array(theirs).unwrap_or_default();
+        values.len() == len && values.iter().enumerate().all(|(at, value)| is(at, value))
+    };
+    let whole = |value: &Value| match value {
+        Value::Bool(flag) => Some(i128::from(*flag)),
+        Value::U8(number) => Some(i128::from(*number)),
+        Value::I8(number) => Some(i128::from(*number)),
+        Value::U16(number) => Some(i128::from(*number)),
+        Value::I16(number) => Some(i128::from(*number)),
+        Value::U32(number) => Some(i128::from(*number)),
+        Value::I32(number) => Some(i128::from(*number)),
+        Value::U64(number) => Some(i128::from(*number)),
+        Value::I64(number) => Some(i128::from(*number)),
+        Value::F32(_) | Value::F64(_) | Value::String(_) | Value::Array(_) => None,
+    };
+    // Bits, since NaN is not itself.
+    let float = |value: &Value| match value {
+        Value::F32(number) => Some(f64::from(*number).to_bits()),
+        Value::F64(number) => Some(number.to_bits()),
+        _ => None,
+    };
+    // candle takes zeros off the end of every text, as the first version of the format had one there.
+    let text = |value: &Value, ours: &str| matches!(value, Value::String(theirs) if theirs == ours.trim_end_matches('\0'));
+    match ours {
+        gguf::Value::Unsigned(ours) => whole(theirs) == Some(i128::from(*ours)),
+        gguf::Value::Negative(ours) => whole(theirs) == Some(i128::from(*ours)),
+        gguf::Value::Float(ours) => float(theirs) == Some(ours.to_bits()),
+        gguf::Value::Bool(ours) => matches!(theirs, Value::Bool(theirs) if theirs == ours),
+        gguf::Value::Text(ours) => text(theirs, ours),
+        gguf::Value::Texts(ours) => each(ours.len(), &|at, value| text(value, &ours[at])),
+        gguf::Value::Integers(ours) => each(ours.len(), &|at, value| {
+            whole(value) == Some(i128::from(ours[at]))
+        }),
+        gguf::Value::Floats(ours) => each(ours.len(), &|at, value| float(value) == Some(ours[at].to_bits())),
+        gguf::Value::Skipped { elements } => {
+            array(theirs).is_some_and(|values| values.len() as u64 == *elements)
+        }
+    }
+}
+
+/// Holds what is accepted here against candle. `false`: it is not accepted.
+pub(super) fn agree_on_gguf(file: &[u8]) -> bool {
     let Ok(ours) = gguf::read(file, file.len() as u64) else {
-        return;
+        return false;
     };
     let mut cursor = Cursor::new(file);
     let theirs = gguf_file::Content::read(&mut cursor).unwrap();
     assert_eq!(theirs.tensor_data_offset, ours.data);
     assert_eq!(theirs.tensor_infos.len(), ours.tensors.len());
     assert_eq!(theirs.metadata.len(), ours.metadata.len());
+    for (key, value) in &ours.metadata {
+        let other = &theirs.metadata[key];
+        assert!(same(value, other), "{key}: {value:?} and {other:?}");
+    }
     for tensor in &ours.tensors {
         let info = &theirs.tensor_infos[&tensor.name];
         let dims: Vec<u64> = info.shape.dims().iter().map(|len| *len as u64).collect();
@@ -175,7 +242,13 @@ fn agree_on_gguf(file: &[u8]) {
             loaded.storage_size_in_bytes() as u64,
             tensor.range.end - tensor.range.start
         );
+        let bytes = loaded.data().unwrap();
+        assert_eq!(
+            *bytes,
+            file[tensor.range.start as usize..tensor.range.end as usize]
+        );
     }
+    true
 }
 
 /// What is done to a file to make it another.
@@ -210,7 +283,7 @@ proptest! {
         // Those without bytes lie at the same place as their neighbours.
         read.tensors.sort_by(|one, other| one.name.cmp(&other.name));
         assert_eq!(read.tensors, tensors);
-        agree_on_safetensors(&file);
+        assert!(agree_on_safetensors(&file));
     }
 
     #[test]
@@ -228,7 +301,7 @@ proptest! {
         let at = |tensor: &TensorInfo| TensorInfo { range: tensor.range.start + read.data..tensor.range.end + read.data, ..tensor.clone() };
         assert_eq!(read.tensors, tensors.iter().map(at).collect::<Vec<_>>());
         assert_eq!(read.version, file.version);
-        agree_on_gguf(&bytes);
+        assert!(agree_on_gguf(&bytes));
     }
 
     #[test]
@@ -257,7 +330,7 @@ fn what_the_safetensors_crate_writes_is_read() {
     assert_eq!(read.tensors.len(), 3);
     assert_eq!(read.metadata["format"], "pt");
     assert_eq!(read.data + 24, file.len() as u64);
-    agree_on_safetensors(&file);
+    assert!(agree_on_safetensors(&file));
 }
 
 #[test]
@@ -312,7 +385,7 @@ fn values_of_every_type_are_read_as_they_were_written() {
     assert_eq!(read.of_architecture("context_length"), Some(2_048));
     assert_eq!(read.float("llama.rope.freq_base"), Some(10_000.0));
     assert_eq!(read.text("u8"), None);
-    agree_on_gguf(&file);
+    assert!(agree_on_gguf(&file));
 }
 
 #[test]

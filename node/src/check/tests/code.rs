@@ -20,7 +20,7 @@ struct Sample {
 }
 
 /// Made by `node/testdata/code/make.py`.
-fn samples() -> Vec<(String, CodeKind, Vec<u8>)> {
+pub(super) fn samples() -> Vec<(String, CodeKind, Vec<u8>)> {
     let samples: Vec<Sample> =
         serde_json::from_str(include_str!("../../../testdata/code/samples.json")).unwrap();
     let decoded = samples.into_iter().map(|sample| {
@@ -31,7 +31,7 @@ fn samples() -> Vec<(String, CodeKind, Vec<u8>)> {
 }
 
 /// What a whole file is.
-fn of(path: &str, bytes: &[u8]) -> Option<CodeKind> {
+pub(super) fn of(path: &str, bytes: &[u8]) -> Option<CodeKind> {
     let head = &bytes[..bytes.len().min(HEAD_LEN as usize)];
     let tail = &bytes[bytes.len().saturating_sub(TAIL_LEN as usize)..];
     detect(path, head, tail)

@@ -3,7 +3,10 @@
 mod gguf;
 mod safetensors;
 
-use std::io::{self, Read};
+use std::{
+    collections::HashSet,
+    io::{self, Read},
+};
 
 use proptest::prelude::{ProptestConfig, any, proptest};
 
@@ -101,6 +104,21 @@ fn hold(table: &[Line], most: u64, read: impl Fn(Counted<'_>, u64) -> Option<Che
 fn table_has_at_least_300_lines() {
     let (safetensors, gguf) = (of_safetensors().len(), of_gguf().len());
     assert!(safetensors >= 200 && gguf >= 200, "{safetensors} and {gguf}");
+}
+
+#[test]
+fn no_line_of_the_table_is_there_twice() {
+    for table in [of_safetensors(), of_gguf()] {
+        let (mut names, mut files) = (HashSet::new(), HashSet::new());
+        for line in &table {
+            assert!(names.insert(&line.name), "{}", line.name);
+            assert!(
+                files.insert((&line.file, line.len)),
+                "{} is another's file",
+                line.name
+            );
+        }
+    }
 }
 
 #[test]

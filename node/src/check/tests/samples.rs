@@ -91,8 +91,8 @@ impl Gguf {
             file.extend(kind.to_le_bytes());
             file.extend(offset.to_le_bytes());
         }
-        let data = (file.len() as u64).next_multiple_of(self.alignment) + self.data;
-        file.resize(data as usize, 0);
+        file.resize(file.len().next_multiple_of(self.alignment as usize), 0);
+        file.extend((0..self.data).map(|at| at as u8));
         file
     }
 }

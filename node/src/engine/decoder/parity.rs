@@ -1,6 +1,8 @@
 //! Tiny models whose logits transformers computed too (`testdata/record_decoders.py`): one of each architecture and form, and of each
 //! way to vary one. Weights are made from the tensors' names, on both sides.
 
+mod files;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use candle_core::{Device, Tensor};
@@ -136,10 +138,14 @@ fn insert(tensors: &mut Tensors, name: String, values: Vec<f32>, shape: &[usize]
     tensors.insert(name, Weight::Plain(tensor), Arc::from("model.safetensors"));
 }
 
-/// The same tensors as llama.cpp's converter writes them: its names, llama's rows of q and k in pairs, and gemma's norms with their 1.
-fn tensors_in_gguf(recorded: &Value, settings: &Settings) -> Tensors {
+/// Shapes and numbers of tensors, by their names.
+type Numbers = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// The same tensors as llama.cpp's converter writes them: its names, llama's rows of q and k in pairs, gemma's norms with their 1, and
+/// llama3's scaling as a tensor.
+fn numbers_in_gguf(recorded: &Value, settings: &Settings) -> Numbers {
     let names: BTreeMap<String, String> = serde_json::from_value(recorded["gguf"]["names"].clone()).unwrap();
-    let mut tensors = Tensors::default();
+    let mut tensors = BTreeMap::new();
     for (name, shape) in shapes(settings) {
         let mut values = numbers(&name, shape.iter().product(), settings.norm_from_one);
         if settings.norm_from_one && name.contains("norm") {
@@ -155,7 +161,14 @@ fn tensors_in_gguf(recorded: &Value, settings: &Settings) -> Tensors {
                 .flat_map(|to| values[row(to) * width..][..width].to_vec())
                 .collect();
         }
-        insert(&mut tensors, names[&name].clone(), values, &shape);
+        tensors.insert(names[&name].clone(), (shape, values));
+    }
+    if recorded["name"] == "llama-llama3" {
+        let factors = rope_factors(recorded);
+        tensors.insert(
+            super::names::ROPE_FACTORS.to_owned(),
+            (vec![factors.len()], factors),
+        );
     }
     tensors
 }
@@ -215,14 +228,9 @@ fn logits_are_those_that_transformers_computes() {
         };
         let in_gguf = Settings::from_metadata(metadata, None, "model.gguf").unwrap();
         tested.push((in_gguf.name.clone(), Form::Gguf));
-        let mut tensors = tensors_in_gguf(&recorded, &settings);
-        if name == "llama-llama3" {
-            insert(
-                &mut tensors,
-                super::names::ROPE_FACTORS.to_owned(),
-                rope_factors(&recorded),
-                &[8],
-            );
+        let mut tensors = Tensors::default();
+        for (name, (shape, values)) in numbers_in_gguf(&recorded, &settings) {
+            insert(&mut tensors, name, values, &shape);
         }
         let mut decoder = Decoder::load(in_gguf, &mut tensors).unwrap();
         let worst = compare(&recorded, &logits(&mut decoder, &ids(&recorded)));

@@ -53,7 +53,14 @@ impl Serving {
         .await
         .unwrap();
         let recorder = Arc::<Recorder>::default();
-        let server = Server::new(library, Throttle::new(limits), Some(slots), recorder.clone());
+        let discovery = Discovery::alone(library.clone()).await.unwrap();
+        let server = Server::new(
+            library,
+            discovery,
+            Throttle::new(limits),
+            Some(slots),
+            recorder.clone(),
+        );
         tokio::spawn(server.clone().answer(wire::BLOBS_PROTOCOL, inbound.remove(0).1));
         Serving {
             server,

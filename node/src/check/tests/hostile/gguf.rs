@@ -351,11 +351,8 @@ fn shapes(table: &mut Vec<Line>) {
             "blocks",
         ));
     }
-    table.push(line(
-        "no dimension of blocks",
-        with(&[(b"a", &[], 2, 0)]),
-        "blocks",
-    ));
+    table.push(line("no dimension of blocks", with(&[(b"a", &[], 2, 0)]), "rank"));
+    table.push(line("no dimension", with(&[(b"a", &[], 0, 0)]), "rank"));
     for offset in [1, 2, 4, 8, 16, 31, 33, 63, u64::MAX] {
         table.push(line(
             format!("offset {offset}"),

@@ -1,0 +1,234 @@
+//! What this node knows of the releases of others: taken in from whoever tells of them, once their signatures were verified, kept in the catalog, and
+//! told to whoever asks. Nobody is in charge: two nodes that meet find out what one of them lacks, and what is new is passed on.
+//!
+//! - [`taking`]: what of a message enters, and what becomes of it.
+//! - [`meeting`]: the side that asks: a sync with each peer now and then, and what peers say is new.
+//! - [`answers`]: the side that is asked.
+//! - [`set`] and [`reconcile`]: finding out what differs, without files, clock or network.
+//!
+//! What is known here is a cache, like all of the catalog: it is synced again if it is lost. What the user acts on (ours, followed, fetched) is in release
+//! files as well, behind a ratchet that outlives everything ([`crate::names`]).
+
+mod answers;
+pub(crate) mod following;
+mod lineage;
+pub(crate) mod meeting;
+pub(crate) mod reconcile;
+mod relay;
+mod searching;
+pub(crate) mod set;
+mod taking;
+
+pub(crate) use answers::{Session, SessionError};
+pub use lineage::{Base, Lineage};
+pub use relay::Relay;
+pub use searching::{FindError, HITS_MAX, Hit, SearchAnswer, SearchAsk, SearchSort};
+pub use taking::Taken;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use libp2p::PeerId;
+use protocol::{Hash, Known, Publisher, ReleaseId, RepoId, SignedRelease, release::id_of};
+use tokio::sync::{broadcast, mpsc};
+use tracing::{info, warn};
+
+use crate::{
+    catalog::{KnownRow, NameKey, PAGE_ROWS_MAX, name_key},
+    library::{Library, LibraryError},
+    search::Index,
+    store::blocking,
+};
+use relay::Budget;
+use set::{Item, KnownSet, Snapshot};
+
+/// What so many peers say is new may wait until it is asked for. What is said meanwhile is found by the next sync.
+const HEARD_MAX: usize = 256;
+/// News that may wait for who listens: beyond it they are found by the next sync.
+const NEWS_MAX: usize = 1_024;
+
+/// What is known of the releases of others. A cheap handle.
+#[derive(Clone)]
+pub struct Discovery(Arc<Inner>);
+
+struct Inner {
+    library: Library,
+    relay: Relay,
+    index: Index,
+    /// Held by who writes the index.
+    indexing: Mutex<()>,
+    trust: Mutex<searching::Trust>,
+    /// Locked while rows change: the set and the rows say the same outside of it.
+    state: Mutex<State>,
+    news: broadcast::Sender<Arc<News>>,
+    /// What peers say is new, for who asks them for it.
+    heard: mpsc::Sender<(PeerId, Vec<ReleaseId>)>,
+}
+
+/// What peers say is new.
+pub(crate) type Heard = mpsc::Receiver<(PeerId, Vec<ReleaseId>)>;
+
+struct State {
+    set: KnownSet,
+    budget: Budget,
+    /// The number of the next row that comes.
+    arrived: u64,
+    /// Names whose rows came since the index was written.
+    unindexed: Vec<NameKey>,
+    /// How many names are known of each publisher that is not followed, by a hash of its key.
+    names_of: HashMap<u64, u32>,
+}
+
+/// Releases that were taken in just now.
+#[derive(Debug)]
+pub(crate) struct News {
+    /// Which.
+    pub(crate) ids: Vec<ReleaseId>,
+    /// Who told of them; `None`: we released them.
+    pub(crate) from: Option<PeerId>,
+}
+
+impl Discovery {
+    /// Reads what is known from the catalog: a second for a million releases. Blocking.
+    pub(crate) fn open(library: Library, relay: Relay) -> Result<(Discovery, Heard), LibraryError> {
+        let mut items = Vec::new();
+        let (mut after, mut arrived) = (None, 1);
+        loop {
+            let page = library.catalog().known_items(after, PAGE_ROWS_MAX)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id.name_half());
+            for known in page {
+                arrived = arrived.max(known.arrived.saturating_add(1));
+                items.extend(Item::new(known.issued, *known.id.as_bytes()).ok());
+            }
+        }
+        items.truncate(set::ITEMS_MAX);
+        let set = KnownSet::build(items).unwrap_or_default();
+        info!(releases = set.len(), "what is known of others' releases");
+        let (heard, hearing) = mpsc::channel(HEARD_MAX);
+        let discovery = Discovery(Arc::new(Inner {
+            index: searching::open(&library)?,
+            library,
+            relay,
+            indexing: Mutex::default(),
+            trust: Mutex::default(),
+            heard,
+            state: Mutex::new(State {
+                set,
+                budget: Budget::default(),
+                arrived,
+                unindexed: Vec::new(),
+                names_of: HashMap::new(),
+            }),
+            news: broadcast::channel(NEWS_MAX).0,
+        }));
+        discovery.adopt()?;
+        discovery.catch_up();
+        Ok((discovery, hearing))
+    }
+
+    /// The same for a process that asks nobody.
+    ///
+    /// # Errors
+    /// The catalog, the files of releases, or the search index.
+    pub async fn alone(library: Library) -> Result<Discovery, LibraryError> {
+        let opened = blocking(move || Ok(Discovery::open(library, Relay::All))).await?;
+        Ok(opened?.0)
+    }
+
+    /// Takes in the releases that lie in files: after the catalog was lost, and those of an older build.
+    fn adopt(&self) -> Result<(), LibraryError> {
+        let mut found = Vec::new();
+        for release in self.0.library.names().all()? {
+            match release {
+                Ok(release) => found.extend(self.told_of(&release)),
+                Err(error) => warn!(%error, "a release is not known to the catalog"),
+            }
+        }
+        for some in found.chunks(taking::TAKEN_MAX) {
+            self.take(some, None)?;
+        }
+        Ok(())
+    }
+
+    /// A release as it is told, with the summary of its card where that lies beside it. `None`: it is known already.
+    fn told_of(&self, release: &SignedRelease) -> Option<Known> {
+        let known = Item::new(release.release().issued, *id_of(release).as_bytes()).ok()?;
+        let here = self.state().set.contains(&known);
+        (!here).then(|| Known {
+            release: release.encode(),
+            card: self.0.library.names().card(release).ok().flatten(),
+        })
+    }
+
+    /// Takes in a release of ours, or one that was accepted by its name: what everybody may know from now on. Blocking.
+    pub(crate) fn released(&self, release: &SignedRelease) -> Result<(), LibraryError> {
+        if let Some(known) = self.told_of(release) {
+            self.take(&[known], None)?;
+        }
+        Ok(())
+    }
+
+    /// What is known of a repo.
+    pub(crate) fn known(&self, repo: &RepoId) -> Result<Option<KnownRow>, LibraryError> {
+        Ok(self.0.library.catalog().known(name_key(repo))?)
+    }
+
+    /// Hears of what is taken in from now on.
+    pub(crate) fn news(&self) -> broadcast::Receiver<Arc<News>> {
+        self.0.news.subscribe()
+    }
+
+    /// How many releases are known.
+    pub fn len(&self) -> usize {
+        self.state().set.len()
+    }
+
+    /// Whether no release is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn library(&self) -> &Library {
+        &self.0.library
+    }
+
+    /// What is known now; only of these publishers, if there are any. Blocking.
+    fn snapshot_of(&self, publishers: &[Publisher]) -> Result<Snapshot, LibraryError> {
+        if publishers.is_empty() {
+            return Ok(self.state().set.snapshot());
+        }
+        let mut items = Vec::new();
+        for publisher in publishers {
+            for name in self.names_of(*publisher)? {
+                if let Some(row) = self.0.library.catalog().known(name)? {
+                    items.extend(Item::new(row.release.issued, *row.id().as_bytes()).ok());
+                }
+            }
+        }
+        Ok(KnownSet::build(items).unwrap_or_default().snapshot())
+    }
+
+    /// Publishers whose releases are kept whatever else is: those that the user follows, and ours.
+    fn near(&self) -> HashSet<Publisher> {
+        let following = self.0.library.following().into_iter();
+        following
+            .map(|follow| follow.publisher)
+            .chain([self.0.library.publisher()])
+            .collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().expect("nothing panics while it holds this")
+    }
+}
+
+/// A short name of a publisher, for counting: who makes two the same shares a count with itself.
+fn short(publisher: Publisher) -> u64 {
+    let hash = Hash::of(publisher.as_bytes());
+    hash.as_bytes()
+        .first_chunk()
+        .map_or(0, |first| u64::from_le_bytes(*first))
+}

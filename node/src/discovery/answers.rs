@@ -1,0 +1,125 @@
+//! The side that is asked: one stream of asks, and a tell for each.
+
+use libp2p::PeerId;
+use protocol::{CatalogAsk, CatalogTell, Known, ReleaseId, RepoId, wire::CATALOG_VERSION};
+use tracing::debug;
+
+use super::{
+    Discovery,
+    reconcile::{Answerer, ReconcileError},
+};
+use crate::{
+    library::LibraryError,
+    store::{StoreError, blocking},
+};
+
+/// Asks of one stream, at most: a sync takes 64 and a few thousand releases.
+const ASKS_MAX: u32 = 4_096;
+
+/// What one stream was asked so far.
+pub(crate) struct Session {
+    discovery: Discovery,
+    peer: PeerId,
+    answerer: Option<Answerer>,
+    asks: u32,
+}
+
+/// Why a stream is closed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    /// It breaks the rules of syncs.
+    #[error("a sync")]
+    Reconcile(#[from] ReconcileError),
+    /// It asks without end.
+    #[error("more than {ASKS_MAX} asks in one stream")]
+    TooMany,
+    /// The catalog.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+    /// The files.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Session {
+    /// Begins with a stream.
+    pub(crate) fn new(discovery: Discovery, peer: PeerId) -> Session {
+        Session {
+            discovery,
+            peer,
+            answerer: None,
+            asks: 0,
+        }
+    }
+
+    /// Answers one ask.
+    pub(crate) async fn answer(&mut self, ask: CatalogAsk) -> Result<CatalogTell, SessionError> {
+        self.asks += 1;
+        if self.asks > ASKS_MAX {
+            return Err(SessionError::TooMany);
+        }
+        let library = self.discovery.library().clone();
+        Ok(match ask {
+            CatalogAsk::Release { publisher, name } => {
+                let repo = RepoId { publisher, name };
+                let release = blocking(move || Ok(library.names().get(&repo).ok().flatten()));
+                CatalogTell::Release(release.await?.map(|release| release.encode()))
+            }
+            CatalogAsk::Version => CatalogTell::Version(CATALOG_VERSION),
+            CatalogAsk::Attestations { manifest } => {
+                let told = blocking(move || Ok(library.told(manifest))).await;
+                CatalogTell::Attestations(told?)
+            }
+            CatalogAsk::Reconcile { of, message } => {
+                let (answerer, discovery) = (self.answerer.take(), self.discovery.clone());
+                let answered = blocking(move || {
+                    let mut answerer = match answerer {
+                        Some(answerer) => answerer,
+                        None => match discovery.snapshot_of(&of) {
+                            Ok(snapshot) => Answerer::new(snapshot, rand::random()),
+                            Err(error) => return Ok(Err(error)),
+                        },
+                    };
+                    Ok(Ok((answerer.take(&message), answerer)))
+                });
+                let (answer, answerer) = answered.await??;
+                self.answerer = Some(answerer);
+                CatalogTell::Reconcile(answer?)
+            }
+            CatalogAsk::Get(ids) => {
+                let discovery = self.discovery.clone();
+                let known = blocking(move || Ok(discovery.told(&ids))).await?;
+                CatalogTell::Known(known?)
+            }
+            CatalogAsk::Have(ids) => {
+                debug!(peer = %self.peer, ids = ids.len(), "a peer has news");
+                // Where too much is said at once, the next sync finds it.
+                let _ = self.discovery.0.heard.try_send((self.peer, ids));
+                CatalogTell::Have
+            }
+            // Statements about keys are not kept yet: none is known.
+            CatalogAsk::Keys { .. } => CatalogTell::Keys(Vec::new()),
+        })
+    }
+}
+
+impl Discovery {
+    /// What is known by these ids, as it is told: from the first on that does not fit a message, nothing. Blocking.
+    fn told(&self, ids: &[ReleaseId]) -> Result<Vec<Known>, LibraryError> {
+        let mut known = Vec::new();
+        for id in ids {
+            let Some(row) = self.0.library.catalog().known(id.name_half())? else {
+                continue;
+            };
+            // Another release of that name by now.
+            if row.id() != *id {
+                continue;
+            }
+            known.push(Known {
+                release: row.encoding(),
+                card: row.card.as_ref().and_then(|card| card.encode().ok()),
+            });
+        }
+        Ok(Known::fitting(known))
+    }
+}

@@ -1,0 +1,142 @@
+//! Staying up with whom the user follows where no peer tells of it: who tells of a publisher's releases says so in the DHT, and those who
+//! follow it look there.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use protocol::{Publisher, release::teller_key};
+use rand::Rng;
+use tokio::time::sleep;
+use tracing::debug;
+
+use super::{
+    Discovery,
+    searching::{FindError, HITS_MAX, SearchAsk, SearchSort},
+};
+use crate::{
+    library::{LibraryError, now},
+    names::NamesError,
+    node::{Node, WeakNode},
+    store::blocking,
+};
+
+/// From one look into the DHT for a publisher to the next, about.
+const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
+/// From one glance at who is due to the next.
+const GLANCE: Duration = Duration::from_secs(10);
+/// Looks are put off by so much at a start, at most: not everybody's at once, and by then there is somebody to ask.
+const FIRST_WITHIN: Duration = Duration::from_secs(60);
+/// Nodes that are asked about one publisher.
+const TELLERS_ASKED: usize = 4;
+/// Nodes that are looked for: some are gone.
+const TELLERS_MAX: usize = 16;
+
+impl Discovery {
+    /// Makes what is known of a publisher what the user acts on, as for releases that come from now on. Blocking.
+    fn adopt_known(&self, publisher: Publisher) -> Result<(), FindError> {
+        let mut ask = SearchAsk {
+            publisher: Some(publisher),
+            sort: SearchSort::Name,
+            ascending: true,
+            limit: HITS_MAX,
+            ..SearchAsk::default()
+        };
+        loop {
+            let page = self.search(&ask)?;
+            for hit in page.hits {
+                let Some(row) = self.known(&hit.repo)? else {
+                    continue;
+                };
+                let Ok(release) = row.signed() else { continue };
+                if let Some(card) = row.card.as_ref().and_then(|card| card.encode().ok()) {
+                    let kept = self.library().names().keep_card(&hit.repo, &card);
+                    kept.map_err(LibraryError::from)?;
+                }
+                match self.library().accept(&release, now()) {
+                    Err(LibraryError::Names(
+                        error @ (NamesError::Io { .. } | NamesError::StorageFull { .. }),
+                    )) => return Err(LibraryError::Names(error).into()),
+                    Err(LibraryError::Names(error)) => {
+                        debug!(repo = %hit.repo, %error, "a release is not followed")
+                    }
+                    accepted => accepted?,
+                }
+            }
+            match page.next {
+                Some(next) => ask.after = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+impl Node {
+    /// Asks those who tell of a publisher's releases; returns how many are new here.
+    pub(crate) async fn look_for(&self, publisher: Publisher) -> usize {
+        let Ok(mut tellers) = self.swarm().providers(teller_key(publisher), TELLERS_MAX).await else {
+            return 0;
+        };
+        let (mut asked, mut new) = (0, 0);
+        while asked < TELLERS_ASKED
+            && let Some(peer) = tellers.recv().await
+        {
+            match self.sync_about(peer, publisher).await {
+                Ok(came) => (asked, new) = (asked + 1, new + came),
+                Err(error) => {
+                    debug!(%peer, error = &error as &dyn std::error::Error, "a teller told nothing");
+                }
+            }
+        }
+        debug!(%publisher, asked, new, "looked for a publisher's releases");
+        new
+    }
+
+    /// Stays up with a publisher that is followed from now on.
+    pub fn keep_up_with(&self, publisher: Publisher) {
+        let node = self.clone();
+        self.task(async move {
+            let discovery = node.discovery().clone();
+            let adopted = blocking(move || Ok(discovery.adopt_known(publisher))).await;
+            if let Ok(Err(error)) = adopted {
+                debug!(%publisher, error = &error as &dyn std::error::Error, "what is known is not followed");
+            }
+            node.look_for(publisher).await;
+        });
+    }
+}
+
+/// Tells the DHT that we tell of our releases, and looks there for tellers of those whom the user follows; ends with the node.
+pub(crate) async fn keep_following(node: WeakNode) {
+    let mut due: HashMap<Publisher, Instant> = HashMap::new();
+    let mut told = false;
+    loop {
+        sleep(GLANCE).await;
+        let Some(node) = node.upgrade() else { return };
+        let library = node.library().clone();
+        let own = library.publisher();
+        if !told && library.names().repos_of(own).is_ok_and(|repos| !repos.is_empty()) {
+            told = node
+                .swarm()
+                .start_providing(teller_key(own))
+                .await
+                .unwrap_or(false);
+        }
+        let followed: Vec<Publisher> = library
+            .following()
+            .iter()
+            .map(|follow| follow.publisher)
+            .collect();
+        due.retain(|publisher, _| followed.contains(publisher));
+        let now = Instant::now();
+        for publisher in followed {
+            let first = || now + FIRST_WITHIN.mul_f64(rand::rng().random());
+            let at = due.entry(publisher).or_insert_with(first);
+            if *at <= now {
+                *at = now + LOOK_AGAIN.mul_f64(rand::rng().random_range(0.7..1.3));
+                node.look_for(publisher).await;
+            }
+        }
+    }
+}

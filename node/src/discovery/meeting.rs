@@ -1,0 +1,420 @@
+//! The side that asks: what a peer knows and we do not, when it comes and now and then; and what peers say is new.
+//!
+//! A peer that speaks version 1 of the protocol is asked for nothing new. One that tells what no publisher signed is asked no more for an hour.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use libp2p::{PeerId, Stream, StreamProtocol};
+use protocol::{
+    CatalogAsk, CatalogTell, Known, Publisher, ReleaseId,
+    limits::{IDS_MAX, SCOPE_MAX},
+    wire::{self, CATALOG_VERSION},
+};
+use rand::{Rng, seq::SliceRandom};
+use tokio::{
+    sync::{
+        Semaphore,
+        broadcast::{self, error::RecvError},
+    },
+    time::{Instant as Moment, sleep_until, timeout},
+};
+use tracing::debug;
+
+use super::{
+    Discovery, Heard, News, Relay,
+    reconcile::{Next, Opener, ReconcileError},
+    set::Item,
+    taking::TAKEN_MAX,
+};
+use crate::{
+    frame::{self, FrameError},
+    library::LibraryError,
+    node::{Node, WeakNode},
+    store::{StoreError, blocking},
+    swarm::{OpenError, SwarmEvent},
+};
+
+/// From the end of a sync with a peer to the next one, about.
+const SYNC_AGAIN: Duration = Duration::from_secs(10 * 60);
+/// Syncs that we open at once.
+const SYNCS_MAX: usize = 2;
+/// How long one may take: a million releases over a slow line come in several.
+const SYNC_WAIT: Duration = Duration::from_secs(10 * 60);
+/// How long a peer is asked no more that told what no publisher signed.
+const FALSE_PAUSE: Duration = Duration::from_secs(60 * 60);
+/// Peers that are told of what is new: each tells others.
+const TOLD_MAX: usize = 32;
+/// News are gathered for so long before they are told.
+const GATHER: Duration = Duration::from_millis(100);
+/// News are gathered for so long before searches see them.
+const INDEX_GATHER: Duration = Duration::from_millis(500);
+/// Releases that a peer is told of when a sync shows that it lacks them: the newest. It finds the rest when it asks.
+const LACKS_MAX: usize = 4 * IDS_MAX;
+/// Peers whose last sync is remembered.
+const PEERS_MAX: usize = 4_096;
+/// What peers say is new, and is asked for at once.
+const HEARD_MAX: usize = 16;
+
+/// Why a sync ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SyncError {
+    #[error("no stream")]
+    Open(#[from] OpenError),
+    #[error("a message")]
+    Frame(#[from] FrameError),
+    #[error("the peer breaks the rules of syncs")]
+    Reconcile(#[from] ReconcileError),
+    #[error("the peer told what no publisher signed")]
+    False,
+    #[error("the answer is none to what was asked")]
+    Unasked,
+    #[error("longer than {SYNC_WAIT:?}")]
+    Timeout,
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// One stream of asks to a peer.
+struct Asking {
+    stream: Stream,
+}
+
+impl Asking {
+    async fn open(node: &Node, peer: PeerId) -> Result<Asking, SyncError> {
+        let protocol = StreamProtocol::new(wire::CATALOG_PROTOCOL);
+        let stream = node.swarm().open_stream(peer, protocol).await?;
+        Ok(Asking { stream })
+    }
+
+    async fn ask(&mut self, ask: &CatalogAsk) -> Result<CatalogTell, SyncError> {
+        frame::send(&mut self.stream, ask).await?;
+        Ok(frame::read(&mut self.stream).await?)
+    }
+
+    async fn version(&mut self) -> Result<u32, SyncError> {
+        match self.ask(&CatalogAsk::Version).await? {
+            CatalogTell::Version(version) => Ok(version),
+            _ => Err(SyncError::Unasked),
+        }
+    }
+
+    async fn reconcile(&mut self, of: &[Publisher], message: Vec<u8>) -> Result<Vec<u8>, SyncError> {
+        let of = of.to_vec();
+        match self.ask(&CatalogAsk::Reconcile { of, message }).await? {
+            CatalogTell::Reconcile(answer) => Ok(answer),
+            _ => Err(SyncError::Unasked),
+        }
+    }
+
+    /// Says what we have; the peer gets what it wants of it.
+    async fn have(&mut self, ids: &[ReleaseId]) -> Result<(), SyncError> {
+        for ids in ids.chunks(IDS_MAX) {
+            match self.ask(&CatalogAsk::Have(ids.to_vec())).await? {
+                CatalogTell::Have => {}
+                _ => return Err(SyncError::Unasked),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for releases, and takes in what comes; returns how many are new here.
+    async fn get(
+        &mut self,
+        discovery: &Discovery,
+        peer: PeerId,
+        ids: Vec<ReleaseId>,
+    ) -> Result<usize, SyncError> {
+        let (mut new, mut ids) = (0, ids.as_slice());
+        while !ids.is_empty() {
+            let now = &ids[..ids.len().min(IDS_MAX)];
+            let CatalogTell::Known(known) = self.ask(&CatalogAsk::Get(now.to_vec())).await? else {
+                return Err(SyncError::Unasked);
+            };
+            // What a peer left out for want of room is asked for again; what it does not have any more is not.
+            let came = last_of(&known, now);
+            ids = &ids[came.unwrap_or(now.len())..];
+            let discovery = discovery.clone();
+            let taken = blocking(move || {
+                let mut all = (0, 0);
+                for some in known.chunks(TAKEN_MAX) {
+                    match discovery.take(some, Some(peer)) {
+                        Ok(taken) => all = (all.0 + taken.new.len(), all.1 + taken.false_ones),
+                        Err(error) => return Ok(Err(error)),
+                    }
+                }
+                Ok(Ok(all))
+            });
+            let (came, false_ones) = taken.await??;
+            new += came;
+            if false_ones > 0 {
+                return Err(SyncError::False);
+            }
+        }
+        Ok(new)
+    }
+}
+
+/// How many of the ids asked for were dealt with by an answer that was full. `None`: it had room for all.
+fn last_of(known: &[Known], asked: &[ReleaseId]) -> Option<usize> {
+    let last = known.last()?;
+    let room = protocol::limits::FRAME_LEN_MAX / 2;
+    let len: usize = known
+        .iter()
+        .map(|known| known.release.len() + known.card.as_ref().map_or(0, Vec::len))
+        .sum();
+    if len < room {
+        return None;
+    }
+    let last = protocol::SignedRelease::decode(&last.release).ok()?;
+    let last = protocol::release::id_of(&last);
+    asked.iter().position(|id| *id == last).map(|at| at + 1)
+}
+
+impl Discovery {
+    /// Which of these releases are worth asking for: not those of names of which we know a later one. Blocking.
+    fn worth(&self, items: &[Item]) -> Result<Vec<ReleaseId>, LibraryError> {
+        let mut worth = Vec::new();
+        for item in items {
+            let known = self.library().catalog().known(item.name())?;
+            if known.is_none_or(|known| known.release.issued <= item.issued()) {
+                worth.push(ReleaseId::from_bytes(*item.id()));
+            }
+        }
+        Ok(worth)
+    }
+
+    /// Which of these ids are not known here. Blocking.
+    fn unknown(&self, ids: &[ReleaseId]) -> Result<Vec<ReleaseId>, LibraryError> {
+        let mut unknown = Vec::new();
+        for id in ids {
+            let known = self.library().catalog().known(id.name_half())?;
+            if known.is_none_or(|known| known.id() != *id) {
+                unknown.push(*id);
+            }
+        }
+        Ok(unknown)
+    }
+}
+
+impl Node {
+    /// Learns from a peer what it knows of releases and we do not, and tells it of the newest that it lacks; returns how many are new here. What is not
+    /// kept here is not asked for: where only followed publishers are, those alone are compared.
+    pub(crate) async fn sync_with(&self, peer: PeerId) -> Result<usize, SyncError> {
+        let discovery = self.discovery().clone();
+        let scope = match discovery.0.relay {
+            Relay::All => Vec::new(),
+            Relay::Followed => discovery.near().into_iter().collect(),
+        };
+        timeout(SYNC_WAIT, async {
+            if scope.is_empty() {
+                return self.sync(peer, &[]).await;
+            }
+            let mut new = 0;
+            for some in scope.chunks(SCOPE_MAX) {
+                new += self.sync(peer, some).await?;
+            }
+            Ok(new)
+        })
+        .await
+        .map_err(|_| SyncError::Timeout)?
+    }
+
+    /// The same for one publisher's releases only.
+    pub(super) async fn sync_about(&self, peer: PeerId, publisher: Publisher) -> Result<usize, SyncError> {
+        timeout(SYNC_WAIT, self.sync(peer, &[publisher]))
+            .await
+            .map_err(|_| SyncError::Timeout)?
+    }
+
+    async fn sync(&self, peer: PeerId, of: &[Publisher]) -> Result<usize, SyncError> {
+        let discovery = self.discovery().clone();
+        let mut asking = Asking::open(self, peer).await?;
+        if asking.version().await? < CATALOG_VERSION {
+            return Ok(0);
+        }
+        let (ours, scope) = (discovery.clone(), of.to_vec());
+        let snapshot = blocking(move || Ok(ours.snapshot_of(&scope))).await??;
+        let (mut opener, mut message) = Opener::new(snapshot, rand::random());
+        let (mut new, mut lacks) = (0, Vec::new());
+        loop {
+            let answer = asking.reconcile(of, message).await?;
+            let taken = blocking(move || Ok((opener.take(&answer), opener))).await?;
+            let (step, next) = taken;
+            opener = next;
+            let step = step?;
+            let room = LACKS_MAX.saturating_sub(lacks.len());
+            let more = step.have.iter().take(room);
+            lacks.extend(more.map(|item| ReleaseId::from_bytes(*item.id())));
+            let (worthy, need) = (discovery.clone(), step.need);
+            let worth = blocking(move || Ok(worthy.worth(&need))).await??;
+            new += asking.get(&discovery, peer, worth).await?;
+            match step.next {
+                Next::Ask(next) => message = next,
+                Next::Done | Next::Cut => break,
+            }
+        }
+        asking.have(&lacks).await?;
+        Ok(new)
+    }
+
+    /// Asks a peer for what it says is new.
+    pub(crate) async fn hear(&self, peer: PeerId, ids: Vec<ReleaseId>) -> Result<usize, SyncError> {
+        let discovery = self.discovery().clone();
+        let asked = discovery.clone();
+        let unknown = blocking(move || Ok(asked.unknown(&ids))).await??;
+        if unknown.is_empty() {
+            return Ok(0);
+        }
+        let mut asking = Asking::open(self, peer).await?;
+        asking.get(&discovery, peer, unknown).await
+    }
+
+    /// Tells a peer what is new.
+    async fn tell_news(&self, peer: PeerId, ids: Vec<ReleaseId>) -> Result<(), SyncError> {
+        let mut asking = Asking::open(self, peer).await?;
+        if asking.version().await? < CATALOG_VERSION {
+            return Ok(());
+        }
+        asking.have(&ids).await
+    }
+}
+
+/// Passes on what is new; ends with the node.
+pub(crate) async fn spread(node: WeakNode, mut news: broadcast::Receiver<Arc<News>>) {
+    loop {
+        let first = match news.recv().await {
+            Ok(first) => first,
+            // What was missed is found by the next sync.
+            Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Closed) => return,
+        };
+        let until = Moment::now() + GATHER;
+        let mut gathered: Vec<Arc<News>> = vec![first];
+        while let Ok(Ok(more)) = tokio::time::timeout_at(until, news.recv()).await {
+            gathered.push(more);
+        }
+        let Some(node) = node.upgrade() else { return };
+        let mut peers: Vec<PeerId> = node.swarm().peers().await.iter().map(|peer| peer.peer).collect();
+        peers.shuffle(&mut rand::rng());
+        peers.truncate(TOLD_MAX);
+        for peer in peers {
+            let ids: Vec<ReleaseId> = gathered
+                .iter()
+                .filter(|news| news.from != Some(peer))
+                .flat_map(|news| news.ids.iter().copied())
+                .collect();
+            if ids.is_empty() {
+                continue;
+            }
+            let node = node.clone();
+            tokio::spawn(async move {
+                if let Err(error) = node.tell_news(peer, ids).await {
+                    debug!(%peer, error = &error as &dyn std::error::Error, "a peer did not hear what is new");
+                }
+            });
+        }
+    }
+}
+
+/// Has searches see what is new; ends with the node.
+pub(crate) async fn keep_indexed(node: WeakNode, mut news: broadcast::Receiver<Arc<News>>) {
+    while !matches!(news.recv().await, Err(RecvError::Closed)) {
+        // Writing the index costs much the same for one and for many.
+        let until = Moment::now() + INDEX_GATHER;
+        while let Ok(Ok(_) | Err(RecvError::Lagged(_))) = tokio::time::timeout_at(until, news.recv()).await {}
+        let Some(node) = node.upgrade() else { return };
+        let discovery = node.discovery().clone();
+        let indexed = blocking(move || {
+            discovery.catch_up();
+            Ok(())
+        });
+        if let Err(error) = indexed.await {
+            debug!(%error, "the search index waits");
+        }
+    }
+}
+
+/// Asks peers for what they say is new; ends with the node.
+pub(crate) async fn keep_hearing(node: WeakNode, mut heard: Heard) {
+    let turns = Arc::new(Semaphore::new(HEARD_MAX));
+    while let Some((peer, ids)) = heard.recv().await {
+        let Ok(turn) = turns.clone().acquire_owned().await else {
+            return;
+        };
+        let Some(node) = node.upgrade() else { return };
+        tokio::spawn(async move {
+            let _turn = turn;
+            if let Err(error) = node.hear(peer, ids).await {
+                debug!(%peer, error = &error as &dyn std::error::Error, "what a peer says is new was not had");
+            }
+        });
+    }
+}
+
+/// Syncs with peers when they come, and now and then; ends with the node.
+pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver<SwarmEvent>) {
+    let mut due: HashMap<PeerId, Instant> = HashMap::new();
+    let running = Arc::new(Semaphore::new(SYNCS_MAX));
+    let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    if let Some(node) = node.upgrade() {
+        for peer in node.swarm().peers().await {
+            due.insert(peer.peer, Instant::now());
+        }
+    }
+    loop {
+        let next = due
+            .iter()
+            .min_by_key(|(_, at)| **at)
+            .map(|(peer, at)| (*peer, *at));
+        let soon = next.map_or(Instant::now() + SYNC_AGAIN, |(_, at)| at);
+        tokio::select! {
+            event = events.recv() => match event {
+                Ok(SwarmEvent::Connected(peer)) if due.len() < PEERS_MAX => {
+                    due.entry(peer).or_insert_with(Instant::now);
+                }
+                Ok(SwarmEvent::Disconnected(peer)) => drop(due.remove(&peer)),
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+            Some((peer, pause)) = ends.recv() => {
+                if let Some(at) = due.get_mut(&peer) {
+                    *at = Instant::now() + pause;
+                }
+            }
+            () = sleep_until(soon.into()) => {
+                let Some((peer, _)) = next else { continue };
+                let Ok(turn) = running.clone().acquire_owned().await else { return };
+                // Until it has ended.
+                due.insert(peer, Instant::now() + SYNC_WAIT + SYNC_AGAIN);
+                let Some(node) = node.upgrade() else { return };
+                let ended = ended.clone();
+                tokio::spawn(async move {
+                    let synced = node.sync_with(peer).await;
+                    drop(turn);
+                    let pause = match synced {
+                        Ok(new) => {
+                            debug!(%peer, new, "in sync");
+                            SYNC_AGAIN
+                        }
+                        Err(error) => {
+                            debug!(%peer, error = &error as &dyn std::error::Error, "a sync ended early");
+                            match error {
+                                SyncError::False | SyncError::Reconcile(_) | SyncError::Unasked => FALSE_PAUSE,
+                                _ => SYNC_AGAIN,
+                            }
+                        }
+                    };
+                    // Not all at once.
+                    let pause = pause.mul_f64(rand::rng().random_range(0.7..1.3));
+                    let _ = ended.send((peer, pause));
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! Finding repos among what is known, offline: the search index, kept up with the catalog, and what is said of each hit.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use protocol::{Alias, Hash, Kind, Publisher, RepoId, Summary, Upstream, lookalike};
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use super::Discovery;
+use crate::{
+    catalog::{KnownRow, NameKey, PAGE_ROWS_MAX, name_key},
+    library::{Library, LibraryError, now},
+    search::{Fact, Favoured, Index, Query, SearchError, State as Opened},
+};
+
+/// Rows that are read and put into the index at a time.
+const ROWS: usize = 1_000;
+/// How long what the user trusts is remembered: who follows somebody sees it in the next search but a few.
+const FAVOUR_KEPT: Duration = Duration::from_secs(2);
+/// Hits of a page, unless somebody says.
+const HITS: usize = 20;
+/// Hits of a page, at most.
+pub const HITS_MAX: usize = 1_000;
+
+/// What is looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SearchAsk {
+    /// Words that all have to be there; the last one may be a beginning.
+    pub words: String,
+    /// Only models, datasets or spaces.
+    pub kind: Option<Kind>,
+    /// Only of this publisher.
+    pub publisher: Option<Publisher>,
+    /// Only for this task: `text-generation`.
+    pub task: Option<String>,
+    /// Only under this licence: `apache-2.0`.
+    pub license: Option<String>,
+    /// Only for this library: `transformers`.
+    pub library: Option<String>,
+    /// Only in this language: `en`.
+    pub language: Option<String>,
+    /// Only with all of these tags.
+    pub tags: Vec<String>,
+    /// Only with files of this format: `gguf`.
+    pub format: Option<String>,
+    /// Only what was made from this: `OWNER/NAME`.
+    pub base: Option<String>,
+    /// Only with weights of this type: `BF16`.
+    pub dtype: Option<String>,
+    /// Only what has so many bytes at most.
+    pub max_size: Option<u64>,
+    /// What comes first.
+    pub sort: SearchSort,
+    /// The smallest, the oldest or A first.
+    pub ascending: bool,
+    /// Hits, at most [`HITS_MAX`]; 0: 20.
+    pub limit: usize,
+    /// The cursor of the page before.
+    pub after: Option<String>,
+}
+
+/// What comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SearchSort {
+    /// What followed publishers released, then what was reproduced, then what fits best.
+    #[default]
+    Relevance,
+    /// What was released last.
+    Modified,
+    /// What is largest.
+    Size,
+    /// What has most parameters.
+    Parameters,
+    /// By name.
+    Name,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SearchAnswer {
+    /// The hits of this page.
+    pub hits: Vec<Hit>,
+    /// How many there are on all pages.
+    pub total: u64,
+    /// What to ask for the next page with; `None`: there is none.
+    pub next: Option<String>,
+    /// Nothing had these words: one letter may differ.
+    pub fuzzy: bool,
+    /// How many releases are known at all.
+    pub known: u64,
+}
+
+/// A repo that was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hit {
+    /// Its name.
+    pub repo: RepoId,
+    /// What its publisher is called here; `None`: it is not followed.
+    pub alias: Option<Alias>,
+    /// Whether we released it.
+    pub ours: bool,
+    /// What it is.
+    pub kind: Kind,
+    /// Its newest known revision.
+    pub manifest: Hash,
+    /// The number of its release.
+    pub seq: u64,
+    /// When that was signed, in Unix seconds.
+    pub issued: u64,
+    /// Whether it should have been replaced by now.
+    pub stale: bool,
+    /// What it is a copy of.
+    pub upstream: Option<Upstream>,
+    /// What its card says.
+    pub card: Option<Summary>,
+    /// Whether all of it is here.
+    pub here: bool,
+    /// Nodes that are known to have some of it, this one among them.
+    pub sources: u64,
+    /// Keys that the user follows and that reproduced it.
+    pub reproduced: u64,
+    /// Keys that the user follows and that found something else.
+    pub disagree: u64,
+    /// A repo of somebody who is followed, for which this one could be taken.
+    pub looks_like: Option<String>,
+}
+
+/// Why nothing could be looked for.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    /// The cursor is none that came with a page.
+    #[error("cursor {0:?} is none that came with a page")]
+    Cursor(String),
+    /// The index.
+    #[error("the search index")]
+    Index(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What is known.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+}
+
+impl From<SearchError> for FindError {
+    fn from(error: SearchError) -> FindError {
+        FindError::Index(Box::new(error))
+    }
+}
+
+/// Whom the user trusts, as of a moment.
+#[derive(Default)]
+pub(super) struct Trust {
+    since: Option<Instant>,
+    followed: HashMap<Publisher, Alias>,
+    reproduced: Vec<NameKey>,
+    favoured: Arc<Favoured>,
+}
+
+/// Opens the index, and puts in what is missing: of a new one everything, a minute for a million. Blocking.
+pub(super) fn open(library: &Library) -> Result<Index, LibraryError> {
+    let folder = library.data().join("search");
+    let of_index = |error: SearchError| LibraryError::Search(Box::new(error));
+    let opened = Index::open(&folder).map_err(of_index)?;
+    let index = opened.index;
+    let filled = match opened.state {
+        Opened::Good { upto } => catch_up(library, &index, upto),
+        Opened::Missing | Opened::Other | Opened::Damaged { .. } => fill(library, &index),
+    };
+    filled.map_err(|error| match error {
+        FindError::Library(error) => error,
+        error => LibraryError::Search(Box::new(error)),
+    })?;
+    Ok(index)
+}
+
+fn fill(library: &Library, index: &Index) -> Result<(), FindError> {
+    let (mut after, mut upto, mut count) = (None, 0, 0u64);
+    loop {
+        let page = library
+            .catalog()
+            .knowns(after, ROWS)
+            .map_err(LibraryError::from)?;
+        let Some((last, _)) = page.last() else { break };
+        after = Some(*last);
+        let rows: Vec<KnownRow> = page.into_iter().map(|(_, row)| row).collect();
+        upto = rows.iter().map(|row| row.arrived).fold(upto, u64::max);
+        count += rows.len() as u64;
+        index.add(&rows)?;
+    }
+    index.commit(upto.max(1))?;
+    if count > 0 {
+        info!(releases = count, "the search index was filled");
+    }
+    Ok(())
+}
+
+fn catch_up(library: &Library, index: &Index, upto: u64) -> Result<(), FindError> {
+    let (mut after, mut keys, mut last) = (None, Vec::new(), upto);
+    loop {
+        let page = library
+            .catalog()
+            .known_items(after, PAGE_ROWS_MAX)
+            .map_err(LibraryError::from)?;
+        let Some(end) = page.last() else { break };
+        after = Some(end.id.name_half());
+        for item in page.iter().filter(|item| item.arrived > upto) {
+            keys.push(item.id.name_half());
+            last = last.max(item.arrived);
+        }
+    }
+    put(library, index, &keys, last)
+}
+
+/// Puts rows in as they are now, and has searches see them.
+fn put(library: &Library, index: &Index, keys: &[NameKey], upto: u64) -> Result<(), FindError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    for keys in keys.chunks(ROWS) {
+        let mut rows = Vec::new();
+        for key in keys {
+            rows.extend(library.catalog().known(*key).map_err(LibraryError::from)?);
+        }
+        index.put(&rows)?;
+    }
+    Ok(index.commit(upto)?)
+}
+
+impl Discovery {
+    /// Has searches see what was taken in. Blocking, for tens of milliseconds.
+    pub(crate) fn catch_up(&self) {
+        let _one_at_a_time = self
+            .0
+            .indexing
+            .lock()
+            .expect("nothing panics while it holds this");
+        let (keys, upto) = {
+            let mut state = self.state();
+            let upto = state.arrived.saturating_sub(1);
+            (std::mem::take(&mut state.unindexed), upto)
+        };
+        if let Err(error) = put(&self.0.library, &self.0.index, &keys, upto) {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "the search index is filled anew"
+            );
+            let anew = self.0.index.clear().map_err(FindError::from);
+            if let Err(error) = anew.and_then(|()| fill(&self.0.library, &self.0.index)) {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the search index cannot be filled"
+                );
+            }
+        }
+    }
+
+    /// The names of a publisher, as far as searches see them. Blocking.
+    pub(super) fn names_of(&self, publisher: Publisher) -> Result<Vec<NameKey>, LibraryError> {
+        let mut query = Query {
+            facts: vec![Fact::Publisher(publisher)],
+            sort: crate::search::Sort::Name,
+            ascending: true,
+            limit: HITS_MAX,
+            ..Query::default()
+        };
+        let mut names = Vec::new();
+        loop {
+            let page = self.0.index.search(&query, &Arc::default());
+            let page = page.map_err(|error| LibraryError::Search(Box::new(error)))?;
+            names.extend(page.hits);
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => return Ok(names),
+            }
+        }
+    }
+
+    /// Looks for repos. Blocking.
+    pub fn search(&self, ask: &SearchAsk) -> Result<SearchAnswer, FindError> {
+        let after = ask.after.as_ref().map(|after| {
+            let wrong = |_| FindError::Cursor(after.clone());
+            after.parse().map_err(wrong)
+        });
+        let mut facts = Vec::new();
+        facts.extend(ask.kind.map(Fact::Kind));
+        facts.extend(ask.publisher.map(Fact::Publisher));
+        facts.extend(ask.task.clone().map(Fact::Task));
+        facts.extend(ask.license.clone().map(Fact::License));
+        facts.extend(ask.library.clone().map(Fact::Library));
+        facts.extend(ask.language.clone().map(Fact::Language));
+        facts.extend(ask.tags.iter().cloned().map(Fact::Tag));
+        facts.extend(ask.format.clone().map(Fact::Format));
+        facts.extend(ask.base.clone().map(Fact::Base));
+        facts.extend(ask.dtype.clone().map(Fact::Dtype));
+        let query = Query {
+            text: ask.words.clone(),
+            facts,
+            bytes: (None, ask.max_size),
+            sort: ask.sort.into(),
+            ascending: ask.ascending,
+            limit: if ask.limit == 0 {
+                HITS
+            } else {
+                ask.limit.min(HITS_MAX)
+            },
+            after: after.transpose()?,
+            now: now(),
+            ..Query::default()
+        };
+        let favoured = self.trust()?;
+        let page = self.0.index.search(&query, &favoured)?;
+        let mut hits = Vec::new();
+        for key in page.hits {
+            // What is gone since the index was written is passed over.
+            if let Some(row) = self.0.library.catalog().known(key).map_err(LibraryError::from)? {
+                hits.push(self.hit(row)?);
+            }
+        }
+        Ok(SearchAnswer {
+            hits,
+            total: page.total,
+            next: page.next.map(|next| next.to_string()),
+            fuzzy: page.fuzzy,
+            known: self.len() as u64,
+        })
+    }
+
+    /// What is said of a hit.
+    pub(super) fn hit(&self, row: KnownRow) -> Result<Hit, LibraryError> {
+        let library = &self.0.library;
+        let release = row.release;
+        let repo = release.repo();
+        let here = library.catalog().manifest(release.manifest)?;
+        let here = here.is_some_and(|row| row.complete);
+        let standing = library.standing(release.manifest).unwrap_or_default();
+        let sources = library.catalog().providers(release.manifest)?.len() as u64;
+        let alias = library.following_handle().alias_of(repo.publisher);
+        let ours = repo.publisher == library.publisher();
+        let looks_like = match alias.is_none() && !ours {
+            true => self.looks_like(&repo),
+            false => None,
+        };
+        Ok(Hit {
+            alias,
+            ours,
+            kind: release.kind,
+            manifest: release.manifest,
+            seq: release.seq,
+            issued: release.issued,
+            stale: release.expires < now(),
+            upstream: release.upstream,
+            card: row.card,
+            here,
+            sources: sources + u64::from(here),
+            reproduced: standing.reproduced,
+            disagree: standing.disagree,
+            looks_like,
+            repo,
+        })
+    }
+
+    /// A repo of somebody who is followed, for which this one of a stranger could be taken.
+    fn looks_like(&self, repo: &RepoId) -> Option<String> {
+        let name = repo.name.as_str();
+        self.0.library.following().into_iter().find_map(|follow| {
+            let id = RepoId {
+                publisher: follow.publisher,
+                name: repo.name.clone(),
+            };
+            let same = self.0.library.names().get(&id).ok().flatten().is_some();
+            let alike = || {
+                let names = self.0.library.names().repos_of(follow.publisher).ok()?;
+                names
+                    .into_iter()
+                    .find(|known| lookalike::looks_like(known.name.as_str(), name))
+            };
+            let alike = if same { Some(id) } else { alike() };
+            alike.map(|alike| format!("{}/{}", follow.alias, alike.name))
+        })
+    }
+
+    /// Whom the user trusts, no older than a moment.
+    fn trust(&self) -> Result<Arc<Favoured>, LibraryError> {
+        let mut trust = self.0.trust.lock().expect("nothing panics while it holds this");
+        if trust.since.is_some_and(|since| since.elapsed() < FAVOUR_KEPT) {
+            return Ok(trust.favoured.clone());
+        }
+        let library = &self.0.library;
+        let following = library.following().into_iter();
+        let followed: HashMap<Publisher, Alias> = following
+            .map(|follow| (follow.publisher, follow.alias))
+            .chain([(library.publisher(), own_alias())])
+            .collect();
+        let mut reproduced = Vec::new();
+        for manifest in library.attestations().manifests() {
+            if library
+                .standing(manifest)
+                .is_ok_and(|standing| standing.reproduced > 0)
+                && let Some(row) = library.catalog().manifest(manifest)?
+            {
+                reproduced.extend(row.names.iter().map(name_key));
+            }
+        }
+        reproduced.sort_unstable();
+        reproduced.dedup();
+        if trust.since.is_none() || trust.followed != followed || trust.reproduced != reproduced {
+            let favoured = Favoured::new(followed.keys().copied(), reproduced.iter().copied());
+            trust.favoured = Arc::new(favoured);
+            trust.followed = followed;
+            trust.reproduced = reproduced;
+        }
+        trust.since = Some(Instant::now());
+        Ok(trust.favoured.clone())
+    }
+}
+
+fn own_alias() -> Alias {
+    Alias::new("local").expect("a short word is an alias")
+}
+
+impl From<SearchSort> for crate::search::Sort {
+    fn from(sort: SearchSort) -> crate::search::Sort {
+        use crate::search::Sort;
+        match sort {
+            SearchSort::Relevance => Sort::Relevance,
+            SearchSort::Modified => Sort::Modified,
+            SearchSort::Size => Sort::Bytes,
+            SearchSort::Parameters => Sort::Parameters,
+            SearchSort::Name => Sort::Name,
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Taking in what others tell: each release is verified, judged by the ratchet, and kept if it is wanted here.
+
+use std::{sync::Arc, time::Instant};
+
+use libp2p::PeerId;
+use protocol::{Decision, Known, ReleaseId, SignedRelease, Summary, ratchet, release::id_of};
+use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
+use tracing::{debug, warn};
+
+use super::{Discovery, News, Relay, State, relay::NAMES_PER_PUBLISHER_MAX, set::Item, short};
+use crate::{
+    catalog::{Batch, CatalogError, KnownRow},
+    library::{LibraryError, now},
+    names::NamesError,
+};
+
+/// Releases that are taken in at once: one transaction of the catalog.
+pub(super) const TAKEN_MAX: usize = 1_000;
+/// How long a release is kept after it expired, in seconds, where its publisher is not followed: 90 days.
+const STALE_KEPT: u64 = 90 * 24 * 60 * 60;
+
+/// What became of what was told.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Releases that are new here.
+    pub new: Vec<ReleaseId>,
+    /// Releases that were known, are older than what is known, or not wanted here.
+    pub passed: usize,
+    /// What no publisher signed, or is not what it says: whoever told of it is at fault.
+    pub false_ones: usize,
+}
+
+/// What is to become of a release that is wanted.
+struct Kept {
+    row: KnownRow,
+    id: ReleaseId,
+    old: Option<Item>,
+    followed: bool,
+}
+
+impl Discovery {
+    /// Takes in what a peer told; `None`: it is from here. At most [`TAKEN_MAX`] at once. Blocking: 50 microseconds each, on every core.
+    ///
+    /// # Errors
+    /// The catalog, or the files of releases. What was taken in before holds.
+    pub(crate) fn take(&self, told: &[Known], from: Option<PeerId>) -> Result<Taken, LibraryError> {
+        let mut taken = Taken::default();
+        let verified: Vec<_> = told.par_iter().map(Known::verify).collect();
+        let mut wanted = Vec::new();
+        for verified in verified {
+            match verified {
+                Ok((release, card)) => wanted.push((release, card)),
+                Err(error) => {
+                    debug!(?from, %error, "what a peer told is no release");
+                    taken.false_ones += 1;
+                }
+            }
+        }
+        let near = self.near();
+        let before = wanted.len();
+        if self.0.relay == Relay::Followed {
+            wanted.retain(|(release, _)| near.contains(&release.release().publisher));
+        }
+        // What the user acts on passes the ratchet on disk first.
+        let now = now();
+        let mut passing = Vec::new();
+        for (release, card) in wanted {
+            let is_near = near.contains(&release.release().publisher);
+            if !is_near || self.on_disk(&release, card.as_ref(), now)? {
+                passing.push((release, card, is_near));
+            }
+        }
+        let kept = self.keep(passing, from, now)?;
+        taken.passed = before - kept.len();
+        let news = News {
+            ids: kept.iter().map(|kept| kept.id).collect(),
+            from,
+        };
+        taken.new.clone_from(&news.ids);
+        if !news.ids.is_empty() {
+            // Nobody may listen.
+            let _ = self.0.news.send(Arc::new(news));
+        }
+        Ok(taken)
+    }
+
+    /// Offers a release of somebody who is followed to the ratchet on disk. `false`: it is not followed, and need not be known.
+    fn on_disk(
+        &self,
+        release: &SignedRelease,
+        card: Option<&Summary>,
+        now: u64,
+    ) -> Result<bool, LibraryError> {
+        let repo = release.release().repo();
+        if let Some(card) = card.and_then(|card| card.encode().ok()) {
+            self.0.library.names().keep_card(&repo, &card)?;
+        }
+        match self.0.library.accept(release, now) {
+            Ok(()) => Ok(true),
+            Err(LibraryError::Names(
+                error @ (NamesError::Older { .. }
+                | NamesError::NotYetIssued { .. }
+                | NamesError::JumpTooLarge { .. }
+                | NamesError::Fork { .. }),
+            )) => {
+                debug!(%repo, %error, "a release is not followed");
+                Ok(false)
+            }
+            Err(LibraryError::Names(error @ NamesError::Damaged { .. })) => {
+                warn!(%repo, %error, "a release is not followed");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps what the ratchet lets pass, and returns it.
+    fn keep(
+        &self,
+        passing: Vec<(SignedRelease, Option<Summary>, bool)>,
+        from: Option<PeerId>,
+        now: u64,
+    ) -> Result<Vec<Kept>, LibraryError> {
+        let mut state = self.state();
+        let known = state.set.len();
+        let mut names_left = match from {
+            Some(peer) => state.budget.left(peer, known, Instant::now()),
+            None => usize::MAX,
+        };
+        let strangers_before = names_left;
+        let mut arrived = state.arrived;
+        let kept = self.0.library.catalog().write_soon(|batch| {
+            let mut kept = Vec::new();
+            for (release, card, near) in passing {
+                let Some(one) = judge(batch, &state, release, card, near, arrived, now)? else {
+                    continue;
+                };
+                if one.old.is_none() && !near {
+                    let Some(left) = names_left.checked_sub(1) else {
+                        continue;
+                    };
+                    names_left = left;
+                }
+                batch.put_known(&one.row)?;
+                arrived = arrived.saturating_add(1);
+                kept.push(one);
+            }
+            Ok(kept)
+        })?;
+        if let Some(peer) = from {
+            state.budget.brought(peer, strangers_before - names_left);
+        }
+        state.arrived = arrived;
+        state.unindexed.extend(kept.iter().map(|one| one.id.name_half()));
+        for one in &kept {
+            let Ok(item) = Item::new(one.row.release.issued, *one.id.as_bytes()) else {
+                continue;
+            };
+            let put = match &one.old {
+                Some(old) => state.set.replace(old, item),
+                None => state.set.insert(item),
+            };
+            if let Err(error) = put {
+                warn!(%error, "a release is known and not told of");
+            }
+            if one.old.is_none() && !one.followed {
+                let count = state
+                    .names_of
+                    .entry(short(one.row.release.publisher))
+                    .or_default();
+                *count = count.saturating_add(1);
+            }
+        }
+        Ok(kept)
+    }
+}
+
+/// Judges a release by what is known of its name. `None`: it stays as it is.
+fn judge(
+    batch: &Batch<'_>,
+    state: &State,
+    release: SignedRelease,
+    card: Option<Summary>,
+    near: bool,
+    arrived: u64,
+    now: u64,
+) -> Result<Option<Kept>, CatalogError> {
+    let (id, said) = (id_of(&release), release.release());
+    let known = batch.known(id.name_half())?;
+    if known.is_none() && !near {
+        let names = state.names_of.get(&short(said.publisher)).copied();
+        let stale = said.expires.saturating_add(STALE_KEPT) < now;
+        if stale || names.unwrap_or(0) >= NAMES_PER_PUBLISHER_MAX {
+            return Ok(None);
+        }
+    }
+    let old = match &known {
+        None => None,
+        Some(row) => {
+            let old = Item::new(row.release.issued, *row.id().as_bytes()).ok();
+            // A card that came later than its release.
+            let carded = row.card.is_none() && card.is_some() && row.release == *said;
+            if carded {
+                return Ok(Some(Kept {
+                    row: KnownRow::of(&release, card, arrived),
+                    id,
+                    old,
+                    followed: near,
+                }));
+            }
+            old
+        }
+    };
+    let decision = match &known {
+        // What is near passed the ratchet on disk, which knows more.
+        Some(row) if near && row.release != *said => Decision::Accept,
+        known => ratchet::judge(known.as_ref().map(|row| &row.release), said, now),
+    };
+    Ok(match decision {
+        Decision::Accept => Some(Kept {
+            row: KnownRow::of(&release, card, arrived),
+            id,
+            old,
+            followed: near,
+        }),
+        Decision::Same
+        | Decision::Fork
+        | Decision::Older { .. }
+        | Decision::JumpTooLarge
+        | Decision::NotYetIssued
+        | Decision::OtherRepo => None,
+    })
+}
