@@ -309,6 +309,25 @@ impl Node {
         fetched.map(drop)
     }
 
+    /// Fetches one file of a release that was accepted, and nothing else of it. It is not written down: whoever wants it asks again.
+    pub(crate) async fn fetch_one_of(
+        &self,
+        repo: &RepoId,
+        manifest: Hash,
+        path: &str,
+        wait: Duration,
+    ) -> Result<(), FetchError> {
+        let mut request = FetchRequest::new(FetchWhat::Repo(RepoRef::Id(repo.clone())));
+        request.include = vec![globset::escape(path)];
+        request.wait = Some(wait);
+        let sought = Sought {
+            repo: Some(repo.clone()),
+            ..Sought::content(manifest)
+        };
+        let fetched = self.fetch_known(sought, request, &Progress::default()).await;
+        fetched.map(drop)
+    }
+
     /// Fetches it unless it is denied, and says so where it is denied on the way.
     async fn fetch_known(
         &self,

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,15 +12,18 @@ use protocol::{
     Hash, RepoId, RepoRef, denylist::DENYLIST_FILE, limits::DENYLIST_LEN_MAX, release::provider_key,
 };
 use rand::Rng;
-use tokio::time::timeout;
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::timeout,
+};
 use tracing::{info, warn};
 
 use crate::{
     denials::{ListView, chain},
-    fetch::{FetchError, FetchRequest, FetchWhat},
+    discovery::News,
+    fetch::FetchError,
     library::LibraryError,
-    node::Node,
-    progress::Progress,
+    node::{Node, WeakNode},
     resolve::ResolveError,
     store::{StoreError, blocking},
 };
@@ -143,6 +147,26 @@ impl Moderator {
     }
 }
 
+/// Gets the next release of a list as soon as a peer tells of it; ends with the node.
+pub(crate) async fn keep_lists(node: WeakNode, mut news: broadcast::Receiver<Arc<News>>) {
+    loop {
+        let heard = match news.recv().await {
+            Ok(heard) => heard,
+            // What was missed is found when the list is looked for next.
+            Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Closed) => return,
+        };
+        let Some(node) = node.upgrade() else { return };
+        let lists = node.discovery().lists_among(&heard.ids);
+        join_all(
+            lists
+                .iter()
+                .map(|list| node.put_in_force(list, node.bring_heard(list))),
+        )
+        .await;
+    }
+}
+
 impl Node {
     /// Follows a list, and waits a while for it. It is `None` where the user took it back meanwhile.
     ///
@@ -176,7 +200,15 @@ impl Node {
     /// # Errors
     /// Every variant of [`RefreshError`]. The former release stays in force.
     pub async fn refresh_list(&self, repo: &RepoId) -> Result<(), RefreshError> {
-        let brought = self.bring_list(repo).await;
+        self.put_in_force(repo, self.bring_list(repo)).await
+    }
+
+    async fn put_in_force(
+        &self,
+        repo: &RepoId,
+        bringing: impl Future<Output = Result<(), RefreshError>>,
+    ) -> Result<(), RefreshError> {
+        let brought = bringing.await;
         // What of it is here says what is wrong with it.
         let renewed = self.library().renew_denials().await;
         let refreshed = brought.and(renewed.map_err(RefreshError::from));
@@ -190,7 +222,18 @@ impl Node {
 
     async fn bring_list(&self, repo: &RepoId) -> Result<(), RefreshError> {
         let release = self.resolve(repo, &[]).await?;
-        let manifest = release.release().manifest;
+        self.bring_release(repo, release.release().manifest).await
+    }
+
+    /// Gets the list of the release that was accepted last, of which a peer told just now.
+    async fn bring_heard(&self, repo: &RepoId) -> Result<(), RefreshError> {
+        let known = self.library().names().get(repo).map_err(LibraryError::from)?;
+        let known = known.ok_or_else(|| ResolveError::NotFound(repo.clone().into()))?;
+        let manifest = self.unforked(known)?.release().manifest;
+        self.bring_release(repo, manifest).await
+    }
+
+    async fn bring_release(&self, repo: &RepoId, manifest: Hash) -> Result<(), RefreshError> {
         let content = match self.library().manifest(manifest).await {
             Ok(content) => content,
             Err(_) => self.bring_manifest(manifest, LIST_WAIT).await?,
@@ -204,10 +247,8 @@ impl Node {
         let listed = listed.map_err(LibraryError::from)?.is_some();
         if !(missing.is_empty() && listed) {
             // The list alone: whatever else lies beside it may be of any size.
-            let mut request = FetchRequest::new(FetchWhat::Repo(RepoRef::Id(repo.clone())));
-            request.include = vec![DENYLIST_FILE.to_owned()];
-            request.wait = Some(LIST_WAIT);
-            self.fetch(request, &Progress::default()).await?;
+            self.fetch_one_of(repo, manifest, DENYLIST_FILE, LIST_WAIT)
+                .await?;
         }
         Ok(())
     }

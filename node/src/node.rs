@@ -6,7 +6,7 @@ use crate::{
     fetch::{JobView, Jobs, NoSuchJob, Unfinished},
     library::{Library, LibraryError, OpenError, now},
     meter::Meter,
-    moderate::{LOOK_PAUSE, Moderator},
+    moderate::{LOOK_PAUSE, Moderator, keep_lists},
     progress::Progress,
     publish::{PublishError, PublishRequest, Published},
     run::Engines,
@@ -213,6 +213,7 @@ impl Node {
         node.task(meeting::keep_indexed(node.downgrade(), node.discovery().news()));
         node.task(keep_mending(Arc::downgrade(&node.0)));
         node.task(moderate(Arc::downgrade(&node.0)));
+        node.task(keep_lists(node.downgrade(), node.discovery().news()));
         Ok(node)
     }
 

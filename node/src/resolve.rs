@@ -157,7 +157,7 @@ impl Node {
 
     /// Offers a release to the ratchet on disk.
     async fn take(&self, repo: &RepoId, release: SignedRelease) {
-        if release.release().repo() != *repo {
+        if release.release().repo() != *repo || self.library().denials().repo(repo).is_some() {
             return;
         }
         let library = self.library().clone();

@@ -208,10 +208,10 @@ fn state(list: &ListView) -> String {
     parts.join("; ")
 }
 
-/// Why something is denied, for a line about it: `denied: spam (by you)`.
+/// Why something is denied, for a line about it: `denied: spam (by you), until 2026-01-31`.
 pub(crate) fn denied(why: &Why) -> String {
-    let reason = output::printable(&why.reason);
-    format!("denied: {reason} ({})", who(why.by.as_ref()))
+    let (reason, by) = (output::printable(&why.reason), who(why.by.as_ref()));
+    format!("denied: {reason} ({by}){}", until(why.expires))
 }
 
 fn who(by: Option<&RepoId>) -> String {

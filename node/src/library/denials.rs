@@ -34,8 +34,8 @@ struct Here {
 
 impl Here {
     /// What tells that other manifests are to be looked into than before.
-    fn key(&self, base: &Arc<Base>) -> Hash {
-        let mut bytes = (Arc::as_ptr(base) as usize).to_le_bytes().to_vec();
+    fn key(&self) -> Hash {
+        let mut bytes = Vec::new();
         for (hash, why) in &self.denied {
             bytes.extend(hash.as_bytes());
             bytes.extend(why.to_string().as_bytes());
@@ -194,9 +194,11 @@ impl Library {
             return Ok(());
         }
         turn.next = base.next(now);
+        if anew {
+            turn.looked_into = None;
+        }
         if base.is_empty() {
             turn.version = Some(version);
-            turn.looked_into = None;
             if anew {
                 denials.put(Rules::with(base, Arc::default(), Arc::default()));
             }
@@ -216,7 +218,7 @@ impl Library {
         if !blobs {
             return Ok(());
         }
-        let key = here.key(&base);
+        let key = here.key();
         if turn.looked_into != Some(key) {
             let (library, asked, handle) = (self.clone(), base.clone(), Handle::current());
             let found = self
