@@ -1,15 +1,17 @@
-//! What is denied is neither announced nor served nor fetched nor shown, within five seconds; and all of it comes back.
+//! What is denied is neither announced nor served nor fetched nor found nor shown, within five seconds; and all of it comes back.
+
+mod found;
+mod lists;
 
 use std::fs;
-use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use node::denials::{DenialState, What};
 use node::fetch::{FetchError, FetchRequest, FetchWhat, Fetched};
 use node::http::control::Door;
 use node::node::{Limits, Node};
 use node::publish::{PublishRequest, Published};
-use protocol::{Denial, Denied, Denylist, Hash, Kind, RepoId, RepoRef};
+use protocol::{Kind, RepoId, RepoRef};
 use serde_json::Value;
 use testnet::fixture;
 use testnet::nodes::{Testnet, until, within};
@@ -60,17 +62,30 @@ async fn bring(node: &Node, what: RepoRef, include: &[&str]) -> Result<Fetched, 
 
 /// Publishes a model with a file that others have too.
 async fn model(net: &Testnet, node: usize, name: &str, len: u64) -> Published {
+    repo_of(net, node, Kind::Model, name, len).await
+}
+
+async fn repo_of(net: &Testnet, node: usize, kind: Kind, name: &str, len: u64) -> Published {
     let folder = net.scratch().join(name);
     let own = format!("{name}.safetensors.txt");
     let files = [("LICENSE", 70_000), ("config.json", 500), (own.as_str(), len)];
     fixture::folder(&folder, 1, &files).unwrap();
     fs::write(folder.join("config.json"), format!("{{\"name\":\"{name}\"}}")).unwrap();
-    publish(net.node(node), &folder, name).await.0
+    let asked = PublishRequest {
+        kind,
+        ..request(&folder, name)
+    };
+    let published = within(FETCH, "a publish", net.node(node).publish(asked, &unseen())).await;
+    published.unwrap().unwrap().0
 }
 
 /// The names of the models that a gateway lists.
 async fn listed(door: &Door) -> Vec<String> {
-    let answer = get(door, "/api/models", &[]).await;
+    listed_at(door, "/api/models").await
+}
+
+async fn listed_at(door: &Door, path: &str) -> Vec<String> {
+    let answer = get(door, path, &[]).await;
     let listed: Value = serde_json::from_slice(&answer.body).unwrap();
     let names = listed.as_array().unwrap().iter();
     names
@@ -138,6 +153,41 @@ async fn denied_repo_is_neither_announced_nor_served_nor_shown_until_it_is_allow
     assert_eq!(get(&door, &file, &[]).await.status, 200);
     assert_eq!(listed(&door).await.len(), 2);
     assert_eq!(fetch(net.node(C), &bad.repo, None).await.files, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn denied_dataset_and_space_are_refused_as_a_model_is() {
+    let net = Testnet::start(3).await.unwrap();
+    let (a, c) = (net.node(A), net.node(C));
+    let door = open_doors(a).await;
+    for (kind, path) in [(Kind::Dataset, "datasets"), (Kind::Space, "spaces")] {
+        let bad = repo_of(&net, A, kind, path, 1_000).await;
+        announces(a, 2).await;
+        let (file, list) = (
+            format!("/{path}/{}/resolve/main/config.json", bad.repo),
+            format!("/api/{path}"),
+        );
+        assert_eq!(get(&door, &file, &[]).await.status, 200);
+        assert_eq!(listed_at(&door, &list).await, [path]);
+        deny(a, &repo(&bad.repo)).await;
+        announces(a, 0).await;
+        let refused = get(&door, &file, &[]).await;
+        assert_eq!(refused.status, 403);
+        assert!(refused.header("x-error-message").contains("not what it says"));
+        assert_eq!(listed_at(&door, &list).await, [""; 0]);
+        let refused = bring(c, RepoRef::Content(bad.manifest), &[]).await;
+        assert!(
+            matches!(refused, Err(FetchError::NoProvider { .. })),
+            "{refused:?}"
+        );
+        a.library().allow(&repo(&bad.repo)).await.unwrap();
+        announces(a, 2).await;
+        assert_eq!(get(&door, &file, &[]).await.status, 200);
+        assert_eq!(listed_at(&door, &list).await, [path]);
+        assert_eq!(fetch(c, &bad.repo, None).await.files, 3);
+        deny(a, &repo(&bad.repo)).await;
+        announces(a, 0).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -336,180 +386,6 @@ async fn denial_for_a_while_ends_by_itself() {
     assert_eq!(a.library().denied(false).denials[0].state, DenialState::Ended);
 }
 
-fn now() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.unwrap().as_secs()
-}
-
-fn entry(what: Denied, expires: Option<u64>) -> Denial {
-    Denial {
-        what,
-        reason: "malware".to_owned(),
-        since: 1,
-        expires,
-    }
-}
-
-/// Publishes a denylist.
-async fn publish_list(node: &Node, folder: &Path, bytes: &[u8]) -> Published {
-    fs::create_dir_all(folder).unwrap();
-    fs::write(folder.join("denylist.json"), bytes).unwrap();
-    let asked = PublishRequest {
-        kind: Kind::Dataset,
-        copy: true,
-        ..request(folder, "denylist")
-    };
-    node.publish(asked, &unseen()).await.unwrap().0
-}
-
-fn encoded(entries: Vec<Denial>) -> Vec<u8> {
-    Denylist::new(entries).unwrap().encode().unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn followed_list_counts_when_it_is_here_and_its_next_release_lifts_what_it_leaves_out() {
-    let mut net = Testnet::start(3).await.unwrap();
-    let bad = model(&net, A, "bad", 100_000).await;
-    let other = model(&net, A, "other", 100_000).await;
-    let ours = model(&net, B, "ours", 100_000).await;
-    let folder = net.scratch().join("denylist");
-    let end = now() + 12;
-    let entries = vec![
-        entry(Denied::Repo(bad.repo.clone()), None),
-        entry(Denied::Manifest(other.manifest), Some(end)),
-        entry(Denied::Publisher(ours.repo.publisher), None),
-        entry(Denied::Manifest(ours.manifest), None),
-    ];
-    let list = publish_list(net.node(C), &folder, &encoded(entries)).await;
-    let b = net.node(B);
-    fetch(b, &bad.repo, None).await;
-    fetch(b, &other.repo, None).await;
-    let view = b
-        .subscribe(&RepoRef::Id(list.repo.clone()))
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!((view.seq, view.entries, view.trouble), (Some(1), 4, None));
-    let denials = b.library().denials();
-    let why = denials.repo(&bad.repo).unwrap();
-    assert_eq!(
-        (why.reason.as_str(), why.by.as_ref()),
-        ("malware", Some(&list.repo))
-    );
-    assert!(denials.manifest(other.manifest).is_some() || now() >= end);
-    let refused = bring(b, RepoRef::Id(bad.repo.clone()), &[]).await.unwrap_err();
-    assert!(refused.to_string().contains("malware"), "{refused}");
-    // The node's own stays, and this is said.
-    assert!(denials.repo(&ours.repo).is_none() && denials.manifest(ours.manifest).is_none());
-    assert_eq!(b.library().list_view(&list.repo).unwrap().spared, 2);
-    // An entry's time is over.
-    let over = async || denials.manifest(other.manifest).is_none().then_some(());
-    until(&[b.swarm()], 4 * SOON, "the entry to end", over)
-        .await
-        .unwrap();
-
-    // What cannot be read changes nothing, and is said; also after a restart.
-    publish_list(
-        net.node(C),
-        &folder,
-        b"{\"deny\":[{\"what\":\"song:x\"}],\"shoal\":1}",
-    )
-    .await;
-    b.refresh_lists().await;
-    let said = b.library().list_view(&list.repo).unwrap();
-    assert_eq!(said.seq, Some(1));
-    assert!(said.trouble.unwrap().contains("release 2 is not obeyed"));
-    assert!(denials.repo(&bad.repo).is_some());
-    net.restart(B).await.unwrap();
-    net.meet().await.unwrap();
-    let b = net.node(B);
-    let why = b.library().denials().repo(&bad.repo).unwrap();
-    assert_eq!(why.by.as_ref(), Some(&list.repo));
-
-    // The user knows better than the list.
-    let allowed = b.library().allow(&repo(&bad.repo)).await.unwrap();
-    assert_eq!(allowed.despite.unwrap().by, Some(list.repo.clone()));
-    assert_eq!(
-        b.library().denials().check(Some(&bad.repo), Some(bad.manifest)),
-        Ok(())
-    );
-    deny(b, &repo(&bad.repo)).await;
-    b.library().allow(&repo(&bad.repo)).await.unwrap();
-    assert_eq!(b.library().denials().repo(&bad.repo), None);
-
-    // A list without the entry lifts it, and one that is followed no more lifts all.
-    let entries = encoded(vec![entry(Denied::Blob(Hash::of(b"x")), None)]);
-    assert_eq!(publish_list(net.node(C), &folder, &entries).await.seq, 3);
-    b.refresh_lists().await;
-    let view = b.library().list_view(&list.repo).unwrap();
-    assert_eq!((view.seq, view.entries, view.trouble), (Some(3), 1, None));
-    assert!(b.library().denials().file(Hash::of(b"x")).is_some());
-    let (_, was) = b
-        .library()
-        .unsubscribe(&RepoRef::Id(list.repo.clone()))
-        .await
-        .unwrap();
-    assert!(was && b.library().denials().file(Hash::of(b"x")).is_none());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn hostile_lists_are_refused_each_with_what_is_wrong() {
-    let net = Testnet::start(2).await.unwrap();
-    let b = net.node(B);
-    let folder = net.scratch().join("denylist");
-    let none = b.subscribe(&RepoRef::Content(Hash::EMPTY)).await;
-    assert!(none.is_err(), "a revision has no next one");
-    let list = publish_list(net.node(A), &folder, b"").await;
-    let named = RepoRef::Id(list.repo.clone());
-    let view = b.subscribe(&named).await.unwrap().unwrap();
-    assert!(view.seq.is_none() && view.trouble.is_some(), "{view:?}");
-    let entry = |rest: &str| format!("{{\"deny\":[{{{rest}}}],\"shoal\":1}}");
-    let blob = format!("\"what\":\"blob:{}\"", Hash::EMPTY);
-    let table = [
-        (
-            "another version",
-            "{\"deny\":[],\"shoal\":2}".to_owned(),
-            "version 2",
-        ),
-        (
-            "unknown field",
-            "{\"deny\":[],\"forbid\":[],\"shoal\":1}".to_owned(),
-            "not what it should be",
-        ),
-        (
-            "hidden reason",
-            entry(&format!("{blob},\"since\":1,\"reason\":\"a\u{202e}b\"")),
-            "wrong reason",
-        ),
-        (
-            "ends first",
-            entry(&format!("{blob},\"since\":9,\"expires\":9,\"reason\":\"x\"")),
-            "wrong time",
-        ),
-        (
-            "too long",
-            format!("{{\"deny\":[],\"shoal\":1}}{}", " ".repeat(5 << 20)),
-            "bytes",
-        ),
-    ];
-    for (case, text, word) in table {
-        publish_list(net.node(A), &folder, text.as_bytes()).await;
-        b.refresh_lists().await;
-        let view = b.library().list_view(&list.repo).unwrap();
-        let trouble = view.trouble.unwrap_or_default();
-        assert!(view.seq.is_none() && trouble.contains(word), "{case}: {trouble}");
-    }
-    fs::rename(folder.join("denylist.json"), folder.join("other.json")).unwrap();
-    let asked = PublishRequest {
-        kind: Kind::Dataset,
-        ..request(&folder, "denylist")
-    };
-    net.node(A).publish(asked, &unseen()).await.unwrap();
-    let refused = b.refresh_list(&list.repo).await.unwrap_err();
-    assert!(refused.to_string().contains("has no denylist.json"), "{refused}");
-    assert!(b.library().denials().is_empty());
-}
-
 #[test]
 fn program_denies_allows_and_lists_with_and_without_a_node() {
     let folder = toy();
@@ -532,8 +408,23 @@ fn program_denies_allows_and_lists_with_and_without_a_node() {
         for command in ["ls", "show"] {
             let args: &[&str] = if command == "ls" { &["ls"] } else { &["show", repo] };
             let said = shoal.run(args).stdout;
-            assert!(said.contains("denied: not mine (by you)"), "{command}: {said}");
+            assert!(
+                said.contains("denied: not mine (by you), until 20"),
+                "{command}: {said}"
+            );
         }
+        let found = shoal.json(&["search", "toy"]);
+        assert_eq!(
+            (&found["hits"], &found["denied"]),
+            (&Value::Array(Vec::new()), &Value::from(1))
+        );
+        let said = shoal.run(&["search", "toy"]);
+        assert!(
+            said.stderr.contains("1 repo left out as denied: shoal denied"),
+            "{said:?}"
+        );
+        let relatives = shoal.json(&["similar", repo]);
+        assert_eq!(field(&relatives["repo"]["denied"], "reason"), "not mine");
         for args in [
             &["run", repo, "x"][..],
             &["validate", repo],
@@ -552,6 +443,7 @@ fn program_denies_allows_and_lists_with_and_without_a_node() {
             (&Value::Bool(true), &Value::Null)
         );
         assert!(shoal.run(&["allow", repo]).stdout.contains("was not denied"));
+        assert_eq!(shoal.json(&["search", "toy"])["hits"][0]["repo"], repo);
         let followed = shoal.run(&["deny", "--list", repo, "--json"]);
         let followed = last_json(&followed.stdout).unwrap();
         assert_eq!(field(&followed, "repo"), repo);

@@ -115,7 +115,7 @@ impl Session {
 
 impl Discovery {
     /// What is known by these ids, as it is told: from the first on that does not fit a message, nothing. Blocking.
-    fn told(&self, ids: &[ReleaseId]) -> Result<Vec<Known>, LibraryError> {
+    pub(super) fn told(&self, ids: &[ReleaseId]) -> Result<Vec<Known>, LibraryError> {
         let mut known = Vec::new();
         for id in ids {
             let Some(row) = self.0.library.catalog().known(id.name_half())? else {

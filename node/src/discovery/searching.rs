@@ -25,7 +25,7 @@ const FAVOUR_KEPT: Duration = Duration::from_secs(2);
 /// Hits of a page, unless somebody says.
 const HITS: usize = 20;
 /// Pages that are looked through for one, where most of what is found is denied.
-const ROUNDS_MAX: usize = 16;
+pub(super) const ROUNDS_MAX: usize = 16;
 /// Hits of a page, at most.
 pub const HITS_MAX: usize = 1_000;
 

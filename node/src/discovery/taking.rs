@@ -61,7 +61,10 @@ impl Discovery {
         if self.0.relay == Relay::Followed {
             wanted.retain(|(release, _)| near.has(release.release()));
         }
-        wanted.retain(|(release, _)| !self.refuses(release.release()));
+        // What is from here was accepted before it was denied: it is told to nobody, and is back when it is allowed.
+        if from.is_some() {
+            wanted.retain(|(release, _)| !self.refuses(release.release()));
+        }
         // What the user acts on passes the ratchet on disk first.
         let now = now();
         let mut passing = Vec::new();

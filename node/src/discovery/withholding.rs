@@ -3,6 +3,9 @@
 //! What was taken in before it was denied stays in the catalog, so that it is back as soon as it is allowed. The set that syncs compare has it too: its id
 //! tells nobody anything, and without it each sync would find the same difference again. Whoever asks for it by that id gets nothing.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 
 use protocol::{Publisher, Release, ReleaseId, RepoId};
@@ -108,6 +111,11 @@ impl Discovery {
             return Ok(!self.state().refused.holds(name, denials));
         };
         Ok(is_less(&known) && !self.refuses(&known.release))
+    }
+
+    /// How many names are remembered of which releases were offered and not taken in because they are denied.
+    pub fn refused(&self) -> usize {
+        self.state().refused.0.len()
     }
 
     /// Tells whether releases that were not taken in are not denied any more: the next syncs bring them.
