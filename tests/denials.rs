@@ -290,7 +290,7 @@ async fn what_is_under_way_with_something_denied_ends() {
     });
     let coming = async || {
         let jobs = c.jobs();
-        jobs.iter().any(|job| job.snapshot.bytes > 0).then_some(())
+        jobs.iter().any(|job| job.shards > 0).then_some(())
     };
     until(&[c.swarm()], FETCH, "the first bytes", coming)
         .await

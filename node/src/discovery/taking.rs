@@ -35,7 +35,6 @@ struct Kept {
     row: KnownRow,
     id: ReleaseId,
     old: Option<Item>,
-    followed: bool,
 }
 
 impl Discovery {
@@ -167,7 +166,7 @@ impl Discovery {
             if let Err(error) = put {
                 warn!(%error, "a release is known and not told of");
             }
-            if one.old.is_none() && !one.followed {
+            if one.old.is_none() {
                 let count = state
                     .names_of
                     .entry(short(one.row.release.publisher))
@@ -209,7 +208,6 @@ fn judge(
                     row: KnownRow::of(&release, card, arrived),
                     id,
                     old,
-                    followed: near,
                 }));
             }
             old
@@ -225,7 +223,6 @@ fn judge(
             row: KnownRow::of(&release, card, arrived),
             id,
             old,
-            followed: near,
         }),
         Decision::Same
         | Decision::Fork
