@@ -17,6 +17,7 @@ mod command_line;
 mod curl;
 mod daemon;
 mod data_folder;
+mod denials;
 mod discovery;
 mod doctor;
 mod engine;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
 use clap_complete::Shell;
+use node::denials::What;
 use node::http::messages::{JobPick, Multiaddr, Wanted};
 use node::validate::Level;
 use protocol::{Alias, Kind, Publisher, RepoName, RepoRef};
@@ -168,6 +169,19 @@ pub(crate) enum Command {
     /// List the publishers that are followed
     #[command(after_help = examples::FOLLOWING)]
     Following,
+    /// Keep away from something: neither announce nor serve nor fetch nor show it
+    ///
+    /// WHAT is a repo, one revision, one file or all that a publisher publishes. With --list: all that a list denies, a repo with a
+    /// denylist.json that somebody publishes; its newer releases are followed. It counts within seconds, and can be taken back:
+    /// shoal allow. Nothing is deleted: shoal forget frees space.
+    #[command(after_help = examples::DENY)]
+    Deny(Deny),
+    /// Take a denial back, or allow something whatever a list says; with --list, follow a list no more
+    #[command(after_help = examples::ALLOW)]
+    Allow(Allow),
+    /// List what is denied, by whom and why, and the lists that are followed
+    #[command(after_help = examples::DENIED)]
+    Denied(Denied),
     /// Print this node's peer id and publisher id; they are made at the first use
     #[command(after_help = examples::ID)]
     Id(Id),
@@ -583,6 +597,39 @@ pub(crate) struct Follow {
     /// What you call it
     #[arg(long = "as", value_name = "ALIAS")]
     pub(crate) alias: Alias,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Deny {
+    /// ALIAS/NAME, PUBLISHER/NAME, blake3/HASH, blob:HASH, publisher:KEY or publisher:ALIAS
+    #[arg(required_unless_present = "list", conflicts_with = "list")]
+    pub(crate) what: Option<What>,
+    /// Follow the list in this repo: PUBLISHER/NAME or ALIAS/NAME
+    #[arg(long, value_name = "REPO", conflicts_with_all = ["reason", "lasts"])]
+    pub(crate) list: Option<RepoRef>,
+    /// Why, in a line of at most 200 bytes
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// For so long, such as 12h or 30d [default: until it is allowed]
+    #[arg(long = "for", value_name = "DURATION", value_parser = amounts::time)]
+    pub(crate) lasts: Option<Duration>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Allow {
+    /// What was denied: ALIAS/NAME, PUBLISHER/NAME, blake3/HASH, blob:HASH, publisher:KEY or publisher:ALIAS
+    #[arg(required_unless_present = "list", conflicts_with = "list")]
+    pub(crate) what: Option<What>,
+    /// Follow the list in this repo no more
+    #[arg(long, value_name = "REPO")]
+    pub(crate) list: Option<RepoRef>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Denied {
+    /// Name every entry of the lists too
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use node::attest::{self, AttestationView};
+use node::denials::{Allowed, DeniedView, ListView, Why};
 use node::discovery::{Discovery, Lineage, SearchAnswer, SearchAsk};
 use node::fetch::{FetchRequest, FetchWhat, Fetched, HubCache};
 use node::http::messages::{
-    AttestationsAsk, FetchAsk, FollowAnswer, FollowAsk, Nothing, ProbeAsk, PublishAnswer, PublishAsk,
-    RepoAsk, TicketAnswer, UnfollowAnswer, UnfollowAsk, ValidateAsk,
+    AllowAsk, AttestationsAsk, DenyAsk, DenylistAsk, FetchAsk, FollowAnswer, FollowAsk, Nothing, ProbeAsk,
+    PublishAnswer, PublishAsk, RepoAsk, TicketAnswer, UnfollowAnswer, UnfollowAsk, UnsubscribedAnswer,
+    ValidateAsk,
 };
 use node::import::{ImportRequest, Imported};
 use node::library::{Collected, Forgotten, Library, Rebuilt, RepoView, Shown};
@@ -303,6 +305,54 @@ impl Session {
         match self {
             Session::Daemon(client) => client.get("following"),
             Session::Alone(library) => Ok(library.following().into_iter().map(FollowAnswer::from).collect()),
+        }
+    }
+
+    pub(crate) async fn deny(&self, ask: DenyAsk) -> Result<Why, Failure> {
+        match self {
+            Session::Daemon(client) => client.post("deny", &ask),
+            Session::Alone(library) => Ok(library.deny(&ask.what, ask.reason, ask.for_s).await?),
+        }
+    }
+
+    pub(crate) async fn allow(&self, ask: AllowAsk) -> Result<Allowed, Failure> {
+        match self {
+            Session::Daemon(client) => client.post("allow", &ask),
+            Session::Alone(library) => Ok(library.allow(&ask.what).await?),
+        }
+    }
+
+    pub(crate) fn denied(&self, all: bool) -> Result<DeniedView, Failure> {
+        match self {
+            Session::Daemon(client) => client.get(&format!("denied?all={all}")),
+            Session::Alone(library) => Ok(library.denied(all)),
+        }
+    }
+
+    /// Follows a list. Alone, it is not fetched.
+    pub(crate) async fn subscribe(&self, repo: &RepoRef) -> Result<ListView, Failure> {
+        let library = match self {
+            Session::Daemon(client) => {
+                let repo = repo.clone();
+                return client.post("denylists/subscribe", &DenylistAsk { repo });
+            }
+            Session::Alone(library) => library,
+        };
+        let (id, _) = library.subscribe(repo).await?;
+        let none = || Failure::new(format!("{repo} is not followed"));
+        library.list_view(&id).ok_or_else(none)
+    }
+
+    /// Returns whether the list was followed.
+    pub(crate) async fn unsubscribe(&self, repo: &RepoRef) -> Result<bool, Failure> {
+        match self {
+            Session::Daemon(client) => {
+                let repo = repo.clone();
+                let answer: UnsubscribedAnswer =
+                    client.post("denylists/unsubscribe", &DenylistAsk { repo })?;
+                Ok(answer.subscribed)
+            }
+            Session::Alone(library) => Ok(library.unsubscribe(repo).await?.1),
         }
     }
 

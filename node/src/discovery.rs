@@ -4,6 +4,7 @@
 //! - [`taking`]: what of a message enters, and what becomes of it.
 //! - [`meeting`]: the side that asks: a sync with each peer now and then, and what peers say is new.
 //! - [`answers`]: the side that is asked.
+//! - [`withholding`]: what is denied.
 //! - [`set`] and [`reconcile`]: finding out what differs, without files, clock or network.
 //!
 //! What is known here is a cache, like all of the catalog: it is synced again if it is lost. What the user acts on (ours, followed, fetched) is in release
@@ -18,6 +19,7 @@ mod relay;
 mod searching;
 pub(crate) mod set;
 mod taking;
+mod withholding;
 
 pub(crate) use answers::{Session, SessionError};
 pub use lineage::{Base, Lineage};
@@ -26,7 +28,7 @@ pub use searching::{FindError, HITS_MAX, Hit, SearchAnswer, SearchAsk, SearchSor
 pub use taking::Taken;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -43,6 +45,7 @@ use crate::{
 };
 use relay::Budget;
 use set::{Item, KnownSet, Snapshot};
+use withholding::Refused;
 
 /// What so many peers say is new may wait until it is asked for. What is said meanwhile is found by the next sync.
 const HEARD_MAX: usize = 256;
@@ -79,6 +82,8 @@ struct State {
     unindexed: Vec<NameKey>,
     /// How many names are known of each publisher, by a hash of its key.
     names_of: HashMap<u64, u32>,
+    /// Names that were not taken in because they are denied.
+    refused: Refused,
 }
 
 /// Releases that were taken in just now.
@@ -124,6 +129,7 @@ impl Discovery {
                 arrived,
                 unindexed: Vec::new(),
                 names_of,
+                refused: Refused::default(),
             }),
             news: broadcast::channel(NEWS_MAX).0,
         }));
@@ -225,15 +231,6 @@ impl Discovery {
             }
         }
         Ok(KnownSet::build(items).unwrap_or_default().snapshot())
-    }
-
-    /// Publishers whose releases are kept whatever else is: those that the user follows, and ours.
-    fn near(&self) -> HashSet<Publisher> {
-        let following = self.0.library.following().into_iter();
-        following
-            .map(|follow| follow.publisher)
-            .chain([self.0.library.publisher()])
-            .collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

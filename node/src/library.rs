@@ -1,6 +1,7 @@
 //! What a node has, without the network: keys, names, catalog and store of one data folder, and the verbs that need no
 //! peer. One process holds a data folder at a time.
 
+mod denials;
 mod facts;
 mod opening;
 mod views;
@@ -10,6 +11,7 @@ pub use views::{Collected, EntryView, Forgotten, Rebuilt, RepoView, Shown};
 use crate::{
     attest::Attestations,
     catalog::{Batch, Catalog, CatalogError, ManifestRow, OpenState, RepoRow, Reserve, ReserveError},
+    denials::{Denials, DenialsError, Why},
     fetch::Unfinished,
     keys::KeyError,
     names::{Follow, Followed, Following, FollowingError, Names, NamesError},
@@ -39,6 +41,7 @@ struct Inner {
     catalog: Catalog,
     names: Names,
     following: Following,
+    denials: Denials,
     attestations: Attestations,
     node_key: SigningKey,
     publisher_key: SigningKey,
@@ -79,6 +82,9 @@ pub enum OpenError {
     /// Aliases do not read.
     #[error("the aliases")]
     Following(#[from] FollowingError),
+    /// What is denied does not read.
+    #[error("what is denied")]
+    Denials(#[from] DenialsError),
     /// Attestations cannot be kept.
     #[error("the attestations")]
     Attestations(#[from] crate::attest::KeepError),
@@ -102,6 +108,12 @@ pub enum LibraryError {
     /// Aliases cannot be kept.
     #[error("the aliases")]
     Following(#[from] FollowingError),
+    /// It is denied here.
+    #[error(transparent)]
+    Denied(#[from] Box<Why>),
+    /// What is denied cannot be kept.
+    #[error("what is denied")]
+    Denials(#[from] DenialsError),
     /// The catalog fails.
     #[error("the catalog")]
     Catalog(#[from] CatalogError),
@@ -131,6 +143,7 @@ impl Library {
             catalog: opened.catalog,
             names: opened.names,
             following: opened.following,
+            denials: opened.denials,
             attestations: opened.attestations,
             node_key: opened.node_key,
             publisher_key: opened.publisher_key,
@@ -147,6 +160,7 @@ impl Library {
         } else {
             library.adopt_pins(&mut BTreeMap::new()).await?;
         }
+        library.renew_rules().await?;
         Ok(library)
     }
 

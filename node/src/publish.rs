@@ -188,6 +188,7 @@ impl Library {
             Some(name) => name.clone(),
             None => name_of(&root)?,
         };
+        self.refuse_denied_name(&name)?;
         let (kind, asked) = (request.kind, request.path.clone());
         let unsaid = run(move || Ok(card::unsaid_in(kind, &asked))).await?;
         if request.require_card && !unsaid.is_empty() {

@@ -2,6 +2,7 @@
 //! every release passes the ratchet on disk before anybody acts on it.
 
 use crate::{
+    denials::Why,
     frame,
     library::{LibraryError, now},
     names::NamesError,
@@ -46,6 +47,9 @@ pub enum ResolveError {
         /// The number.
         seq: u64,
     },
+    /// The repo or its publisher is denied here.
+    #[error(transparent)]
+    Denied(#[from] Box<Why>),
     /// The names on disk fail.
     #[error(transparent)]
     Library(#[from] LibraryError),
@@ -64,6 +68,7 @@ impl Node {
         repo: &RepoId,
         first: &[PeerId],
     ) -> Result<SignedRelease, ResolveError> {
+        self.library().denials().check(Some(repo), None)?;
         let known = self.library().names().get(repo)?.is_some();
         // A node that has just started may have nobody to ask yet. With a release on disk it need not wait long for somebody.
         let patience = if known { PATIENCE_KNOWN } else { PATIENCE };
@@ -152,7 +157,7 @@ impl Node {
 
     /// Offers a release to the ratchet on disk.
     async fn take(&self, repo: &RepoId, release: SignedRelease) {
-        if release.release().repo() != *repo {
+        if release.release().repo() != *repo || self.library().denials().repo(repo).is_some() {
             return;
         }
         let library = self.library().clone();

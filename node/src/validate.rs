@@ -113,6 +113,7 @@ impl Node {
         mut request: ValidateRequest,
         progress: &Progress,
     ) -> Result<Report, ValidateError> {
+        self.library().refuse_denied(&request.what)?;
         let program = &self.config().engines.program;
         request.program = request.program.or_else(|| program.clone());
         let manifest = self.library().resolve_local(&request.what)?;
@@ -132,6 +133,7 @@ impl Library {
         request: ValidateRequest,
         progress: &Progress,
     ) -> Result<Report, ValidateError> {
+        self.refuse_denied(&request.what)?;
         let begun = Instant::now();
         let hash = self.resolve_local(&request.what)?;
         let content = self.known_manifest(&request.what, hash).await?;

@@ -102,6 +102,20 @@ pub(super) const UNFOLLOW: &str = "Example:
 pub(super) const FOLLOWING: &str = "Example:
   shoal following";
 
+pub(super) const DENY: &str = "Examples:
+  shoal deny meta/llama --reason \"not what it says\"
+  shoal deny blob:3fa9... --for 30d
+  shoal deny publisher:meta
+  shoal deny --list 8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo/denylist";
+
+pub(super) const ALLOW: &str = "Examples:
+  shoal allow meta/llama
+  shoal allow --list meta/denylist";
+
+pub(super) const DENIED: &str = "Examples:
+  shoal denied
+  shoal denied --all --json";
+
 pub(super) const ID: &str = "Examples:
   shoal id
   shoal id --json

@@ -8,6 +8,7 @@ use node::library::{RepoView, Shown};
 use protocol::{Hash, RepoRef, Verdict};
 use serde::Serialize;
 
+use super::deny::denied;
 use crate::args::{Repo, Show};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -74,11 +75,9 @@ fn state(view: &RepoView) -> String {
         (partial, "partial"),
         (view.pinned, "pinned"),
     ];
-    let words: Vec<_> = words
-        .iter()
-        .filter(|(is, _)| *is)
-        .map(|(_, word)| *word)
-        .collect();
+    let words = words.iter().filter(|(is, _)| *is);
+    let words = words.map(|(_, word)| (*word).to_owned());
+    let words: Vec<String> = words.chain(view.denied.as_ref().map(denied)).collect();
     if words.is_empty() {
         "-".to_owned()
     } else {

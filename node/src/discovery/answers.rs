@@ -62,13 +62,23 @@ impl Session {
         Ok(match ask {
             CatalogAsk::Release { publisher, name } => {
                 let repo = RepoId { publisher, name };
-                let release = blocking(move || Ok(library.names().get(&repo).ok().flatten()));
+                let release = blocking(move || {
+                    let release = library.names().get(&repo).ok().flatten();
+                    Ok(release.filter(|_| library.denials().repo(&repo).is_none()))
+                });
                 CatalogTell::Release(release.await?.map(|release| release.encode()))
             }
             CatalogAsk::Version => CatalogTell::Version(CATALOG_VERSION),
             CatalogAsk::Attestations { manifest } => {
-                let told = blocking(move || Ok(library.told(manifest))).await;
-                CatalogTell::Attestations(told?)
+                let told = blocking(move || {
+                    let denied = library.denials().manifest(manifest).is_some();
+                    Ok(if denied {
+                        Vec::new()
+                    } else {
+                        library.told(manifest)
+                    })
+                });
+                CatalogTell::Attestations(told.await?)
             }
             CatalogAsk::Reconcile { of, message } => {
                 let (answerer, discovery) = (self.answerer.take(), self.discovery.clone());
@@ -105,14 +115,14 @@ impl Session {
 
 impl Discovery {
     /// What is known by these ids, as it is told: from the first on that does not fit a message, nothing. Blocking.
-    fn told(&self, ids: &[ReleaseId]) -> Result<Vec<Known>, LibraryError> {
+    pub(super) fn told(&self, ids: &[ReleaseId]) -> Result<Vec<Known>, LibraryError> {
         let mut known = Vec::new();
         for id in ids {
             let Some(row) = self.0.library.catalog().known(id.name_half())? else {
                 continue;
             };
-            // Another release of that name by now.
-            if row.id() != *id {
+            // Another release of that name by now; or it is denied.
+            if row.id() != *id || self.withholds(&row) {
                 continue;
             }
             known.push(Known {

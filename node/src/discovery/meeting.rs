@@ -177,24 +177,22 @@ fn last_of(known: &[Known], asked: &[ReleaseId]) -> Option<usize> {
 }
 
 impl Discovery {
-    /// Which of these releases are worth asking for: not those of names of which we know a later one. Blocking.
+    /// Which of these releases are worth asking for: not those of names of which we know a later one, nor what is denied. Blocking.
     fn worth(&self, items: &[Item]) -> Result<Vec<ReleaseId>, LibraryError> {
         let mut worth = Vec::new();
         for item in items {
-            let known = self.library().catalog().known(item.name())?;
-            if known.is_none_or(|known| known.release.issued <= item.issued()) {
+            if self.asks_for(item.name(), |known| known.release.issued <= item.issued())? {
                 worth.push(ReleaseId::from_bytes(*item.id()));
             }
         }
         Ok(worth)
     }
 
-    /// Which of these ids are not known here. Blocking.
+    /// Which of these ids are not known here, nor denied. Blocking.
     fn unknown(&self, ids: &[ReleaseId]) -> Result<Vec<ReleaseId>, LibraryError> {
         let mut unknown = Vec::new();
         for id in ids {
-            let known = self.library().catalog().known(id.name_half())?;
-            if known.is_none_or(|known| known.id() != *id) {
+            if self.asks_for(id.name_half(), |known| known.id() != *id)? {
                 unknown.push(*id);
             }
         }
@@ -209,7 +207,7 @@ impl Node {
         let discovery = self.discovery().clone();
         let scope = match discovery.0.relay {
             Relay::All => Vec::new(),
-            Relay::Followed => discovery.near().into_iter().collect(),
+            Relay::Followed => discovery.near().publishers().into_iter().collect(),
         };
         timeout(SYNC_WAIT, async {
             if scope.is_empty() {
@@ -357,12 +355,15 @@ pub(crate) async fn keep_hearing(node: WeakNode, mut heard: Heard) {
     }
 }
 
-/// Syncs with peers when they come, and now and then; ends with the node.
+/// Syncs with peers when they come, now and then, and when something is allowed that was not taken in; ends with the node.
 pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver<SwarmEvent>) {
     let mut due: HashMap<PeerId, Instant> = HashMap::new();
     let running = Arc::new(Semaphore::new(SYNCS_MAX));
     let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
     let mut missed = true;
+    let Some(mut denials) = node.upgrade().map(|node| node.library().denials().changes()) else {
+        return;
+    };
     loop {
         if std::mem::take(&mut missed) {
             let Some(node) = node.upgrade() else { return };
@@ -385,6 +386,12 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
                 Err(RecvError::Lagged(_)) => missed = true,
                 Err(RecvError::Closed) => return,
             },
+            Ok(()) = denials.changed() => {
+                let Some(node) = node.upgrade() else { return };
+                if node.discovery().lifted() {
+                    due.values_mut().for_each(|at| *at = Instant::now());
+                }
+            }
             Some((peer, pause)) = ends.recv() => {
                 if let Some(at) = due.get_mut(&peer) {
                     *at = Instant::now() + pause;

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::Discovery;
 use crate::{
     catalog::{KnownRow, NameKey, PAGE_ROWS_MAX, name_key},
+    denials::Why,
     library::{Library, LibraryError, now},
     search::{Fact, Favoured, Index, Query, SearchError, State as Opened},
 };
@@ -23,6 +24,8 @@ const ROWS: usize = 1_000;
 const FAVOUR_KEPT: Duration = Duration::from_secs(2);
 /// Hits of a page, unless somebody says.
 const HITS: usize = 20;
+/// Pages that are looked through for one, where most of what is found is denied.
+pub(super) const ROUNDS_MAX: usize = 16;
 /// Hits of a page, at most.
 pub const HITS_MAX: usize = 1_000;
 
@@ -86,8 +89,10 @@ pub enum SearchSort {
 pub struct SearchAnswer {
     /// The hits of this page.
     pub hits: Vec<Hit>,
-    /// How many there are on all pages.
+    /// How many there are on all pages, with what is denied.
     pub total: u64,
+    /// How many were left out before the end of this page because they are denied.
+    pub denied: u64,
     /// What to ask for the next page with; `None`: there is none.
     pub next: Option<String>,
     /// Nothing had these words: one letter may differ.
@@ -129,6 +134,9 @@ pub struct Hit {
     pub disagree: u64,
     /// A repo of somebody who is followed, for which this one could be taken.
     pub looks_like: Option<String>,
+    /// Why it is denied here, if it is; no search finds it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Why>,
 }
 
 /// Why nothing could be looked for.
@@ -278,7 +286,7 @@ impl Discovery {
         }
     }
 
-    /// Looks for repos. Blocking.
+    /// Looks for repos; what is denied is left out. Blocking.
     pub fn search(&self, ask: &SearchAsk) -> Result<SearchAnswer, FindError> {
         let after = ask.after.as_ref().map(|after| {
             let wrong = |_| FindError::Cursor(after.clone());
@@ -295,7 +303,7 @@ impl Discovery {
         facts.extend(ask.format.clone().map(Fact::Format));
         facts.extend(ask.base.clone().map(Fact::Base));
         facts.extend(ask.dtype.clone().map(Fact::Dtype));
-        let query = Query {
+        let mut query = Query {
             text: ask.words.clone(),
             facts,
             bytes: (None, ask.max_size),
@@ -311,17 +319,29 @@ impl Discovery {
             ..Query::default()
         };
         let favoured = self.trust()?;
-        let page = self.0.index.search(&query, &favoured)?;
-        let mut hits = Vec::new();
-        for key in page.hits {
-            // What is gone since the index was written is passed over.
-            if let Some(row) = self.0.library.catalog().known(key).map_err(LibraryError::from)? {
-                hits.push(self.hit(row)?);
+        let (mut hits, mut denied, limit) = (Vec::new(), 0, query.limit);
+        let mut rounds = 0;
+        let page = loop {
+            let page = self.0.index.search(&query, &favoured)?;
+            for key in &page.hits {
+                match self.0.library.catalog().known(*key).map_err(LibraryError::from)? {
+                    Some(row) if self.withholds(&row) => denied += 1,
+                    Some(row) => hits.push(self.hit(row)?),
+                    // What is gone since the index was written is passed over.
+                    None => {}
+                }
             }
-        }
+            (query.limit, rounds) = (limit - hits.len(), rounds + 1);
+            // What comes after it takes the place of what is denied.
+            match page.next {
+                Some(next) if query.limit > 0 && rounds < ROUNDS_MAX => query.after = Some(next),
+                _ => break page,
+            }
+        };
         Ok(SearchAnswer {
             hits,
             total: page.total,
+            denied,
             next: page.next.map(|next| next.to_string()),
             fuzzy: page.fuzzy,
             known: self.len() as u64,
@@ -333,6 +353,7 @@ impl Discovery {
         let library = &self.0.library;
         let release = row.release;
         let repo = release.repo();
+        let denied = library.denials().check(Some(&repo), Some(release.manifest)).err();
         let here = library.catalog().manifest(release.manifest)?;
         let here = here.is_some_and(|row| row.complete);
         let standing = library.standing(release.manifest).unwrap_or_default();
@@ -358,6 +379,7 @@ impl Discovery {
             reproduced: standing.reproduced,
             disagree: standing.disagree,
             looks_like,
+            denied: denied.map(|why| *why),
             repo,
         })
     }

@@ -24,7 +24,7 @@ const STALE_KEPT: u64 = 90 * 24 * 60 * 60;
 pub struct Taken {
     /// Releases that are new here.
     pub new: Vec<ReleaseId>,
-    /// Releases that were known, are older than what is known, or not wanted here.
+    /// Releases that were known, are older than what is known, or not wanted here, such as those that are denied.
     pub passed: usize,
     /// What no publisher signed, or is not what it says: whoever told of it is at fault.
     pub false_ones: usize,
@@ -58,13 +58,17 @@ impl Discovery {
         let near = self.near();
         let before = wanted.len();
         if self.0.relay == Relay::Followed {
-            wanted.retain(|(release, _)| near.contains(&release.release().publisher));
+            wanted.retain(|(release, _)| near.has(release.release()));
+        }
+        // What is from here was accepted before it was denied: it is told to nobody, and is back when it is allowed.
+        if from.is_some() {
+            wanted.retain(|(release, _)| !self.refuses(release.release()));
         }
         // What the user acts on passes the ratchet on disk first.
         let now = now();
         let mut passing = Vec::new();
         for (release, card) in wanted {
-            let is_near = near.contains(&release.release().publisher);
+            let is_near = near.has(release.release());
             if !is_near || self.on_disk(&release, card.as_ref(), now)? {
                 passing.push((release, card, is_near));
             }
@@ -83,7 +87,7 @@ impl Discovery {
         Ok(taken)
     }
 
-    /// Offers a release of somebody who is followed to the ratchet on disk. `false`: it is not followed, and need not be known.
+    /// Offers a release that the user acts on to the ratchet on disk. `false`: it is not followed, and need not be known.
     fn on_disk(
         &self,
         release: &SignedRelease,

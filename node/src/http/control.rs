@@ -6,6 +6,7 @@
 //! | GET `show?repo=` `similar?repo=` `ticket?repo=` | one repo |
 //! | POST `search` | what is known |
 //! | GET `attestations[?repo=]` | who found what |
+//! | GET `denied[?all=]` | what is denied, and the lists that are followed |
 //! | POST `publish` `import` `fetch` `verify` `validate` `probe` | lines of progress, then the end |
 //! | POST `run` | lines of progress and of text, then the end; it ends with who asked |
 //! | POST `run` | lines of progress and of text, then the end; it ends with who asked |
@@ -13,11 +14,14 @@
 //! | POST `attestations/import` | what became of it |
 //! | POST `jobs/pause` `jobs/resume` `jobs/cancel` | the numbers of the fetches that do |
 //! | POST `limits` | the limits as they are from now on |
+//! | POST `deny` `allow` | what came of it |
+//! | POST `denylists/subscribe` `denylists/unsubscribe` | how it stands with the list; whether it was followed |
 //! | POST `pin` `forget` `collect` `follow` `unfollow` `catalog/rebuild` `shutdown` | done, or why not |
 //!
 //! Every route needs the token, and no GET changes anything.
 
 mod fetching;
+mod moderating;
 mod running;
 mod validating;
 
@@ -168,6 +172,11 @@ fn router(desk: Desk, hub: Hub, guard: Guard) -> Router {
         .route("/limits", get(fetching::limits).post(fetching::set_limits))
         .route("/repos", get(repos))
         .route("/following", get(following))
+        .route("/denied", get(moderating::denied))
+        .route("/deny", post(moderating::deny))
+        .route("/allow", post(moderating::allow))
+        .route("/denylists/subscribe", post(moderating::subscribe))
+        .route("/denylists/unsubscribe", post(moderating::unsubscribe))
         .route("/show", get(show))
         .route("/ticket", get(ticket))
         .route("/search", post(search))

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::attest::{AttestError, KeepError};
 use crate::catalog::CatalogError;
+use crate::denials::{DenialsError, Why};
 use crate::engine::session::EngineError;
 use crate::engine::wire::Fault;
 use crate::fetch::{FetchError, HandOutError, NoSuchJob};
@@ -28,7 +29,46 @@ const PUBLISH_AGAIN: &str = "publish the folder again, or fetch the repo from so
 
 /// What to do about an error: the first of its causes that we know something about decides.
 pub fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(why) = denial(error) {
+        return Some(why.remedy());
+    }
     known(error).or_else(|| error.source().and_then(hint))
+}
+
+/// The denial that an error comes from, if it comes from one.
+pub(super) fn denial<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Why> {
+    let of_library = |error: &'a LibraryError| match error {
+        LibraryError::Denied(why) => Some(&**why),
+        _ => None,
+    };
+    let of_resolve = |error: &'a ResolveError| match error {
+        ResolveError::Denied(why) => Some(&**why),
+        ResolveError::Library(error) => of_library(error),
+        ResolveError::NotFound(_) | ResolveError::Forked { .. } => None,
+    };
+    let found = error.downcast_ref::<Why>();
+    let found = found.or_else(|| error.downcast_ref::<Box<Why>>().map(|why| &**why));
+    let found = found.or_else(|| error.downcast_ref().and_then(of_library));
+    let found = found.or_else(|| error.downcast_ref().and_then(of_resolve));
+    let found = found.or_else(|| match error.downcast_ref()? {
+        FetchError::Denied(why) | FetchError::DeniedFile { why, .. } => Some(&**why),
+        FetchError::Resolve(error) => of_resolve(error),
+        FetchError::Library(error) => of_library(error),
+        _ => None,
+    });
+    let found = found.or_else(|| match error.downcast_ref()? {
+        RunError::Library(error) => of_library(error),
+        _ => None,
+    });
+    let found = found.or_else(|| match error.downcast_ref()? {
+        ValidateError::Library(error) | ValidateError::Run(RunError::Library(error)) => of_library(error),
+        _ => None,
+    });
+    let found = found.or_else(|| match error.downcast_ref()? {
+        PublishError::Library(error) => of_library(error),
+        _ => None,
+    });
+    found.or_else(|| error.source().and_then(denial))
 }
 
 /// Looks at one error, and through those that only stand for another.
@@ -190,6 +230,7 @@ fn of_resolve(error: &ResolveError) -> Option<String> {
             say("ask the publisher; one revision is still to be had by its hash: shoal fetch blake3/HASH")
         }
         ResolveError::Library(error) => of_library(error),
+        ResolveError::Denied(why) => Some(why.remedy()),
     }
 }
 
@@ -215,6 +256,16 @@ fn of_possessions(error: &(dyn Error + 'static)) -> Option<&'static str> {
             return Some("choose another alias, or free it: shoal unfollow ALIAS");
         }
         Some(FollowingError::StorageFull { .. }) => return Some(SPACE),
+        _ => {}
+    }
+    match error.downcast_ref() {
+        Some(DenialsError::StorageFull { .. }) => return Some(SPACE),
+        Some(DenialsError::Malformed { .. } | DenialsError::TooLong { .. }) => {
+            return Some("mend the file: a node that cannot read it would serve what it should not");
+        }
+        Some(DenialsError::TooMany { .. }) => {
+            return Some("shoal denied lists them, shoal allow takes them back");
+        }
         _ => {}
     }
     if let Some(HandOutError::InTheWay { .. }) = error.downcast_ref() {

@@ -2,6 +2,7 @@
 //! value, those of long ones a stream of [`Line`]s, one a line.
 
 mod changes;
+mod moderating;
 mod running;
 mod validating;
 
@@ -13,6 +14,7 @@ use std::time::Instant;
 
 pub use changes::{EveryJob, JobAsk, JobPick, JobPickError, JobsAnswer, LimitsAsk};
 pub use libp2p::Multiaddr;
+pub use moderating::{AllowAsk, DeniedAsk, DenyAsk, DenylistAsk, UnsubscribedAnswer};
 use protocol::{
     Alias, Hash, HashError, Kind, Publisher, RepoName, RepoRef, RepoRefError, Ticket, TicketError,
 };

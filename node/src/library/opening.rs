@@ -4,6 +4,7 @@ use super::{LibraryError, OpenError};
 use crate::{
     attest::Attestations,
     catalog::{Catalog, OpenState, Reserve},
+    denials::Denials,
     durable,
     keys::{self, KeyKind},
     names::{Following, Names},
@@ -23,6 +24,7 @@ pub(super) struct Opened {
     pub(super) state: OpenState,
     pub(super) names: Names,
     pub(super) following: Following,
+    pub(super) denials: Denials,
     pub(super) attestations: Attestations,
     pub(super) node_key: SigningKey,
     pub(super) publisher_key: SigningKey,
@@ -43,12 +45,14 @@ impl Opened {
         // The reserve gives way before sled is opened: sled cannot open on a full disk.
         let reserve = Reserve::open(&data.join("reserve"))?;
         let opened = Catalog::open(&data.join("catalog")).map_err(LibraryError::from)?;
+        let publisher_key = keys::load_or_create(&data.join("publisher.key"), KeyKind::Publisher)?;
         Ok(Opened {
             names: Names::open(&data)?,
             following: Following::open(&data)?,
             attestations: Attestations::open(&data)?,
             node_key: keys::load_or_create(&data.join("node.key"), KeyKind::Node)?,
-            publisher_key: keys::load_or_create(&data.join("publisher.key"), KeyKind::Publisher)?,
+            denials: Denials::open(&data, publisher_key.verifying_key().into())?,
+            publisher_key,
             catalog: opened.catalog,
             state: opened.state,
             reserve,

@@ -6,6 +6,7 @@ use crate::{
     card::Card,
     catalog::{ManifestRow, RepoRow},
     check::facts::Facts,
+    denials::Why,
     store::{Lies, blocking},
 };
 use protocol::{Alias, Hash, Kind, RepoId, RepoRef, SignedRelease, Upstream};
@@ -38,6 +39,9 @@ pub struct RepoView {
     pub pinned: bool,
     /// Whether we published it.
     pub ours: bool,
+    /// Why it is denied here, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Why>,
 }
 
 /// One file of a repo.
@@ -151,14 +155,15 @@ impl Library {
         row: Option<ManifestRow>,
     ) -> RepoView {
         let (repo, repo_row) = named.unzip();
+        let manifest = hash.or(repo_row.as_ref().map(|row| row.manifest));
+        let denied = self.0.denials.check(repo.as_ref(), manifest).err();
         RepoView {
+            denied: denied.map(|why| *why),
             alias: repo
                 .as_ref()
                 .and_then(|repo| self.0.following.alias_of(repo.publisher)),
             kind: repo_row.as_ref().map(|row| row.kind),
-            manifest: hash
-                .or(repo_row.as_ref().map(|row| row.manifest))
-                .unwrap_or(Hash::EMPTY),
+            manifest: manifest.unwrap_or(Hash::EMPTY),
             seq: repo_row.as_ref().map(|row| row.seq),
             files: row.as_ref().map_or(0, |row| u64::from(row.files)),
             bytes: row.as_ref().map_or(0, |row| row.bytes),

@@ -27,6 +27,12 @@ pub(crate) enum After {
 }
 
 impl Library {
+    /// Refuses to publish under a name of ours that the user denies: nobody would hear of it.
+    pub(super) fn refuse_denied_name(&self, name: &RepoName) -> Result<(), LibraryError> {
+        let (publisher, name) = (self.publisher(), name.clone());
+        Ok(self.denials().check(Some(&RepoId { publisher, name }), None)?)
+    }
+
     /// Signs the next release of the name, or finds that the last one says the same.
     pub(crate) async fn release(
         &self,
@@ -40,6 +46,7 @@ impl Library {
             upstream,
             valid_days,
         } = saying;
+        self.refuse_denied_name(&name)?;
         let card = self.summary(kind, manifest).await?.encode()?;
         let (library, manifest) = (self.clone(), manifest.hash());
         run(move || {

@@ -14,17 +14,18 @@ use crate::node::Limits;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-const READS: [&str; 7] = [
+const READS: [&str; 8] = [
     "status",
     "peers",
     "jobs",
     "repos",
     "following",
+    "denied",
     "show?repo=a/b",
     "ticket?repo=a/b",
 ];
 
-const CHANGES: [&str; 14] = [
+const CHANGES: [&str; 18] = [
     "publish",
     "fetch",
     "verify",
@@ -34,6 +35,10 @@ const CHANGES: [&str; 14] = [
     "collect",
     "follow",
     "unfollow",
+    "deny",
+    "allow",
+    "denylists/subscribe",
+    "denylists/unsubscribe",
     "jobs/pause",
     "jobs/resume",
     "jobs/cancel",

@@ -72,7 +72,13 @@ impl Hub {
         let followed = self.node().library().following().into_iter();
         let aliases: HashMap<Publisher, Alias> =
             followed.map(|follow| (follow.publisher, follow.alias)).collect();
-        let known = index.repos.values().filter(|known| known.kind == kind);
+        let denials = self.node().library().denials();
+        let is_open = |known: &Known| {
+            let state = Some(known.state.manifest);
+            denials.check(Some(&known.repo), state).is_ok()
+        };
+        let known = index.repos.values();
+        let known = known.filter(|known| known.kind == kind && is_open(known));
         let mut found: Vec<(Place, &Known)> = known
             .map(|known| (wanted.place(shown_id(&known.repo, &aliases), known), &**known))
             .filter(|(place, known)| wanted.fits(&place.id, known))
