@@ -328,7 +328,7 @@ impl Node {
         });
     }
 
-    async fn tell(&self, manifest: Hash, release: Option<SignedRelease>) {
+    pub(crate) async fn tell(&self, manifest: Hash, release: Option<SignedRelease>) {
         let swarm = self.swarm();
         if let Some(release) = release.clone() {
             let discovery = self.discovery().clone();

@@ -65,15 +65,25 @@ impl Discovery {
         let now = now();
         let mut passing = Vec::new();
         for (release, card) in wanted {
-            let is_near = near.contains(&release.release().publisher);
+            let publisher = release.release().publisher;
+            let is_near = near.contains(&publisher);
+            if !is_near && self.0.library.revocation_of(publisher).is_some() {
+                continue;
+            }
             if !is_near || self.on_disk(&release, card.as_ref(), now)? {
                 passing.push((release, card, is_near));
             }
         }
         let kept = self.keep(passing, from, now)?;
         taken.passed = before - kept.len();
+        // With a release of ours goes what there is to know of our key.
+        let ours = kept
+            .iter()
+            .map(|kept| kept.row.release.publisher)
+            .find(|publisher| from.is_none() && self.0.library.is_ours(*publisher));
         let news = News {
             ids: kept.iter().map(|kept| kept.id).collect(),
+            statements: ours.map(|ours| self.said_of(ours)).unwrap_or_default(),
             from,
         };
         taken.new.clone_from(&news.ids);
@@ -101,12 +111,16 @@ impl Discovery {
                 error @ (NamesError::Older { .. }
                 | NamesError::NotYetIssued { .. }
                 | NamesError::JumpTooLarge { .. }
+                | NamesError::Revoked { .. }
+                | NamesError::Replaced { .. }
                 | NamesError::Fork { .. }),
             )) => {
                 debug!(%repo, %error, "a release is not followed");
                 Ok(false)
             }
-            Err(LibraryError::Names(error @ NamesError::Damaged { .. })) => {
+            Err(LibraryError::Names(
+                error @ (NamesError::Damaged { .. } | NamesError::KeysDamaged { .. }),
+            )) => {
                 warn!(%repo, %error, "a release is not followed");
                 Ok(false)
             }

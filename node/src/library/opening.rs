@@ -5,8 +5,9 @@ use crate::{
     attest::Attestations,
     catalog::{Catalog, OpenState, Reserve},
     durable,
+    identity::Identity,
     keys::{self, KeyKind},
-    names::{Following, Names},
+    names::{Following, Names, Statements},
 };
 use ed25519_dalek::SigningKey;
 use fd_lock::{RwLock, RwLockWriteGuard};
@@ -25,7 +26,8 @@ pub(super) struct Opened {
     pub(super) following: Following,
     pub(super) attestations: Attestations,
     pub(super) node_key: SigningKey,
-    pub(super) publisher_key: SigningKey,
+    pub(super) identity: Identity,
+    pub(super) statements: Statements,
     pub(super) reserve: Reserve,
     pub(super) lock: RwLockWriteGuard<'static, File>,
 }
@@ -48,7 +50,8 @@ impl Opened {
             following: Following::open(&data)?,
             attestations: Attestations::open(&data)?,
             node_key: keys::load_or_create(&data.join("node.key"), KeyKind::Node)?,
-            publisher_key: keys::load_or_create(&data.join("publisher.key"), KeyKind::Publisher)?,
+            identity: Identity::open(&data)?,
+            statements: Statements::open(&data)?,
             catalog: opened.catalog,
             state: opened.state,
             reserve,
