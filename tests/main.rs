@@ -46,5 +46,6 @@ mod restart;
 mod rot;
 mod running;
 mod swarm;
+mod trust;
 mod validate;
 mod verify;

@@ -117,7 +117,7 @@ mod tests {
         ];
         for other in others {
             let alike = |name: &&str| **name == *other || lookalike::looks_like(name, other);
-            let wanted = names.iter().any(|name| alike(&name));
+            let wanted = names.iter().any(alike);
             let name = other.parse().unwrap();
             assert_eq!(known.like(&name).is_some(), wanted, "{other}");
         }

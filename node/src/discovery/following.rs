@@ -140,6 +140,12 @@ impl Node {
         let node = self.clone();
         self.task(async move {
             let discovery = node.discovery().clone();
+            for peer in node.swarm().peers().await.iter().take(TELLERS_ASKED) {
+                if let Err(error) = node.learn_from(peer.peer, publisher).await {
+                    debug!(peer = %peer.peer, error = &error as &dyn std::error::Error, "a peer told nothing of a key");
+                }
+            }
+            let publisher = node.library().standing_of(publisher).current();
             let adopted = blocking(move || Ok(discovery.adopt_known(publisher))).await;
             if let Ok(Err(error)) = adopted {
                 debug!(%publisher, error = &error as &dyn std::error::Error, "what is known is not followed");

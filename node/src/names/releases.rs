@@ -22,6 +22,8 @@ use crate::durable;
 
 mod files;
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod tests;
 
 pub use files::DamagedRelease;
