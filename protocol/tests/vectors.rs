@@ -248,7 +248,7 @@ fn frames_are_what_they_were() {
         ),
     ];
     let ids = vec![id_of(&golden_signed())];
-    let reconcile = |of: &[Publisher]| CatalogAsk::Reconcile {
+    let reconcile = |of: &[protocol::Publisher]| CatalogAsk::Reconcile {
         of: of.to_vec(),
         message: b"message".to_vec(),
     };

@@ -1,10 +1,11 @@
-//! `shoal demo [DIR]`: the main promise on real nodes. A publishes; C, which knows only B, finds it by name, fetches it, verifies it, runs it and
-//! validates it.
+//! `shoal demo [DIR]`: the main promise on real nodes. A publishes; C, which knows only B, finds it by name and by words, fetches it, verifies it,
+//! runs it and validates it, follows A and gets its next release.
 //!
 //! The nodes are whole ones, in one process, each with its own data folder and its own ports on loopback. Every step says what
 //! it did and how long it took; the command ends with 0 only if all of them held.
 
 mod compare;
+mod discovering;
 mod model;
 mod running;
 mod steps;
@@ -119,6 +120,7 @@ async fn main_promise(
     let published = publish(trio, source, steps).await?;
     let repo = RepoRef::Id(published.repo.clone());
     find(trio, &published, steps).await?;
+    discovering::search(&trio.c, &published, steps).await?;
     let to = folder.join("fetched");
     fetch(trio, &repo, &published, &to, steps).await?;
     same_bytes(source, &to, published.files, steps).await?;
@@ -126,12 +128,13 @@ async fn main_promise(
     prove(trio, &repo, &proof_file, steps).await?;
     verify_offline(&to, &proof_file, &published, steps).await?;
     running::run(&trio.c, &repo, ours, steps).await?;
-    spoil(&to, &proof_file, steps).await
+    spoil(&to, &proof_file, steps).await?;
+    discovering::next_release(&trio.a, &trio.c, &published, folder, steps).await
 }
 
-async fn publish(trio: &Trio, source: &Path, steps: &mut Steps<'_, '_>) -> Result<Published, Failure> {
-    let begun = Instant::now();
-    let request = PublishRequest {
+/// A release that is not missed when the demo is over.
+fn request(source: &Path) -> PublishRequest {
+    PublishRequest {
         path: source.to_owned(),
         name: None,
         kind: Kind::Model,
@@ -139,7 +142,12 @@ async fn publish(trio: &Trio, source: &Path, steps: &mut Steps<'_, '_>) -> Resul
         upstream: None,
         valid_days: 1,
         require_card: false,
-    };
+    }
+}
+
+async fn publish(trio: &Trio, source: &Path, steps: &mut Steps<'_, '_>) -> Result<Published, Failure> {
+    let begun = Instant::now();
+    let request = request(source);
     let (progress, snapshots) = Progress::channel();
     let work = trio.a.publish(request, &progress);
     let (published, _) = Meter::new(steps.context())
