@@ -154,6 +154,8 @@ async fn thief_who_rotates_is_beaten_by_the_recovery_key_and_a_revocation_beats_
     assert_eq!(recovered.from, first.repo.publisher);
     follows(&net, C, recovered.to).await;
     has_release(&net, C, "model", recovered.to, 1).await;
+    let heard = async || (net.node(B).library().publisher() == recovered.to).then_some(());
+    net.until("the thief to hear of it", heard).await.unwrap();
     // What the thief publishes goes under no name that anybody here follows.
     let evil = net.scratch().join("evil");
     model(&evil, 66);

@@ -397,10 +397,11 @@ impl Library {
             recovery: Publisher::from(recovery.verifying_key()),
             issued: now(),
         };
-        let said = [
-            SignedStatement::sign(recover, &[&recovery, &new])?,
-            introduce(&new, &recovery)?,
-        ];
+        let mut said = vec![SignedStatement::sign(recover, &[&recovery, &new])?];
+        // A key that published before has a recovery key of its own.
+        if self.standing_of(to).recovery.is_none() {
+            said.push(introduce(&new, &recovery)?);
+        }
         self.statements().take(&said)?;
         self.concern()?;
         self.go_on(from, &new, true)

@@ -16,8 +16,8 @@ use protocol::release::{copy_key, id_of, key_of, provider_key, teller_key};
 use protocol::shard::{GROUP_LEN, SHARD_LEN, shard_count};
 use protocol::wire::{decode_frame, encode_frame};
 use protocol::{
-    CatalogAsk, CatalogTell, Denylist, Hash, Known, Manifest, PeerHint, Proof, Publisher, RepoPath, ShardMap,
-    ShardRun, SignedAttestation, SignedRelease, SignedStatement, Statement, Summary, SwarmTell, Ticket,
+    CatalogAsk, CatalogTell, Denylist, Hash, Known, Manifest, PeerHint, Proof, RepoPath, ShardMap, ShardRun,
+    SignedAttestation, SignedRelease, SignedStatement, Statement, Summary, SwarmTell, Ticket,
 };
 
 fn file(name: &str) -> PathBuf {

@@ -197,19 +197,8 @@ fn trust(shown: &Shown, pairs: &mut Vec<(&'static str, String)>) {
         let text = "its publisher should have released it anew by now; it can be used as before";
         pairs.push(("stale", text.to_owned()));
     }
-    for fork in &shown.forks {
-        let accepted = fork.accepted.map_or_else(
-            || "one that is not kept".to_owned(),
-            |accepted| format!("blake3/{accepted}"),
-        );
-        pairs.push((
-            "forked",
-            format!(
-                "release {} was signed for {accepted} and for blake3/{}",
-                fork.seq, fork.other
-            ),
-        ));
-    }
+    let forks = shown.forks.iter();
+    pairs.extend(forks.map(|fork| ("forked", fork.to_string())));
     let forks = shown.key_forks.iter();
     pairs.extend(forks.map(|fork| ("forked", fork.clone())));
 }

@@ -36,6 +36,8 @@ const TELLERS_MAX: usize = 16;
 impl Discovery {
     /// Makes what is known of a publisher what the user acts on, as for releases that come from now on. Blocking.
     pub(super) fn adopt_known(&self, publisher: Publisher) -> Result<(), FindError> {
+        // What came just now is to be among what a search finds.
+        self.catch_up();
         let mut ask = SearchAsk {
             publisher: Some(publisher),
             sort: SearchSort::Name,

@@ -87,7 +87,6 @@ impl Discovery {
         for key in library.near() {
             if !before.contains(&key) {
                 info!(publisher = %key, "a publisher that is followed goes on as another key");
-                self.catch_up();
                 let adopted = self.adopt_known(key);
                 if let Err(error) = adopted {
                     debug!(publisher = %key, error = &error as &dyn std::error::Error, "what is known is not followed");

@@ -1,9 +1,9 @@
 //! Taking in what others tell: each release is verified, judged by the ratchet, and kept if it is wanted here.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use libp2p::PeerId;
-use protocol::{Decision, Known, ReleaseId, SignedRelease, Summary, ratchet, release::id_of};
+use protocol::{Decision, Known, Publisher, ReleaseId, SignedRelease, Summary, ratchet, release::id_of};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use tracing::{debug, warn};
 
@@ -76,6 +76,7 @@ impl Discovery {
         }
         let kept = self.keep(passing, from, now)?;
         taken.passed = before - kept.len();
+        self.adopt_late(&kept);
         // With a release of ours goes what there is to know of our key.
         let ours = kept
             .iter()
@@ -92,6 +93,23 @@ impl Discovery {
             let _ = self.0.news.send(Arc::new(news));
         }
         Ok(taken)
+    }
+
+    /// Makes what the user acts on of what is kept of somebody whom they began to follow meanwhile.
+    fn adopt_late(&self, kept: &[Kept]) {
+        let mut strangers = kept.iter().filter(|kept| !kept.followed).peekable();
+        if strangers.peek().is_none() {
+            return;
+        }
+        let near = self.near();
+        let publishers = strangers.map(|kept| kept.row.release.publisher);
+        let late: HashSet<Publisher> = publishers.filter(|publisher| near.contains(publisher)).collect();
+        for publisher in late {
+            if let Err(error) = self.adopt_known(publisher) {
+                let error = &error as &dyn std::error::Error;
+                warn!(%publisher, error, "what is known is not followed");
+            }
+        }
     }
 
     /// Offers a release of somebody who is followed to the ratchet on disk. `false`: it is not followed, and need not be known.

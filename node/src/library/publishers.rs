@@ -107,12 +107,8 @@ impl Library {
     fn forked_names(&self, publisher: Publisher) -> Vec<String> {
         let mut forked = Vec::new();
         for repo in self.0.names.repos_of(publisher).unwrap_or_default() {
-            for fork in self.0.names.forks(&repo).unwrap_or_default() {
-                let (seq, manifest) = (fork.release().seq, fork.release().manifest);
-                forked.push(format!(
-                    "{}: another release {seq}, of blake3/{manifest}",
-                    repo.name
-                ));
+            for fork in self.forks_of(&repo).unwrap_or_default() {
+                forked.push(format!("{}: {fork}", repo.name));
             }
         }
         forked
@@ -260,4 +256,100 @@ pub(super) fn forks_of(standing: &Standing) -> Vec<String> {
     forks
         .map(|fork| format!("its key {} signed {}", fork.key, word(fork.kind)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+    use protocol::{Hash, Kind, Reason, Release, Statement};
+
+    use super::*;
+
+    fn release(key: &SigningKey, seq: u64, content: u8, expires: u64) -> SignedRelease {
+        let release = Release {
+            publisher: key.verifying_key().into(),
+            name: "model".parse().unwrap(),
+            kind: Kind::Model,
+            manifest: Hash::of(&[content]),
+            seq,
+            prev: None,
+            issued: expires - 1_000,
+            expires,
+            upstream: None,
+            card: None,
+        };
+        SignedRelease::sign(release, key).unwrap()
+    }
+
+    fn refused(library: &Library, release: &SignedRelease) -> NamesError {
+        match library.accept(release, now()) {
+            Err(LibraryError::Names(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_stale_forked_revoked_or_replaced_is_shown_as_such_and_nothing_new_of_it_is_taken() {
+        let data = tempfile::tempdir().unwrap();
+        let library = Library::open(data.path()).await.unwrap();
+        let [key, next] = [1, 2].map(|seed| SigningKey::from_bytes(&[seed; 32]));
+        let [publisher, to] = [&key, &next].map(|key| Publisher::from(key.verifying_key()));
+        library.follow(publisher, &"meta".parse().unwrap()).unwrap();
+        // Long expired, and yet it can be used.
+        let old = release(&key, 1, 1, now() - 1_000);
+        library.accept(&old, now()).unwrap();
+        assert!(library.list().unwrap()[0].stale);
+        library
+            .accept(&release(&key, 2, 2, now() + 1_000), now())
+            .unwrap();
+        assert!(!library.list().unwrap()[0].stale);
+        let fork = refused(&library, &release(&key, 2, 3, now() + 1_000));
+        assert!(matches!(fork, NamesError::Fork { seq: 2, .. }), "{fork}");
+        let views = library.follow_views();
+        let forks = &views[0].forks;
+        for manifest in [2, 3].map(|content| Hash::of(&[content]).to_string()) {
+            assert!(forks[0].contains(&manifest), "{forks:?}");
+        }
+
+        let issued = now();
+        let rotate = Statement::Rotate {
+            from: publisher,
+            to,
+            issued,
+        };
+        let rotate = SignedStatement::sign(rotate, &[&key, &next]).unwrap();
+        library.heard(&[rotate]).unwrap();
+        let late = refused(&library, &release(&key, 3, 4, now() + 1_000));
+        assert!(
+            matches!(late, NamesError::Replaced { by, .. } if by == to),
+            "{late}"
+        );
+        let view = library.follow_views().remove(0);
+        assert_eq!((view.publisher, view.followed_as), (to, Some(publisher)));
+        // Until the new key released it, a name leads to what the old one did.
+        let repo = library.repo_of(&"meta/model".parse().unwrap()).unwrap().unwrap();
+        assert_eq!(repo.publisher, publisher);
+        library
+            .accept(&release(&next, 1, 2, now() + 1_000), now())
+            .unwrap();
+        let repo = library.repo_of(&"meta/model".parse().unwrap()).unwrap().unwrap();
+        assert_eq!(repo.publisher, to);
+
+        let revoke = Statement::Revoke {
+            key: to,
+            by: to,
+            reason: Reason::Lost,
+            issued,
+        };
+        library
+            .heard(&[SignedStatement::sign(revoke, &[&next]).unwrap()])
+            .unwrap();
+        let late = refused(&library, &release(&next, 2, 5, now() + 1_000));
+        assert!(matches!(late, NamesError::Revoked { .. }), "{late}");
+        assert_eq!(library.list().unwrap()[0].revoked.as_deref(), Some("lost"));
+        assert_eq!(library.follow_views()[0].revoked.as_deref(), Some("lost"));
+        // By any of its keys.
+        assert!(library.unfollow(to).unwrap());
+        library.close().await;
+    }
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 use protocol::{Alias, Hash, Kind, RepoId, RepoRef, SignedRelease, Upstream};
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt};
 
 /// Rows read from the catalog at a time.
 const PAGE: usize = 1_000;
@@ -109,6 +109,17 @@ pub struct Shown {
     pub facts: Facts,
 }
 
+impl fmt::Display for ForkView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "release {} was signed for ", self.seq)?;
+        match self.accepted {
+            Some(accepted) => write!(f, "blake3/{accepted}")?,
+            None => f.write_str("one that is not kept")?,
+        }
+        write!(f, " and for blake3/{}", self.other)
+    }
+}
+
 /// What was let go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forgotten {
@@ -199,7 +210,7 @@ impl Library {
     }
 
     /// What a repo's publisher signed twice under one number.
-    fn forks_of(&self, repo: &RepoId) -> Result<Vec<ForkView>, LibraryError> {
+    pub(super) fn forks_of(&self, repo: &RepoId) -> Result<Vec<ForkView>, LibraryError> {
         let accepted = self.0.names.history(repo)?;
         let forks = self.0.names.forks(repo)?.into_iter();
         let view = |fork: SignedRelease| {
