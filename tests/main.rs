@@ -47,5 +47,6 @@ mod restart;
 mod rot;
 mod running;
 mod swarm;
+mod trust;
 mod validate;
 mod verify;

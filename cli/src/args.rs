@@ -13,7 +13,7 @@ use clap_complete::Shell;
 use node::denials::What;
 use node::http::messages::{JobPick, Multiaddr, Wanted};
 use node::validate::Level;
-use protocol::{Alias, Kind, Publisher, RepoName, RepoRef};
+use protocol::{Alias, Kind, Publisher, Reason, RepoName, RepoRef};
 
 pub(crate) use amounts::AtMost;
 
@@ -182,7 +182,7 @@ pub(crate) enum Command {
     /// List what is denied, by whom and why, and the lists that are followed
     #[command(after_help = examples::DENIED)]
     Denied(Denied),
-    /// Print this node's peer id and publisher id; they are made at the first use
+    /// Print this node's peer id and publisher id, which are made at the first use; rotate, recover or revoke the publisher's key
     #[command(after_help = examples::ID)]
     Id(Id),
     /// List the nodes that the running node is connected to
@@ -327,10 +327,74 @@ pub(crate) struct Fetch {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Id {
     /// Print the token for uploads over the Hub's API, which clients look for in HF_TOKEN: whoever has it may publish as you
     #[arg(long)]
     pub(crate) token: bool,
+    #[command(subcommand)]
+    pub(crate) verb: Option<IdVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IdVerb {
+    /// Publish under a new key from now on; who follows the old one follows the new one by itself
+    ///
+    /// The old key signs that it goes on as the new one. What is here of your repos is released again under the new key; what
+    /// others have stays verifiable under the old one. It cannot be taken back.
+    #[command(after_help = examples::ROTATE)]
+    Rotate(Rotate),
+    /// Publish under a new key, by the recovery key: the old one is lost, or somebody else has it
+    ///
+    /// It counts more than anything that the old key signs. With --publisher the key of another data folder, such as one on a
+    /// disk that broke, goes on as the key of this one.
+    #[command(after_help = examples::RECOVER)]
+    Recover(Recover),
+    /// Revoke a key for good: nothing new that it signs is accepted by anybody who hears of it
+    ///
+    /// Without a recovery (shoal id recover) nobody can publish under your name after that.
+    #[command(after_help = examples::REVOKE)]
+    Revoke(Revoke),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rotate {
+    /// The file of the recovery key, to bind it to the new key for those who come to know only that one [default: recovery.key in the data folder, if it
+    /// is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recovery: Option<PathBuf>,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Recover {
+    /// The file of the recovery key
+    #[arg(value_name = "FILE")]
+    pub(crate) recovery: PathBuf,
+    /// The key to go on from [default: the last one of this data folder]
+    #[arg(long, value_name = "PUBLISHER")]
+    pub(crate) publisher: Option<Publisher>,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Revoke {
+    /// The key [default: the one that this node publishes with]
+    #[arg(value_name = "PUBLISHER")]
+    pub(crate) key: Option<Publisher>,
+    /// Why: compromised, lost, retired or superseded
+    #[arg(long, value_name = "WORD")]
+    pub(crate) reason: Reason,
+    /// The file of the recovery key, where the key itself is not here, or went on as another
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recovery: Option<PathBuf>,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -8,6 +8,7 @@ mod deny;
 mod doctor;
 mod fetch;
 mod follow;
+mod identity;
 mod import;
 mod jobs;
 mod limit;
@@ -56,7 +57,7 @@ pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Deny(what) => deny::deny(what, context).await?,
         Command::Allow(what) => deny::allow(what, context).await?,
         Command::Denied(denied) => deny::list(denied, context).await?,
-        Command::Id(id) => running::id(id, context).await?,
+        Command::Id(id) => identity::run(id, context).await?,
         Command::Peers => running::peers(context)?,
         Command::Status => running::status(context)?,
         // What it found is what was asked for, and yet not 0.

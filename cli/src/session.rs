@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use node::attest::{self, AttestationView};
 use node::denials::{Allowed, DeniedView, ListView, Why};
-use node::discovery::{Discovery, Lineage, SearchAnswer, SearchAsk};
+use node::discovery::{Discovery, FollowAnswer, Lineage, SearchAnswer, SearchAsk};
 use node::fetch::{FetchRequest, FetchWhat, Fetched, HubCache};
 use node::http::messages::{
-    AllowAsk, AttestationsAsk, DenyAsk, DenylistAsk, FetchAsk, FollowAnswer, FollowAsk, Nothing, ProbeAsk,
-    PublishAnswer, PublishAsk, RepoAsk, TicketAnswer, UnfollowAnswer, UnfollowAsk, UnsubscribedAnswer,
-    ValidateAsk,
+    AllowAsk, AttestationsAsk, DenyAsk, DenylistAsk, FetchAsk, FollowAsk, Nothing, ProbeAsk, PublishAnswer,
+    PublishAsk, RecoverAsk, RepoAsk, RevokeAsk, RotateAsk, TicketAnswer, UnfollowAnswer, UnfollowAsk,
+    UnsubscribedAnswer, ValidateAsk,
 };
+use node::identity::{IdentityView, Moved, Revoke, RevokedKey};
 use node::import::{ImportRequest, Imported};
-use node::library::{Collected, Forgotten, Library, Rebuilt, RepoView, Shown};
+use node::library::{Collected, FollowView, Forgotten, Library, Rebuilt, RepoView, Shown};
 use node::limits::RELEASE_DAYS;
-use node::node::{Node, Status};
+use node::node::Node;
 use node::progress::Progress;
 use node::publish::PublishRequest;
 use node::validate::{self, Made, ProbeRequest};
@@ -280,12 +281,13 @@ impl Session {
         }
     }
 
-    pub(crate) fn follow(&self, ask: FollowAsk) -> Result<(), Failure> {
+    /// Follows somebody, and says for whom they could be taken.
+    pub(crate) async fn follow(&self, ask: FollowAsk) -> Result<FollowAnswer, Failure> {
         match self {
-            Session::Daemon(client) => client.post("follow", &ask).map(|Nothing {}| ()),
+            Session::Daemon(client) => client.post("follow", &ask),
             Session::Alone(library) => {
-                library.follow(ask.publisher, &ask.alias)?;
-                Ok(())
+                let discovery = Discovery::alone(library.clone()).await?;
+                Ok(blocking(move || discovery.follow(ask.publisher, &ask.alias)).await??)
             }
         }
     }
@@ -301,10 +303,10 @@ impl Session {
         }
     }
 
-    pub(crate) fn following(&self) -> Result<Vec<FollowAnswer>, Failure> {
+    pub(crate) fn following(&self) -> Result<Vec<FollowView>, Failure> {
         match self {
             Session::Daemon(client) => client.get("following"),
-            Session::Alone(library) => Ok(library.following().into_iter().map(FollowAnswer::from).collect()),
+            Session::Alone(library) => Ok(library.follow_views()),
         }
     }
 
@@ -356,14 +358,49 @@ impl Session {
         }
     }
 
-    /// The peer id and the publisher id.
-    pub(crate) fn ids(&self) -> Result<(String, Publisher), Failure> {
+    /// Who the node is, and with which keys.
+    pub(crate) fn identity(&self) -> Result<IdentityView, Failure> {
         match self {
-            Session::Daemon(client) => {
-                let status: Status = client.get("status")?;
-                Ok((status.peer_id, status.publisher))
+            Session::Daemon(client) => client.get("id"),
+            Session::Alone(library) => Ok(library.identity_view()),
+        }
+    }
+
+    /// Goes on as a new key.
+    pub(crate) async fn rotate(&self, ask: RotateAsk) -> Result<Moved, Failure> {
+        match self {
+            Session::Daemon(client) => client.post("id/rotate", &ask),
+            Session::Alone(library) => {
+                let library = library.clone();
+                Ok(blocking(move || library.rotate(ask.recovery.as_deref())).await??)
             }
-            Session::Alone(library) => Ok((library.peer_id().to_string(), library.publisher())),
+        }
+    }
+
+    /// Goes on as another key, by the recovery key.
+    pub(crate) async fn recover(&self, ask: RecoverAsk) -> Result<Moved, Failure> {
+        match self {
+            Session::Daemon(client) => client.post("id/recover", &ask),
+            Session::Alone(library) => {
+                let library = library.clone();
+                Ok(blocking(move || library.recover(ask.publisher, &ask.recovery)).await??)
+            }
+        }
+    }
+
+    /// Revokes a key.
+    pub(crate) async fn revoke(&self, ask: RevokeAsk) -> Result<RevokedKey, Failure> {
+        match self {
+            Session::Daemon(client) => client.post("id/revoke", &ask),
+            Session::Alone(library) => {
+                let library = library.clone();
+                let revoke = Revoke {
+                    key: ask.key,
+                    reason: ask.reason.parse()?,
+                    recovery: ask.recovery,
+                };
+                Ok(blocking(move || library.revoke(&revoke)).await??)
+            }
         }
     }
 }

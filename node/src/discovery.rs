@@ -10,8 +10,10 @@
 //! What is known here is a cache, like all of the catalog: it is synced again if it is lost. What the user acts on (ours, followed, fetched) is in release
 //! files as well, behind a ratchet that outlives everything ([`crate::names`]).
 
+mod alike;
 mod answers;
 pub(crate) mod following;
+mod keys;
 mod lineage;
 pub(crate) mod meeting;
 pub(crate) mod reconcile;
@@ -22,6 +24,7 @@ mod taking;
 mod withholding;
 
 pub(crate) use answers::{Session, SessionError};
+pub use keys::FollowAnswer;
 pub use lineage::{Base, Lineage};
 pub use relay::Relay;
 pub use searching::{FindError, HITS_MAX, Hit, SearchAnswer, SearchAsk, SearchSort};
@@ -33,7 +36,7 @@ use std::{
 };
 
 use libp2p::PeerId;
-use protocol::{Hash, Known, Publisher, ReleaseId, RepoId, SignedRelease, release::id_of};
+use protocol::{Hash, Known, Publisher, ReleaseId, RepoId, SignedRelease, SignedStatement, release::id_of};
 use tokio::sync::{broadcast, mpsc};
 use tracing::{info, warn};
 
@@ -86,11 +89,13 @@ struct State {
     refused: Refused,
 }
 
-/// Releases that were taken in just now.
+/// What was taken in just now.
 #[derive(Debug)]
 pub(crate) struct News {
     /// Which.
     pub(crate) ids: Vec<ReleaseId>,
+    /// Statements about keys that were new, or belong to those releases.
+    pub(crate) statements: Vec<SignedStatement>,
     /// Who told of them; `None`: we released them.
     pub(crate) from: Option<PeerId>,
 }

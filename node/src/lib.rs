@@ -16,6 +16,7 @@ pub mod engine;
 pub mod fetch;
 mod frame;
 pub mod http;
+pub mod identity;
 pub mod import;
 pub mod keys;
 pub mod library;

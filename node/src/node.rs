@@ -346,7 +346,7 @@ impl Node {
         });
     }
 
-    async fn tell(&self, manifest: Hash, release: Option<SignedRelease>) {
+    pub(crate) async fn tell(&self, manifest: Hash, release: Option<SignedRelease>) {
         let (swarm, denials) = (self.swarm(), self.library().denials());
         // What is new may have files that only what is denied had.
         denials.look_again();

@@ -392,8 +392,8 @@ impl Library {
 
     /// Signs what was found, and keeps it in place of what we found before.
     async fn sign(&self, attestation: Attestation) -> Result<(), ValidateError> {
-        let signed = SignedAttestation::sign(attestation, self.publisher_key())
-            .map_err(crate::attest::AttestError::from)?;
+        let key = self.publisher_key().map_err(crate::attest::AttestError::from)?;
+        let signed = SignedAttestation::sign(attestation, &key).map_err(crate::attest::AttestError::from)?;
         let library = self.clone();
         let kept = blocking(move || Ok(library.attested(&signed))).await;
         kept.map_err(LibraryError::from)??;

@@ -119,7 +119,20 @@ pub(super) const DENIED: &str = "Examples:
 pub(super) const ID: &str = "Examples:
   shoal id
   shoal id --json
+  shoal id rotate
   export HF_TOKEN=$(shoal id --token)";
+
+pub(super) const ROTATE: &str = "Examples:
+  shoal id rotate
+  shoal id rotate --recovery /media/usb/recovery.key --yes";
+
+pub(super) const RECOVER: &str = "Examples:
+  shoal id recover /media/usb/recovery.key
+  shoal id recover recovery.key --publisher 8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo --yes";
+
+pub(super) const REVOKE: &str = "Examples:
+  shoal id revoke --reason compromised
+  shoal id revoke 8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo --reason superseded --recovery /media/usb/recovery.key --yes";
 
 pub(super) const PEERS: &str = "Example:
   shoal peers";

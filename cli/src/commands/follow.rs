@@ -1,6 +1,7 @@
 //! Whom this node follows: `follow`, `unfollow`, `following`.
 
-use node::http::messages::{FollowAnswer, FollowAsk, UnfollowAnswer};
+use node::http::messages::{FollowAsk, UnfollowAnswer};
+use node::library::FollowView;
 
 use crate::args::{Follow, Followed, Unfollow};
 use crate::context::Context;
@@ -11,15 +12,24 @@ use crate::session::Session;
 pub(crate) async fn follow(follow: Follow, context: &mut Context<'_>) -> Result<(), Failure> {
     let Follow { publisher, alias } = follow;
     let session = Session::open(context).await?;
-    let done = session.follow(FollowAsk {
-        publisher,
-        alias: alias.clone(),
-    });
+    let done = session.follow(FollowAsk { publisher, alias }).await;
     session.close().await;
-    done?;
+    let answer = done?;
+    let alias = &answer.alias;
+    for warning in &answer.warnings {
+        context.note(format_args!(
+            "careful: {warning}; if it is not whom you meant: shoal unfollow {alias}"
+        ));
+    }
+    if answer.publisher != publisher {
+        context.note(format_args!("{publisher} goes on as {}", answer.publisher));
+    }
     match context.json {
-        true => context.print_json(&FollowAsk { publisher, alias })?,
-        false => context.print(format_args!("{alias} is {publisher}; its repos are {alias}/NAME"))?,
+        true => context.print_json(&answer)?,
+        false => context.print(format_args!(
+            "{alias} is {}; its repos are {alias}/NAME",
+            answer.publisher
+        ))?,
     }
     Ok(())
 }
@@ -69,15 +79,45 @@ pub(crate) async fn list(context: &mut Context<'_>) -> Result<(), Failure> {
     let heading = [
         ("ALIAS", Side::Left),
         ("SINCE", Side::Left),
+        ("STATE", Side::Left),
         ("PUBLISHER", Side::Left),
     ];
-    let row = |follow: &FollowAnswer| {
+    let row = |follow: &FollowView| {
         [
             follow.alias.to_string(),
             output::day(follow.since),
+            state(follow),
             follow.publisher.to_string(),
         ]
     };
     let rows: Vec<_> = following.iter().map(row).collect();
-    Ok(write!(context.io.stdout, "{}", output::table(heading, &rows))?)
+    write!(context.io.stdout, "{}", output::table(heading, &rows))?;
+    for follow in &following {
+        let alias = &follow.alias;
+        if let Some(before) = follow.followed_as {
+            context.note(format_args!("{alias} was {before} when you began to follow it"));
+        }
+        for fork in &follow.forks {
+            context.note(format_args!("{alias} signed against itself: {fork}"));
+        }
+    }
+    Ok(())
+}
+
+/// What there is to say beside "it is followed".
+fn state(follow: &FollowView) -> String {
+    let words = [
+        follow
+            .revoked
+            .as_ref()
+            .map(|reason| format!("revoked ({reason})")),
+        follow.followed_as.map(|_| "new key".to_owned()),
+        (!follow.forks.is_empty()).then(|| "forked".to_owned()),
+    ];
+    let words: Vec<_> = words.into_iter().flatten().collect();
+    if words.is_empty() {
+        "-".to_owned()
+    } else {
+        words.join(", ")
+    }
 }

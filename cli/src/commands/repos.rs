@@ -74,6 +74,8 @@ fn state(view: &RepoView) -> String {
         (gone, "name only"),
         (partial, "partial"),
         (view.pinned, "pinned"),
+        (view.stale, "stale"),
+        (view.revoked.is_some(), "revoked"),
     ];
     let words = words.iter().filter(|(is, _)| *is);
     let words = words.map(|(_, word)| (*word).to_owned());
@@ -158,6 +160,7 @@ fn describe(shown: &Shown) -> String {
         ),
     ));
     pairs.push(("state", state(view)));
+    trust(shown, &mut pairs);
     shown.card.iter().for_each(|card| of_card(card, &mut pairs));
     of_facts(&shown.facts, &mut pairs);
     pairs.extend(standing(&shown.standing).map(|text| ("validated", text)));
@@ -179,6 +182,24 @@ fn describe(shown: &Shown) -> String {
         })
         .collect();
     format!("{}\n{}", output::pairs(&pairs), output::table(heading, &rows))
+}
+
+/// What there is to know of who released it before anybody relies on it.
+fn trust(shown: &Shown, pairs: &mut Vec<(&'static str, String)>) {
+    if let Some(reason) = &shown.view.revoked {
+        pairs.push((
+            "revoked",
+            format!("its key was revoked since ({reason}): when it signed this cannot be known"),
+        ));
+    }
+    if shown.view.stale {
+        let text = "its publisher should have released it anew by now; it can be used as before";
+        pairs.push(("stale", text.to_owned()));
+    }
+    let forks = shown.forks.iter();
+    pairs.extend(forks.map(|fork| ("forked", fork.to_string())));
+    let forks = shown.key_forks.iter();
+    pairs.extend(forks.map(|fork| ("forked", fork.clone())));
 }
 
 /// What its card says of it.

@@ -191,6 +191,7 @@ fn state(hit: &Hit) -> String {
         (hit.reproduced > 0, format!("reproduced by {}", hit.reproduced)),
         (hit.disagree > 0, format!("{} disagree", hit.disagree)),
         (hit.stale, "stale".to_owned()),
+        (hit.revoked.is_some(), "revoked".to_owned()),
         (hit.looks_like.is_some(), "look-alike".to_owned()),
     ];
     let words = words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word);

@@ -1,7 +1,7 @@
 //! The side that is asked: one stream of asks, and a tell for each.
 
 use libp2p::PeerId;
-use protocol::{CatalogAsk, CatalogTell, Known, ReleaseId, RepoId, wire::CATALOG_VERSION};
+use protocol::{CatalogAsk, CatalogTell, Known, ReleaseId, RepoId, SignedStatement, wire::CATALOG_VERSION};
 use tracing::debug;
 
 use super::{
@@ -33,6 +33,9 @@ pub(crate) enum SessionError {
     /// It asks without end.
     #[error("more than {ASKS_MAX} asks in one stream")]
     TooMany,
+    /// It says of keys what nobody signed.
+    #[error("a statement about a key")]
+    Statement(#[source] protocol::KeyError),
     /// The catalog.
     #[error(transparent)]
     Library(#[from] LibraryError),
@@ -107,8 +110,26 @@ impl Session {
                 let _ = self.discovery.0.heard.try_send((self.peer, ids));
                 CatalogTell::Have
             }
-            // Statements about keys are not kept yet: none is known.
-            CatalogAsk::Keys { .. } => CatalogTell::Keys(Vec::new()),
+            CatalogAsk::Keys { publisher } => {
+                let about = library.statements().about(publisher);
+                CatalogTell::Keys(about.iter().map(|said| said.encode().to_vec()).collect())
+            }
+            CatalogAsk::Heard(told) => {
+                let (discovery, peer) = (self.discovery.clone(), self.peer);
+                let heard = blocking(move || {
+                    let mut statements = Vec::new();
+                    for bytes in &told {
+                        match SignedStatement::decode(bytes) {
+                            Ok(statement) => statements.push(statement),
+                            Err(error) => return Ok(Err(SessionError::Statement(error))),
+                        }
+                    }
+                    let heard = discovery.heard(statements, peer, None);
+                    Ok(heard.map_err(SessionError::from))
+                });
+                heard.await??;
+                CatalogTell::Have
+            }
         })
     }
 }

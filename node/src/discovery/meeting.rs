@@ -10,8 +10,8 @@ use std::{
 
 use libp2p::{PeerId, Stream, StreamProtocol};
 use protocol::{
-    CatalogAsk, CatalogTell, Known, Publisher, ReleaseId,
-    limits::{IDS_MAX, SCOPE_MAX},
+    CatalogAsk, CatalogTell, Known, Publisher, ReleaseId, SignedStatement,
+    limits::{IDS_MAX, KEY_STATEMENTS_MAX, SCOPE_MAX},
     wire::{self, CATALOG_VERSION},
 };
 use rand::{Rng, seq::SliceRandom};
@@ -81,12 +81,12 @@ pub(crate) enum SyncError {
 }
 
 /// One stream of asks to a peer.
-struct Asking {
+pub(super) struct Asking {
     stream: Stream,
 }
 
 impl Asking {
-    async fn open(node: &Node, peer: PeerId) -> Result<Asking, SyncError> {
+    pub(super) async fn open(node: &Node, peer: PeerId) -> Result<Asking, SyncError> {
         let protocol = StreamProtocol::new(wire::CATALOG_PROTOCOL);
         let stream = node.swarm().open_stream(peer, protocol).await?;
         Ok(Asking { stream })
@@ -116,6 +116,29 @@ impl Asking {
     async fn have(&mut self, ids: &[ReleaseId]) -> Result<(), SyncError> {
         for ids in ids.chunks(IDS_MAX) {
             match self.ask(&CatalogAsk::Have(ids.to_vec())).await? {
+                CatalogTell::Have => {}
+                _ => return Err(SyncError::Unasked),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks what the peer knows about a key.
+    pub(super) async fn keys(&mut self, publisher: Publisher) -> Result<Vec<SignedStatement>, SyncError> {
+        match self.ask(&CatalogAsk::Keys { publisher }).await? {
+            CatalogTell::Keys(told) => told
+                .iter()
+                .map(|bytes| SignedStatement::decode(bytes).map_err(|_| SyncError::False))
+                .collect(),
+            _ => Err(SyncError::Unasked),
+        }
+    }
+
+    /// Says what we heard about keys.
+    pub(super) async fn hear(&mut self, statements: &[SignedStatement]) -> Result<(), SyncError> {
+        for some in statements.chunks(KEY_STATEMENTS_MAX) {
+            let told = some.iter().map(|said| said.encode().to_vec()).collect();
+            match self.ask(&CatalogAsk::Heard(told)).await? {
                 CatalogTell::Have => {}
                 _ => return Err(SyncError::Unasked),
             }
@@ -236,6 +259,15 @@ impl Node {
         if asking.version().await? < CATALOG_VERSION {
             return Ok(0);
         }
+        // Before any release: who signs it may have been revoked, or have gone on as somebody whom we do not know yet.
+        match of {
+            [] => asking.learn_all(&discovery, peer).await?,
+            some => {
+                for publisher in some {
+                    asking.learn(&discovery, peer, *publisher).await?;
+                }
+            }
+        }
         let (ours, scope) = (discovery.clone(), of.to_vec());
         let snapshot = blocking(move || Ok(ours.snapshot_of(&scope))).await??;
         let (mut opener, mut message) = Opener::new(snapshot, rand::random());
@@ -274,11 +306,17 @@ impl Node {
     }
 
     /// Tells a peer what is new.
-    async fn tell_news(&self, peer: PeerId, ids: Vec<ReleaseId>) -> Result<(), SyncError> {
+    async fn tell_news(
+        &self,
+        peer: PeerId,
+        ids: Vec<ReleaseId>,
+        statements: Vec<SignedStatement>,
+    ) -> Result<(), SyncError> {
         let mut asking = Asking::open(self, peer).await?;
         if asking.version().await? < CATALOG_VERSION {
             return Ok(());
         }
+        asking.hear(&statements).await?;
         asking.have(&ids).await
     }
 }
@@ -302,17 +340,21 @@ pub(crate) async fn spread(node: WeakNode, mut news: broadcast::Receiver<Arc<New
         peers.shuffle(&mut rand::rng());
         peers.truncate(TOLD_MAX);
         for peer in peers {
-            let ids: Vec<ReleaseId> = gathered
-                .iter()
-                .filter(|news| news.from != Some(peer))
-                .flat_map(|news| news.ids.iter().copied())
-                .collect();
-            if ids.is_empty() {
+            let (mut ids, mut statements) = (Vec::new(), Vec::new());
+            for news in gathered.iter().filter(|news| news.from != Some(peer)) {
+                ids.extend(news.ids.iter().copied());
+                for statement in &news.statements {
+                    if !statements.contains(statement) {
+                        statements.push(statement.clone());
+                    }
+                }
+            }
+            if ids.is_empty() && statements.is_empty() {
                 continue;
             }
             let node = node.clone();
             tokio::spawn(async move {
-                if let Err(error) = node.tell_news(peer, ids).await {
+                if let Err(error) = node.tell_news(peer, ids, statements).await {
                     debug!(%peer, error = &error as &dyn std::error::Error, "a peer did not hear what is new");
                 }
             });

@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::{Alias, Hash, Kind, Publisher, RepoId, Summary, Upstream, lookalike};
+use protocol::{Alias, Hash, Kind, Publisher, RepoId, Summary, Upstream};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::Discovery;
+use super::{Discovery, alike::KnownNames};
 use crate::{
     catalog::{KnownRow, NameKey, PAGE_ROWS_MAX, name_key},
     denials::Why,
@@ -120,6 +120,9 @@ pub struct Hit {
     pub issued: u64,
     /// Whether it should have been replaced by now.
     pub stale: bool,
+    /// Why the key that signed it was revoked; `None`: it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<String>,
     /// What it is a copy of.
     pub upstream: Option<Upstream>,
     /// What its card says.
@@ -166,6 +169,8 @@ pub(super) struct Trust {
     followed: HashMap<Publisher, Alias>,
     reproduced: Vec<NameKey>,
     favoured: Arc<Favoured>,
+    /// The repos of those who are followed.
+    known: KnownNames,
 }
 
 /// Opens the index, and puts in what is missing: of a new one everything, a minute for a million. Blocking.
@@ -286,6 +291,18 @@ impl Discovery {
         }
     }
 
+    /// Whether any release of a publisher is known, as far as searches see it. Blocking.
+    pub(super) fn knows(&self, publisher: Publisher) -> Result<bool, LibraryError> {
+        let query = Query {
+            facts: vec![Fact::Publisher(publisher)],
+            limit: 1,
+            ..Query::default()
+        };
+        let page = self.0.index.search(&query, &Arc::default());
+        let page = page.map_err(|error| LibraryError::Search(Box::new(error)))?;
+        Ok(!page.hits.is_empty())
+    }
+
     /// Looks for repos; what is denied is left out. Blocking.
     pub fn search(&self, ask: &SearchAsk) -> Result<SearchAnswer, FindError> {
         let after = ask.after.as_ref().map(|after| {
@@ -324,11 +341,16 @@ impl Discovery {
         let page = loop {
             let page = self.0.index.search(&query, &favoured)?;
             for key in &page.hits {
-                match self.0.library.catalog().known(*key).map_err(LibraryError::from)? {
-                    Some(row) if self.withholds(&row) => denied += 1,
-                    Some(row) => hits.push(self.hit(row)?),
-                    // What is gone since the index was written is passed over.
-                    None => {}
+                // What is gone since the index was written is passed over.
+                let Some(row) = self.0.library.catalog().known(*key).map_err(LibraryError::from)? else {
+                    continue;
+                };
+                let repo = row.release.repo();
+                if self.withholds(&row) {
+                    denied += 1;
+                // Else it is the same name under the key that its publisher had before.
+                } else if self.0.library.newest(&repo) == repo {
+                    hits.push(self.hit(row)?);
                 }
             }
             (query.limit, rounds) = (limit - hits.len(), rounds + 1);
@@ -358,10 +380,16 @@ impl Discovery {
         let here = here.is_some_and(|row| row.complete);
         let standing = library.standing(release.manifest).unwrap_or_default();
         let sources = library.catalog().providers(release.manifest)?.len() as u64;
-        let alias = library.following_handle().alias_of(repo.publisher);
-        let ours = repo.publisher == library.publisher();
+        let alias = library.alias_of(repo.publisher);
+        let ours = library.is_ours(repo.publisher);
         let looks_like = match alias.is_none() && !ours {
-            true => self.looks_like(&repo),
+            true => self
+                .0
+                .trust
+                .lock()
+                .expect("nothing panics while it holds this")
+                .known
+                .like(&repo.name),
             false => None,
         };
         Ok(Hit {
@@ -372,6 +400,7 @@ impl Discovery {
             seq: release.seq,
             issued: release.issued,
             stale: release.expires < now(),
+            revoked: library.revocation_of(repo.publisher),
             upstream: release.upstream,
             card: row.card,
             here,
@@ -384,24 +413,13 @@ impl Discovery {
         })
     }
 
-    /// A repo of somebody who is followed, for which this one of a stranger could be taken.
-    fn looks_like(&self, repo: &RepoId) -> Option<String> {
-        let name = repo.name.as_str();
-        self.0.library.following().into_iter().find_map(|follow| {
-            let id = RepoId {
-                publisher: follow.publisher,
-                name: repo.name.clone(),
-            };
-            let same = self.0.library.names().get(&id).ok().flatten().is_some();
-            let alike = || {
-                let names = self.0.library.names().repos_of(follow.publisher).ok()?;
-                names
-                    .into_iter()
-                    .find(|known| lookalike::looks_like(known.name.as_str(), name))
-            };
-            let alike = if same { Some(id) } else { alike() };
-            alike.map(|alike| format!("{}/{}", follow.alias, alike.name))
-        })
+    /// Has the next search look anew at whom the user trusts.
+    pub(super) fn forget_trust(&self) {
+        self.0
+            .trust
+            .lock()
+            .expect("nothing panics while it holds this")
+            .since = None;
     }
 
     /// Whom the user trusts, no older than a moment.
@@ -415,7 +433,10 @@ impl Discovery {
         let followed: HashMap<Publisher, Alias> = following
             .map(|follow| (follow.publisher, follow.alias))
             .chain([(library.publisher(), own_alias())])
+            // Nobody who has a revoked key is to come first.
+            .filter(|(publisher, _)| library.revocation_of(*publisher).is_none())
             .collect();
+        trust.known = KnownNames::of(library);
         let mut reproduced = Vec::new();
         for manifest in library.attestations().manifests() {
             if library

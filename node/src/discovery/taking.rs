@@ -1,9 +1,9 @@
 //! Taking in what others tell: each release is verified, judged by the ratchet, and kept if it is wanted here.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use libp2p::PeerId;
-use protocol::{Decision, Known, ReleaseId, SignedRelease, Summary, ratchet, release::id_of};
+use protocol::{Decision, Known, Publisher, ReleaseId, SignedRelease, Summary, ratchet, release::id_of};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use tracing::{debug, warn};
 
@@ -35,6 +35,7 @@ struct Kept {
     row: KnownRow,
     id: ReleaseId,
     old: Option<Item>,
+    near: bool,
 }
 
 impl Discovery {
@@ -69,14 +70,30 @@ impl Discovery {
         let mut passing = Vec::new();
         for (release, card) in wanted {
             let is_near = near.has(release.release());
+            if !is_near
+                && self
+                    .0
+                    .library
+                    .revocation_of(release.release().publisher)
+                    .is_some()
+            {
+                continue;
+            }
             if !is_near || self.on_disk(&release, card.as_ref(), now)? {
                 passing.push((release, card, is_near));
             }
         }
         let kept = self.keep(passing, from, now)?;
         taken.passed = before - kept.len();
+        self.adopt_late(&kept);
+        // With a release of ours goes what there is to know of our key.
+        let ours = kept
+            .iter()
+            .map(|kept| kept.row.release.publisher)
+            .find(|publisher| from.is_none() && self.0.library.is_ours(*publisher));
         let news = News {
             ids: kept.iter().map(|kept| kept.id).collect(),
+            statements: ours.map(|ours| self.said_of(ours)).unwrap_or_default(),
             from,
         };
         taken.new.clone_from(&news.ids);
@@ -85,6 +102,23 @@ impl Discovery {
             let _ = self.0.news.send(Arc::new(news));
         }
         Ok(taken)
+    }
+
+    /// Makes what the user acts on of what is kept of somebody whom they began to follow meanwhile.
+    fn adopt_late(&self, kept: &[Kept]) {
+        let mut strangers = kept.iter().filter(|kept| !kept.near).peekable();
+        if strangers.peek().is_none() {
+            return;
+        }
+        let near = self.near().publishers();
+        let publishers = strangers.map(|kept| kept.row.release.publisher);
+        let late: HashSet<Publisher> = publishers.filter(|publisher| near.contains(publisher)).collect();
+        for publisher in late {
+            if let Err(error) = self.adopt_known(publisher) {
+                let error = &error as &dyn std::error::Error;
+                warn!(%publisher, error, "what is known is not followed");
+            }
+        }
     }
 
     /// Offers a release that the user acts on to the ratchet on disk. `false`: it is not followed, and need not be known.
@@ -104,12 +138,16 @@ impl Discovery {
                 error @ (NamesError::Older { .. }
                 | NamesError::NotYetIssued { .. }
                 | NamesError::JumpTooLarge { .. }
+                | NamesError::Revoked { .. }
+                | NamesError::Replaced { .. }
                 | NamesError::Fork { .. }),
             )) => {
                 debug!(%repo, %error, "a release is not followed");
                 Ok(false)
             }
-            Err(LibraryError::Names(error @ NamesError::Damaged { .. })) => {
+            Err(LibraryError::Names(
+                error @ (NamesError::Damaged { .. } | NamesError::KeysDamaged { .. }),
+            )) => {
                 warn!(%repo, %error, "a release is not followed");
                 Ok(false)
             }
@@ -208,6 +246,7 @@ fn judge(
                     row: KnownRow::of(&release, card, arrived),
                     id,
                     old,
+                    near,
                 }));
             }
             old
@@ -223,6 +262,7 @@ fn judge(
             row: KnownRow::of(&release, card, arrived),
             id,
             old,
+            near,
         }),
         Decision::Same
         | Decision::Fork

@@ -69,10 +69,9 @@ impl Discovery {
     /// Whose releases the user acts on.
     pub(super) fn near(&self) -> Near {
         let library = self.library();
-        let followed = library.following().into_iter().map(|follow| follow.publisher);
         let lists = library.denials().lists().into_iter();
         Near {
-            publishers: followed.chain([library.publisher()]).collect(),
+            publishers: library.near().into_iter().collect(),
             lists: lists.map(|list| list.repo).collect(),
         }
     }

@@ -9,7 +9,7 @@
 //! | GET `denied[?all=]` | what is denied, and the lists that are followed |
 //! | POST `publish` `import` `fetch` `verify` `validate` `probe` | lines of progress, then the end |
 //! | POST `run` | lines of progress and of text, then the end; it ends with who asked |
-//! | POST `run` | lines of progress and of text, then the end; it ends with who asked |
+//! | GET `id`; POST `id/rotate` `id/recover` `id/revoke` | who we publish as, and how that changes |
 //! | POST `proof` `attestations/export` | the bytes of a file |
 //! | POST `attestations/import` | what became of it |
 //! | POST `jobs/pause` `jobs/resume` `jobs/cancel` | the numbers of the fetches that do |
@@ -21,6 +21,7 @@
 //! Every route needs the token, and no GET changes anything.
 
 mod fetching;
+mod identity;
 mod moderating;
 mod running;
 mod validating;
@@ -44,16 +45,16 @@ use super::guard::{self, Guard};
 use super::hub::{self, Hub};
 use super::jobs::Jobs;
 use super::messages::{
-    ErrorAnswer, FollowAnswer, FollowAsk, Nothing, PeerAnswer, PublishAnswer, PublishAsk, ROOT, RepoAsk,
-    TicketAnswer, UnfollowAnswer, UnfollowAsk,
+    ErrorAnswer, FollowAsk, Nothing, PeerAnswer, PublishAnswer, PublishAsk, ROOT, RepoAsk, TicketAnswer,
+    UnfollowAnswer, UnfollowAsk,
 };
 use super::openai;
 use super::request::{Asked, Refused, Told, absolute};
 use super::{BODY_LEN_MAX, HttpError, listen};
-use crate::discovery::{Lineage, SearchAnswer, SearchAsk};
+use crate::discovery::{FollowAnswer, Lineage, SearchAnswer, SearchAsk};
 use crate::doctor::Running;
 use crate::import::ImportRequest;
-use crate::library::{Collected, Forgotten, LibraryError, Rebuilt, RepoView, Shown};
+use crate::library::{Collected, FollowView, Forgotten, LibraryError, Rebuilt, RepoView, Shown};
 use crate::limits::RELEASE_DAYS;
 use crate::node::{Node, Status};
 use crate::progress::Progress;
@@ -197,6 +198,10 @@ fn router(desk: Desk, hub: Hub, guard: Guard) -> Router {
         .route("/collect", post(collect))
         .route("/follow", post(follow))
         .route("/unfollow", post(unfollow))
+        .route("/id", get(identity::show))
+        .route("/id/rotate", post(identity::rotate))
+        .route("/id/recover", post(identity::recover))
+        .route("/id/revoke", post(identity::revoke))
         .route("/catalog/rebuild", post(rebuild_catalog))
         .route("/shutdown", post(shutdown))
         .with_state(desk);
@@ -229,9 +234,8 @@ async fn repos(State(desk): State<Desk>) -> Result<Json<Vec<RepoView>>, Refused>
     blocking(move || library.list()).await
 }
 
-async fn following(State(desk): State<Desk>) -> Json<Vec<FollowAnswer>> {
-    let following = desk.node.library().following();
-    Json(following.into_iter().map(FollowAnswer::from).collect())
+async fn following(State(desk): State<Desk>) -> Json<Vec<FollowView>> {
+    Json(desk.node.library().follow_views())
 }
 
 async fn show(
@@ -339,12 +343,12 @@ async fn collect(
     Ok(Json(desk.node.library().collect().await?))
 }
 
-async fn follow(State(desk): State<Desk>, Told(ask): Told<FollowAsk>) -> Result<Json<Nothing>, Refused> {
-    let library = desk.node.library().clone();
+async fn follow(State(desk): State<Desk>, Told(ask): Told<FollowAsk>) -> Result<Json<FollowAnswer>, Refused> {
+    let discovery = desk.node.discovery().clone();
     let publisher = ask.publisher;
-    let Json(_) = blocking(move || library.follow(publisher, &ask.alias)).await?;
+    let answer = blocking(move || discovery.follow(publisher, &ask.alias)).await?;
     desk.node.keep_up_with(publisher);
-    Ok(Json(Nothing {}))
+    Ok(answer)
 }
 
 async fn unfollow(

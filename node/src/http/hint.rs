@@ -9,6 +9,7 @@ use crate::denials::{DenialsError, Why};
 use crate::engine::session::EngineError;
 use crate::engine::wire::Fault;
 use crate::fetch::{FetchError, HandOutError, NoSuchJob};
+use crate::identity::IdentityError;
 use crate::import::ImportError;
 use crate::library::{LibraryError, OpenError};
 use crate::names::{FollowingError, NamesError};
@@ -44,7 +45,7 @@ pub(super) fn denial<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Why> {
     let of_resolve = |error: &'a ResolveError| match error {
         ResolveError::Denied(why) => Some(&**why),
         ResolveError::Library(error) => of_library(error),
-        ResolveError::NotFound(_) | ResolveError::Forked { .. } => None,
+        ResolveError::NotFound(_) | ResolveError::Forked { .. } | ResolveError::Revoked { .. } => None,
     };
     let found = error.downcast_ref::<Why>();
     let found = found.or_else(|| error.downcast_ref::<Box<Why>>().map(|why| &**why));
@@ -97,8 +98,12 @@ fn known(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref() {
         return of_run(error);
     }
+    if let Some(error) = error.downcast_ref() {
+        return of_identity(error);
+    }
     match error.downcast_ref() {
         Some(PublishError::Library(error)) => return of_library(error),
+        Some(PublishError::Identity(error)) => return of_identity(error),
         Some(PublishError::Card { .. }) => return Some(CARD.to_owned()),
         Some(PublishError::Name { .. }) => return say("name it: shoal publish DIR --name NAME"),
         _ => {}
@@ -216,6 +221,7 @@ fn of_validate(error: &ValidateError) -> Option<String> {
 fn of_attest(error: &AttestError) -> Option<String> {
     match error {
         AttestError::Library(error) => of_library(error),
+        AttestError::Identity(error) => of_identity(error),
         AttestError::Nothing(what) => Some(format!("shoal validate {what} makes one")),
         AttestError::Keep(KeepError::StorageFull { .. }) => say(SPACE),
         AttestError::Bundle(_) => say("shoal attest export REPO makes such a file"),
@@ -229,8 +235,40 @@ fn of_resolve(error: &ResolveError) -> Option<String> {
         ResolveError::Forked { .. } => {
             say("ask the publisher; one revision is still to be had by its hash: shoal fetch blake3/HASH")
         }
+        ResolveError::Revoked { .. } => say(
+            "what is here can be used; a revision that you trust is still to be had by its hash: shoal fetch blake3/HASH",
+        ),
         ResolveError::Library(error) => of_library(error),
         ResolveError::Denied(why) => Some(why.remedy()),
+    }
+}
+
+fn of_identity(error: &IdentityError) -> Option<String> {
+    match error {
+        IdentityError::Library(error) => of_library(error),
+        IdentityError::Taken { ours, .. } => Some(format!(
+            "if it was stolen: shoal id recover FILE (the recovery key of {ours}); if keys/ was lost, restore it from a backup"
+        )),
+        IdentityError::Revoked { .. } => say(
+            "shoal id recover FILE goes on as a new key, with the recovery key; those who follow you follow along",
+        ),
+        IdentityError::Forked { .. } => say("settle it with the recovery key: shoal id recover FILE"),
+        IdentityError::TooMany => say(
+            "begin anew in another data folder (--data DIR), and tell those who follow you in another way",
+        ),
+        IdentityError::OtherRecovery { .. } => {
+            say("name the file that was made with this publisher's first release")
+        }
+        IdentityError::NoRecovery { .. } => say(
+            "it is made at the first shoal publish; of another node's publisher this node has to hear first: shoal up, then again",
+        ),
+        IdentityError::NoFile { .. } => say("name the file where you keep it"),
+        IdentityError::NotOurs { .. } => say("name the file of its recovery key: --recovery FILE"),
+        IdentityError::NeedsRecovery { .. } => say("name the file of the recovery key: --recovery FILE"),
+        IdentityError::Key(_)
+        | IdentityError::Statement(_)
+        | IdentityError::Release(_)
+        | IdentityError::Names(_) => None,
     }
 }
 

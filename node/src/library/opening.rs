@@ -6,8 +6,9 @@ use crate::{
     catalog::{Catalog, OpenState, Reserve},
     denials::Denials,
     durable,
+    identity::Identity,
     keys::{self, KeyKind},
-    names::{Following, Names},
+    names::{Following, Names, Statements},
 };
 use ed25519_dalek::SigningKey;
 use fd_lock::{RwLock, RwLockWriteGuard};
@@ -27,7 +28,8 @@ pub(super) struct Opened {
     pub(super) denials: Denials,
     pub(super) attestations: Attestations,
     pub(super) node_key: SigningKey,
-    pub(super) publisher_key: SigningKey,
+    pub(super) identity: Identity,
+    pub(super) statements: Statements,
     pub(super) reserve: Reserve,
     pub(super) lock: RwLockWriteGuard<'static, File>,
 }
@@ -45,14 +47,15 @@ impl Opened {
         // The reserve gives way before sled is opened: sled cannot open on a full disk.
         let reserve = Reserve::open(&data.join("reserve"))?;
         let opened = Catalog::open(&data.join("catalog")).map_err(LibraryError::from)?;
-        let publisher_key = keys::load_or_create(&data.join("publisher.key"), KeyKind::Publisher)?;
+        let identity = Identity::open(&data)?;
         Ok(Opened {
             names: Names::open(&data)?,
             following: Following::open(&data)?,
             attestations: Attestations::open(&data)?,
             node_key: keys::load_or_create(&data.join("node.key"), KeyKind::Node)?,
-            denials: Denials::open(&data, publisher_key.verifying_key().into())?,
-            publisher_key,
+            denials: Denials::open(&data, identity.first())?,
+            identity,
+            statements: Statements::open(&data)?,
             catalog: opened.catalog,
             state: opened.state,
             reserve,

@@ -210,15 +210,15 @@ impl Hub {
         let library = self.node().library().clone();
         let read = async move {
             let read = move || -> Result<_, LibraryError> {
-                let followed = library.following();
-                let trusted = |publisher| {
-                    publisher == library.publisher()
-                        || followed.iter().any(|follow| follow.publisher == publisher)
+                // Of a publisher that went on as another key, what the last one released.
+                let trusted = |repo: &RepoId| {
+                    let known = library.is_ours(repo.publisher) || library.alias_of(repo.publisher).is_some();
+                    known && library.newest(repo) == *repo
                 };
                 let mut copies = Copies::new();
                 for release in library.names().all()?.filter_map(Result::ok) {
                     let release = release.release();
-                    if let Some(upstream) = release.upstream.as_ref().filter(|_| trusted(release.publisher)) {
+                    if let Some(upstream) = release.upstream.as_ref().filter(|_| trusted(&release.repo())) {
                         let address = Address {
                             kind: release.kind,
                             id: upstream.repo.clone(),
