@@ -60,8 +60,8 @@ struct Inner {
     library: Library,
     relay: Relay,
     index: Index,
-    /// Held by who writes the index.
-    indexing: Mutex<()>,
+    /// Held by who writes the index; whether it is closed.
+    indexing: Mutex<bool>,
     trust: Mutex<searching::Trust>,
     /// Locked while rows change: the set and the rows say the same outside of it.
     state: Mutex<State>,
@@ -80,7 +80,7 @@ struct State {
     arrived: u64,
     /// Names whose rows came since the index was written.
     unindexed: Vec<NameKey>,
-    /// How many names are known of each publisher that is not followed, by a hash of its key.
+    /// How many names are known of each publisher, by a hash of its key.
     names_of: HashMap<u64, u32>,
 }
 
@@ -99,6 +99,7 @@ impl Discovery {
     /// Reads what is known from the catalog: a second for a million releases. Blocking.
     pub(crate) fn open(library: Library, relay: Relay) -> Result<(Discovery, Heard), LibraryError> {
         let mut items = Vec::new();
+        let mut names_of: HashMap<u64, u32> = HashMap::new();
         let (mut after, mut arrived) = (None, 1);
         loop {
             let page = library.catalog().known_items(after, PAGE_ROWS_MAX)?;
@@ -106,6 +107,8 @@ impl Discovery {
             after = Some(last.id.name_half());
             for known in page {
                 arrived = arrived.max(known.arrived.saturating_add(1));
+                let count = names_of.entry(short(known.publisher)).or_default();
+                *count = count.saturating_add(1);
                 items.extend(Item::new(known.issued, *known.id.as_bytes()).ok());
             }
         }
@@ -125,7 +128,7 @@ impl Discovery {
                 budget: Budget::default(),
                 arrived,
                 unindexed: Vec::new(),
-                names_of: HashMap::new(),
+                names_of,
             }),
             news: broadcast::channel(NEWS_MAX).0,
         }));
@@ -194,6 +197,19 @@ impl Discovery {
     /// Whether no release is known.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Writes the search index no more: the data folder is free for another. Blocking.
+    pub(crate) fn close(&self) {
+        *self.indexing() = true;
+        self.0.index.close();
+    }
+
+    fn indexing(&self) -> MutexGuard<'_, bool> {
+        self.0
+            .indexing
+            .lock()
+            .expect("nothing panics while it holds this")
     }
 
     pub(crate) fn library(&self) -> &Library {

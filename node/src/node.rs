@@ -231,6 +231,14 @@ impl Node {
             task.abort();
             let _ = task.await;
         }
+        let discovery = self.0.discovery.clone();
+        let closed = blocking(move || {
+            discovery.close();
+            Ok(())
+        });
+        if let Err(error) = closed.await {
+            warn!(%error, "closing the search index");
+        }
         self.0.library.close().await;
     }
 

@@ -404,12 +404,14 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
     let mut due: HashMap<PeerId, Instant> = HashMap::new();
     let running = Arc::new(Semaphore::new(SYNCS_MAX));
     let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
-    if let Some(node) = node.upgrade() {
-        for peer in node.swarm().peers().await {
-            due.insert(peer.peer, Instant::now());
-        }
-    }
+    let mut missed = true;
     loop {
+        if std::mem::take(&mut missed) {
+            let Some(node) = node.upgrade() else { return };
+            for peer in node.swarm().peers().await {
+                due.entry(peer.peer).or_insert_with(Instant::now);
+            }
+        }
         let next = due
             .iter()
             .min_by_key(|(_, at)| **at)
@@ -421,7 +423,8 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
                     due.entry(peer).or_insert_with(Instant::now);
                 }
                 Ok(SwarmEvent::Disconnected(peer)) => drop(due.remove(&peer)),
-                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => missed = true,
                 Err(RecvError::Closed) => return,
             },
             Some((peer, pause)) = ends.recv() => {
@@ -429,7 +432,7 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
                     *at = Instant::now() + pause;
                 }
             }
-            () = sleep_until(soon.into()) => {
+            () = sleep_until(soon.into()), if running.available_permits() > 0 => {
                 let Some((peer, _)) = next else { continue };
                 let Ok(turn) = running.clone().acquire_owned().await else { return };
                 // Until it has ended.
@@ -438,7 +441,7 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
                 let ended = ended.clone();
                 tokio::spawn(async move {
                     let synced = node.sync_with(peer).await;
-                    drop(turn);
+                    drop((turn, node));
                     let pause = match synced {
                         Ok(new) => {
                             debug!(%peer, new, "in sync");

@@ -238,11 +238,10 @@ fn put(library: &Library, index: &Index, keys: &[NameKey], upto: u64) -> Result<
 impl Discovery {
     /// Has searches see what was taken in. Blocking, for tens of milliseconds.
     pub(crate) fn catch_up(&self) {
-        let _one_at_a_time = self
-            .0
-            .indexing
-            .lock()
-            .expect("nothing panics while it holds this");
+        let closed = self.indexing();
+        if *closed {
+            return;
+        }
         let (keys, upto) = {
             let mut state = self.state();
             let upto = state.arrived.saturating_sub(1);

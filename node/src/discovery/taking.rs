@@ -35,7 +35,6 @@ struct Kept {
     row: KnownRow,
     id: ReleaseId,
     old: Option<Item>,
-    followed: bool,
 }
 
 impl Discovery {
@@ -195,7 +194,7 @@ impl Discovery {
             if let Err(error) = put {
                 warn!(%error, "a release is known and not told of");
             }
-            if one.old.is_none() && !one.followed {
+            if one.old.is_none() {
                 let count = state
                     .names_of
                     .entry(short(one.row.release.publisher))
@@ -237,7 +236,6 @@ fn judge(
                     row: KnownRow::of(&release, card, arrived),
                     id,
                     old,
-                    followed: near,
                 }));
             }
             old
@@ -253,7 +251,6 @@ fn judge(
             row: KnownRow::of(&release, card, arrived),
             id,
             old,
-            followed: near,
         }),
         Decision::Same
         | Decision::Fork
