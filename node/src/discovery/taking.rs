@@ -75,7 +75,7 @@ impl Discovery {
         }
         let kept = self.keep(passing, from, now)?;
         taken.passed = before - kept.len();
-        self.adopt_late(&kept);
+        self.adopt_late(&kept, &near);
         // With a release of ours goes what there is to know of our key.
         let ours = kept
             .iter()
@@ -95,14 +95,15 @@ impl Discovery {
     }
 
     /// Makes what the user acts on of what is kept of somebody whom they began to follow meanwhile.
-    fn adopt_late(&self, kept: &[Kept]) {
-        let mut strangers = kept.iter().filter(|kept| !kept.followed).peekable();
-        if strangers.peek().is_none() {
+    fn adopt_late(&self, kept: &[Kept], near_before: &HashSet<Publisher>) {
+        let publishers = kept.iter().map(|kept| kept.row.release.publisher);
+        let mut strangers: HashSet<Publisher> = publishers.collect();
+        strangers.retain(|publisher| !near_before.contains(publisher));
+        if strangers.is_empty() {
             return;
         }
         let near = self.near();
-        let publishers = strangers.map(|kept| kept.row.release.publisher);
-        let late: HashSet<Publisher> = publishers.filter(|publisher| near.contains(publisher)).collect();
+        let late = strangers.into_iter().filter(|publisher| near.contains(publisher));
         for publisher in late {
             if let Err(error) = self.adopt_known(publisher) {
                 let error = &error as &dyn std::error::Error;
