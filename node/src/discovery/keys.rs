@@ -15,6 +15,7 @@ use super::{
     Discovery, News,
     meeting::{Asking, SyncError},
     searching::{FindError, HITS_MAX, SearchAsk},
+    short,
 };
 use crate::{
     identity::{IdentityError, Moved, Revoke, RevokedKey},
@@ -60,7 +61,7 @@ impl Discovery {
             let before = known.len();
             for said in left {
                 let about = said.statement().about();
-                if wanted.contains(&about) || self.knows(about)? {
+                if wanted.contains(&about) || self.knows(about) {
                     match said.statement() {
                         Statement::Rotate { to, .. } | Statement::Recover { to, .. } => {
                             wanted.insert(*to);
@@ -94,6 +95,11 @@ impl Discovery {
             }
         }
         Ok(())
+    }
+
+    /// Whether any release of a publisher is known.
+    fn knows(&self, publisher: Publisher) -> bool {
+        self.state().names_of.contains_key(&short(publisher))
     }
 
     /// Tells peers what we say about our own keys, or heard.

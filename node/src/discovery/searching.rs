@@ -291,18 +291,6 @@ impl Discovery {
         }
     }
 
-    /// Whether any release of a publisher is known, as far as searches see it. Blocking.
-    pub(super) fn knows(&self, publisher: Publisher) -> Result<bool, LibraryError> {
-        let query = Query {
-            facts: vec![Fact::Publisher(publisher)],
-            limit: 1,
-            ..Query::default()
-        };
-        let page = self.0.index.search(&query, &Arc::default());
-        let page = page.map_err(|error| LibraryError::Search(Box::new(error)))?;
-        Ok(!page.hits.is_empty())
-    }
-
     /// Looks for repos; what is denied is left out. Blocking.
     pub fn search(&self, ask: &SearchAsk) -> Result<SearchAnswer, FindError> {
         let after = ask.after.as_ref().map(|after| {

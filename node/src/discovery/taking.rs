@@ -35,7 +35,6 @@ struct Kept {
     row: KnownRow,
     id: ReleaseId,
     old: Option<Item>,
-    near: bool,
 }
 
 impl Discovery {
@@ -85,7 +84,7 @@ impl Discovery {
         }
         let kept = self.keep(passing, from, now)?;
         taken.passed = before - kept.len();
-        self.adopt_late(&kept);
+        self.adopt_late(&kept, &near.publishers());
         // With a release of ours goes what there is to know of our key.
         let ours = kept
             .iter()
@@ -105,14 +104,15 @@ impl Discovery {
     }
 
     /// Makes what the user acts on of what is kept of somebody whom they began to follow meanwhile.
-    fn adopt_late(&self, kept: &[Kept]) {
-        let mut strangers = kept.iter().filter(|kept| !kept.near).peekable();
-        if strangers.peek().is_none() {
+    fn adopt_late(&self, kept: &[Kept], near_before: &HashSet<Publisher>) {
+        let publishers = kept.iter().map(|kept| kept.row.release.publisher);
+        let mut strangers: HashSet<Publisher> = publishers.collect();
+        strangers.retain(|publisher| !near_before.contains(publisher));
+        if strangers.is_empty() {
             return;
         }
         let near = self.near().publishers();
-        let publishers = strangers.map(|kept| kept.row.release.publisher);
-        let late: HashSet<Publisher> = publishers.filter(|publisher| near.contains(publisher)).collect();
+        let late = strangers.into_iter().filter(|publisher| near.contains(publisher));
         for publisher in late {
             if let Err(error) = self.adopt_known(publisher) {
                 let error = &error as &dyn std::error::Error;
@@ -246,7 +246,6 @@ fn judge(
                     row: KnownRow::of(&release, card, arrived),
                     id,
                     old,
-                    near,
                 }));
             }
             old
@@ -262,7 +261,6 @@ fn judge(
             row: KnownRow::of(&release, card, arrived),
             id,
             old,
-            near,
         }),
         Decision::Same
         | Decision::Fork
