@@ -1,7 +1,7 @@
 //! The files of a model, opened before the doors are closed: from then on nothing is opened, only read. Every byte that is used is
 //! hashed, and nothing is believed of a file whose bytes do not hash to its name.
 //!
-//! A file of weights is read once from end to end, in pieces: while a piece is hashed, its numbers become tensors or are looked at.
+//! A file of weights is read once from end to end, in pieces: each is hashed, and its numbers become tensors or are looked at.
 //! So memory holds the tensors and a few pieces, and neither the file nor a map of it.
 
 mod pass;
@@ -63,14 +63,14 @@ impl Header {
 
 /// Words of progress: bytes read so far of all files.
 pub(crate) struct Progress<'a> {
-    said: &'a mut (dyn FnMut(Said) + Send),
+    said: &'a mut dyn FnMut(Said),
     bytes: u64,
     told: u64,
 }
 
 impl<'a> Progress<'a> {
     /// Says what is read to `said`.
-    pub(crate) fn new(said: &'a mut (dyn FnMut(Said) + Send)) -> Progress<'a> {
+    pub(crate) fn new(said: &'a mut dyn FnMut(Said)) -> Progress<'a> {
         Progress {
             said,
             bytes: 0,
@@ -173,7 +173,7 @@ impl Files {
         weights: Weights,
         tensors: &mut Tensors,
         progress: &mut Progress,
-        look: &mut (dyn FnMut(&Header) -> Result<(), Fault> + Send),
+        look: &mut dyn FnMut(&Header) -> Result<(), Fault>,
     ) -> Result<Header, Fault> {
         let shared: Arc<str> = path.into();
         self.pass(path, progress, |pass, header| {
@@ -206,11 +206,11 @@ impl Files {
 
     /// Reads a file from end to end: its header, then what `work` reads of it, then the rest. What it all hashes to decides before
     /// anything that was found on the way does.
-    fn pass<T: Send>(
+    fn pass<T>(
         &mut self,
         path: &str,
         progress: &mut Progress,
-        work: impl FnOnce(&mut Pass, &Header) -> Result<T, Fault> + Send,
+        work: impl FnOnce(&mut Pass, &Header) -> Result<T, Fault>,
     ) -> Result<(Header, T), Fault> {
         let Some((given, source)) = self.files.iter_mut().find(|(given, _)| given.path == path) else {
             return Err(Fault::Absent {
@@ -219,16 +219,12 @@ impl Files {
         };
         let reader = source.rewind().map_err(|error| unreadable(given, &error))?;
         let mut read = |bytes| progress.read(bytes);
-        // On one of the threads that it hands work to.
-        let (worked, finished) = rayon::scope(|_| {
-            let mut pass = Pass::new(reader, &mut read);
-            let worked = header(&mut pass, path, given.size).and_then(|header| {
-                let value = work(&mut pass, &header)?;
-                Ok((header, value))
-            });
-            (worked, pass.finish())
+        let mut pass = Pass::new(reader, &mut read);
+        let worked = header(&mut pass, path, given.size).and_then(|header| {
+            let value = work(&mut pass, &header)?;
+            Ok((header, value))
         });
-        let (len, hash) = finished.map_err(|error| unreadable(given, &error))?;
+        let (len, hash) = pass.finish().map_err(|error| unreadable(given, &error))?;
         match len == given.size && hash == given.blake3 {
             true => worked,
             false => Err(not_its_hash(given)),
@@ -240,7 +236,7 @@ impl Files {
 ///
 /// # Errors
 /// As [`Files::load`]; [`Fault::Absent`] where none is a file of weights.
-pub(crate) fn scan(mut files: Files, said: &mut (dyn FnMut(Said) + Send)) -> Result<Vec<Numbers>, Fault> {
+pub(crate) fn scan(mut files: Files, said: &mut dyn FnMut(Said)) -> Result<Vec<Numbers>, Fault> {
     let mut paths: Vec<String> = files
         .paths()
         .filter(|path| is_weights(path))
@@ -266,7 +262,7 @@ pub(crate) fn is_weights(path: &str) -> bool {
 }
 
 impl Source {
-    fn rewind(&mut self) -> std::io::Result<&mut (dyn Read + Send)> {
+    fn rewind(&mut self) -> std::io::Result<&mut dyn Read> {
         match self {
             Source::File(file) => {
                 file.seek(SeekFrom::Start(0))?;

@@ -69,7 +69,7 @@ impl Model {
     pub(crate) fn load(
         mut files: Files,
         weights: Weights,
-        said: &mut (dyn FnMut(Said) + Send),
+        said: &mut dyn FnMut(Said),
     ) -> Result<(Model, Loaded), Fault> {
         let started = Instant::now();
         let mut progress = Progress::new(said);

@@ -10,8 +10,6 @@ use rayon::prelude::*;
 
 /// Bytes of weights that are handed out at once: small enough that all processors end together, large enough that it costs nothing.
 const TASK_LEN: usize = 32 << 10;
-/// Sums that are taken side by side: enough to keep vector units busy while additions take their time.
-const LANES: usize = 16;
 
 /// Multiplies states, `[1, in]`, 32 bits floats, with weights, `[out, in]`, which may be halves too, to `[1, out]`. Both lie in one
 /// piece.
@@ -49,20 +47,24 @@ impl CustomOp2 for Single {
         match weights {
             CpuStorage::F32(weights) => {
                 let weights = whole(weights, weights_layout)?;
-                each(&mut product, weights, width, |row, _| dot(states, row));
+                each(&mut product, weights, width, |weights, _, product| {
+                    sums::multiply(states, weights, product);
+                });
             }
             CpuStorage::F16(weights) => {
                 let weights = whole(weights, weights_layout)?;
-                each(&mut product, weights, width, |row, wide| {
-                    row.convert_to_f32_slice(wide);
-                    dot(states, wide)
+                each(&mut product, weights, width, |weights, wide, product| {
+                    wide.resize(weights.len(), 0.0);
+                    weights.convert_to_f32_slice(wide);
+                    sums::multiply(states, wide, product);
                 });
             }
             CpuStorage::BF16(weights) => {
                 let weights = whole(weights, weights_layout)?;
-                each(&mut product, weights, width, |row, wide| {
-                    row.convert_to_f32_slice(wide);
-                    dot(states, wide)
+                each(&mut product, weights, width, |weights, wide, product| {
+                    wide.resize(weights.len(), 0.0);
+                    weights.convert_to_f32_slice(wide);
+                    sums::multiply(states, wide, product);
                 });
             }
             _ => bail!("weights that are no floats of 16 or 32 bits"),
@@ -71,23 +73,18 @@ impl CustomOp2 for Single {
     }
 }
 
-/// Computes the number of each row of weights. The rows of a task share room for one row as 32 bits floats.
+/// Multiplies a few rows of weights a task. Tasks that a thread does one after another share room for rows as 32 bits floats.
 fn each<T: Sync>(
     product: &mut [f32],
     weights: &[T],
     width: usize,
-    number: impl Fn(&[T], &mut [f32]) -> f32 + Sync,
+    multiply: impl Fn(&[T], &mut Vec<f32>, &mut [f32]) + Sync,
 ) {
     let rows = (TASK_LEN / (4 * width)).max(1);
     let tasks = product.par_chunks_mut(rows).zip(weights.par_chunks(rows * width));
-    tasks.for_each_init(
-        || vec![0.0; width],
-        |wide, (product, weights)| {
-            for (found, row) in product.iter_mut().zip(weights.chunks_exact(width)) {
-                *found = number(row, wide);
-            }
-        },
-    );
+    tasks.for_each_init(Vec::new, |wide, (product, weights)| {
+        multiply(weights, wide, product);
+    });
 }
 
 /// Returns the numbers of a tensor, which lie one behind the other.
@@ -96,35 +93,6 @@ fn whole<'a, T>(all: &'a [T], layout: &Layout) -> Result<&'a [T]> {
         Some((from, to)) => Ok(&all[from..to]),
         None => bail!("a tensor that is not in one piece"),
     }
-}
-
-/// The sum of products of equally many numbers.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let ((a, a_left), (b, b_left)) = (a.as_chunks(), b.as_chunks());
-    let mut sums = lanes(a, b);
-    for ((sum, a), b) in sums.iter_mut().zip(a_left).zip(b_left) {
-        *sum += a * b;
-    }
-    let mut left = LANES;
-    while left > 1 {
-        left /= 2;
-        for lane in 0..left {
-            sums[lane] += sums[lane + left];
-        }
-    }
-    sums[0]
-}
-
-/// The sums of products, lane by lane. On its own: together with what adds the lanes up, the compiler makes no vectors of them.
-#[inline(never)]
-fn lanes(a: &[[f32; LANES]], b: &[[f32; LANES]]) -> [f32; LANES] {
-    let mut sums = [0.0; LANES];
-    for (a, b) in a.iter().zip(b) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    sums
 }
 
 #[cfg(test)]
@@ -153,7 +121,9 @@ mod tests {
             for (found, row) in product[0].iter().zip(weights.chunks(width)) {
                 let exact: f64 = states.iter().zip(row).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
                 prop_assert!((f64::from(*found) - exact).abs() <= 1e-6 * width as f64, "{} {}", found, exact);
-                prop_assert_eq!(found.to_bits(), dot(&states, row).to_bits());
+                let mut alone = [0.0];
+                sums::multiply(&states, row, &mut alone);
+                prop_assert_eq!(found.to_bits(), alone[0].to_bits());
             }
         }
     }

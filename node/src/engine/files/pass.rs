@@ -1,7 +1,8 @@
 //! One way through a file, from its first byte to its last, that hashes what goes by.
 //!
-//! The file comes in pieces of one length. While a piece is hashed, the next one is read; then its bytes are handed out, tensor by
-//! tensor, where they lie. So the tensors' sizes cost nothing, however small they are.
+//! The file comes in pieces of one length, each hashed while it is in a core's cache, and its bytes are handed out, tensor by tensor,
+//! where they lie. So it costs nothing that tensors are small. All of it is one thread's: one that reads ahead made it 4 % faster
+//! and took a quarter more processor time.
 
 use std::{
     io::{self, Read},
@@ -13,13 +14,13 @@ use protocol::Hash;
 
 use crate::check::TensorInfo;
 
-/// Bytes that are read and hashed at once: three pieces stay in the caches, and handing one out costs little beside hashing it.
+/// Bytes that are read and hashed at once: a piece stays in a core's cache.
 const PIECE_LEN: usize = 1 << 20;
 
 /// A file on its way.
 pub(super) struct Pass<'a> {
-    source: &'a mut (dyn Read + Send),
-    read: &'a mut (dyn FnMut(u64) + Send),
+    source: &'a mut dyn Read,
+    read: &'a mut dyn FnMut(u64),
     hasher: blake3::Hasher,
     /// The piece before the present one: the reader of a header may take some bytes more with it than it needs.
     before: Vec<u8>,
@@ -27,10 +28,6 @@ pub(super) struct Pass<'a> {
     now: Vec<u8>,
     /// Where it begins.
     start: u64,
-    /// The piece behind it.
-    ahead: Vec<u8>,
-    /// Whether that is the last.
-    ended: bool,
     /// Where the next byte is for who reads the header.
     header: u64,
     /// Where the next byte is for who asks for tensors.
@@ -39,7 +36,7 @@ pub(super) struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     /// Begins at the first byte. `read` is told of bytes as they come.
-    pub(super) fn new(source: &'a mut (dyn Read + Send), read: &'a mut (dyn FnMut(u64) + Send)) -> Pass<'a> {
+    pub(super) fn new(source: &'a mut dyn Read, read: &'a mut dyn FnMut(u64)) -> Pass<'a> {
         Pass {
             source,
             read,
@@ -47,8 +44,6 @@ impl<'a> Pass<'a> {
             before: Vec::new(),
             now: Vec::new(),
             start: 0,
-            ahead: Vec::new(),
-            ended: false,
             header: 0,
             next: 0,
         }
@@ -126,30 +121,19 @@ impl<'a> Pass<'a> {
             .ok_or_else(|| io::Error::other("the reader of the header took more with it than is kept"))
     }
 
-    /// Goes to the next piece: hashes it, and reads the one behind it meanwhile. `false`: there is none.
+    /// Goes to the next piece, and hashes it. `false`: there is none.
     fn step(&mut self) -> io::Result<bool> {
-        // At first, and where it could not be read before.
-        if self.ahead.is_empty() && !self.ended {
-            self.ended = fill(self.source, &mut self.ahead)?;
-        }
         mem::swap(&mut self.before, &mut self.now);
-        mem::swap(&mut self.now, &mut self.ahead);
         self.start += self.before.len() as u64;
-        if self.now.is_empty() {
-            self.ahead.clear();
-            return Ok(false);
-        }
-        let (source, hasher) = (&mut *self.source, &mut self.hasher);
-        let (now, ahead) = (&self.now, &mut self.ahead);
-        let (filled, _) = rayon::join(|| fill(source, ahead), || hasher.update(now));
+        fill(self.source, &mut self.now)?;
+        self.hasher.update(&self.now);
         (self.read)(self.now.len() as u64);
-        self.ended = filled?;
-        Ok(true)
+        Ok(!self.now.is_empty())
     }
 }
 
-/// Reads a piece: shorter than others, or empty, where the file ends. Tells whether it does.
-fn fill(source: &mut dyn Read, piece: &mut Vec<u8>) -> io::Result<bool> {
+/// Reads a piece: shorter than others, or empty, where the file ends.
+fn fill(source: &mut dyn Read, piece: &mut Vec<u8>) -> io::Result<()> {
     piece.resize(PIECE_LEN, 0);
     let mut len = 0;
     while len < PIECE_LEN {
@@ -164,7 +148,7 @@ fn fill(source: &mut dyn Read, piece: &mut Vec<u8>) -> io::Result<bool> {
         }
     }
     piece.truncate(len);
-    Ok(len < PIECE_LEN)
+    Ok(())
 }
 
 /// For who reads the header.
