@@ -363,12 +363,14 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
     let Some(mut denials) = node.upgrade().map(|node| node.library().denials().changes()) else {
         return;
     };
-    if let Some(node) = node.upgrade() {
-        for peer in node.swarm().peers().await {
-            due.insert(peer.peer, Instant::now());
-        }
-    }
+    let mut missed = true;
     loop {
+        if std::mem::take(&mut missed) {
+            let Some(node) = node.upgrade() else { return };
+            for peer in node.swarm().peers().await {
+                due.entry(peer.peer).or_insert_with(Instant::now);
+            }
+        }
         let next = due
             .iter()
             .min_by_key(|(_, at)| **at)
@@ -380,7 +382,8 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
                     due.entry(peer).or_insert_with(Instant::now);
                 }
                 Ok(SwarmEvent::Disconnected(peer)) => drop(due.remove(&peer)),
-                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => missed = true,
                 Err(RecvError::Closed) => return,
             },
             Ok(()) = denials.changed() => {
@@ -394,7 +397,7 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
                     *at = Instant::now() + pause;
                 }
             }
-            () = sleep_until(soon.into()) => {
+            () = sleep_until(soon.into()), if running.available_permits() > 0 => {
                 let Some((peer, _)) = next else { continue };
                 let Ok(turn) = running.clone().acquire_owned().await else { return };
                 // Until it has ended.
@@ -403,7 +406,7 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
                 let ended = ended.clone();
                 tokio::spawn(async move {
                     let synced = node.sync_with(peer).await;
-                    drop(turn);
+                    drop((turn, node));
                     let pause = match synced {
                         Ok(new) => {
                             debug!(%peer, new, "in sync");
