@@ -1,6 +1,6 @@
 //! What this node keeps away from: what the user denies, in `denied.toml`, and what the lists deny that the user subscribed to.
 //!
-//! A denial is of a repo, a publisher, one manifest or one blob. What is denied is neither announced nor served nor fetched nor shown to programs;
+//! A denial is of a repo, a publisher, one manifest or one blob. What is denied is neither announced nor served nor fetched nor told on nor shown to programs;
 //! nothing is deleted. The checks ([`Denials::repo`], [`Denials::manifest`], [`Denials::blob`], [`Denials::publisher`], [`Denials::check`]) look at
 //! sets in memory that are swapped whole, and at the clock: a denial ends by itself.
 //!

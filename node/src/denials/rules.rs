@@ -7,7 +7,7 @@ use protocol::{Denial, Denied, Hash, Publisher, RepoId};
 
 use super::{List, Why};
 
-/// Most manifests that are denied with their repos: 200 bytes each make 40 MiB. Those over it are denied by their repos' names alone.
+/// Most manifests that are denied with their repos: at most 500 bytes each, with their reasons, make 100 MB. Those over it are denied by their repos' names alone.
 pub(crate) const MANIFESTS_MAX: usize = 200_000;
 
 /// Most blobs that are denied with their manifests: 36 bytes each make 36 MB. Of those over it only the manifests are not served.

@@ -402,10 +402,10 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
     let mut due: HashMap<PeerId, Instant> = HashMap::new();
     let running = Arc::new(Semaphore::new(SYNCS_MAX));
     let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
-    let mut missed = true;
     let Some(mut denials) = node.upgrade().map(|node| node.library().denials().changes()) else {
         return;
     };
+    let mut missed = true;
     loop {
         if std::mem::take(&mut missed) {
             let Some(node) = node.upgrade() else { return };

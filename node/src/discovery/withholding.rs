@@ -124,8 +124,12 @@ impl Discovery {
 
     /// Which of the lists that the user follows these releases are of.
     pub(crate) fn lists_among(&self, ids: &[ReleaseId]) -> Vec<RepoId> {
-        let names: HashSet<NameKey> = ids.iter().map(ReleaseId::name_half).collect();
         let lists = self.library().denials().lists().into_iter().map(|list| list.repo);
-        lists.filter(|list| names.contains(&name_key(list))).collect()
+        lists
+            .filter(|list| {
+                let name = name_key(list);
+                ids.iter().any(|id| id.name_half() == name)
+            })
+            .collect()
     }
 }
