@@ -1,6 +1,6 @@
 //! The side that asks: what a peer knows and we do not, when it comes and now and then; and what peers say is new.
 //!
-//! A peer that speaks version 1 of the protocol is asked for nothing new. One that tells what no publisher signed is asked no more for an hour.
+//! A peer that speaks version 1 of the protocol is asked for nothing new. One that tells much that no publisher signed is asked no more for an hour.
 
 use std::{
     collections::HashMap,
@@ -46,6 +46,10 @@ const SYNCS_MAX: usize = 2;
 const SYNC_WAIT: Duration = Duration::from_secs(10 * 60);
 /// How long a peer is asked no more that told what no publisher signed.
 const FALSE_PAUSE: Duration = Duration::from_secs(60 * 60);
+/// From a sync that broke to the next one with that peer, about.
+const BROKEN_PAUSE: Duration = Duration::from_secs(30);
+/// What no publisher signed ends a sync when it is more than this: a few may come of a peer's disk, or of rules that it has and we do not yet.
+const FALSE_MAX: usize = 16;
 /// Peers that are told of what is new: each tells others.
 const TOLD_MAX: usize = 32;
 /// News are gathered for so long before they are told.
@@ -83,13 +87,18 @@ pub(crate) enum SyncError {
 /// One stream of asks to a peer.
 pub(super) struct Asking {
     stream: Stream,
+    /// Releases that came by it and that no publisher signed.
+    false_ones: usize,
 }
 
 impl Asking {
     pub(super) async fn open(node: &Node, peer: PeerId) -> Result<Asking, SyncError> {
         let protocol = StreamProtocol::new(wire::CATALOG_PROTOCOL);
         let stream = node.swarm().open_stream(peer, protocol).await?;
-        Ok(Asking { stream })
+        Ok(Asking {
+            stream,
+            false_ones: 0,
+        })
     }
 
     async fn ask(&mut self, ask: &CatalogAsk) -> Result<CatalogTell, SyncError> {
@@ -175,7 +184,8 @@ impl Asking {
             });
             let (came, false_ones) = taken.await??;
             new += came;
-            if false_ones > 0 {
+            self.false_ones += false_ones;
+            if self.false_ones > FALSE_MAX {
                 return Err(SyncError::False);
             }
         }
@@ -200,15 +210,32 @@ fn last_of(known: &[Known], asked: &[ReleaseId]) -> Option<usize> {
 }
 
 impl Discovery {
-    /// Which of these releases are worth asking for: not those of names of which we know a later one, nor what is denied. Blocking.
-    fn worth(&self, items: &[Item]) -> Result<Vec<ReleaseId>, LibraryError> {
-        let mut worth = Vec::new();
+    /// Which of these releases are worth asking for: not those of names of which we know a later one, nor what is denied, nor more `new_names` than are
+    /// let in. Blocking.
+    fn worth(&self, items: &[Item], new_names: usize) -> Result<Vec<ReleaseId>, LibraryError> {
+        let (mut worth, mut left) = (Vec::new(), new_names);
         for item in items {
-            if self.asks_for(item.name(), |known| known.release.issued <= item.issued())? {
+            let mut is_new = true;
+            let asked = self.asks_for(item.name(), |known| {
+                is_new = false;
+                known.release.issued <= item.issued()
+            })?;
+            if asked && is_new {
+                let Some(less) = left.checked_sub(1) else { continue };
+                left = less;
+            }
+            if asked {
                 worth.push(ReleaseId::from_bytes(*item.id()));
             }
         }
         Ok(worth)
+    }
+
+    /// How many names of strangers a peer may bring now.
+    fn room_for(&self, peer: PeerId) -> usize {
+        let mut state = self.state();
+        let known = state.set.len();
+        state.budget.left(peer, known, Instant::now())
     }
 
     /// Which of these ids are not known here, nor denied. Blocking.
@@ -228,16 +255,17 @@ impl Node {
     /// kept here is not asked for: where only followed publishers are, those alone are compared.
     pub(crate) async fn sync_with(&self, peer: PeerId) -> Result<usize, SyncError> {
         let discovery = self.discovery().clone();
-        let scope = match discovery.0.relay {
-            Relay::All => Vec::new(),
-            Relay::Followed => discovery.near().publishers().into_iter().collect(),
-        };
         timeout(SYNC_WAIT, async {
-            if scope.is_empty() {
-                return self.sync(peer, &[]).await;
-            }
             let mut new = 0;
-            for some in scope.chunks(SCOPE_MAX) {
+            if discovery.0.relay == Relay::All {
+                new += self.sync(peer, &[]).await?;
+                if discovery.room_for(peer) > 0 {
+                    return Ok(new);
+                }
+            }
+            // Whom the user follows comes whatever else is full.
+            let near: Vec<Publisher> = discovery.near().publishers().into_iter().collect();
+            for some in near.chunks(SCOPE_MAX) {
                 new += self.sync(peer, some).await?;
             }
             Ok(new)
@@ -282,7 +310,12 @@ impl Node {
             let more = step.have.iter().take(room);
             lacks.extend(more.map(|item| ReleaseId::from_bytes(*item.id())));
             let (worthy, need) = (discovery.clone(), step.need);
-            let worth = blocking(move || Ok(worthy.worth(&need))).await??;
+            let new_names = if of.is_empty() {
+                discovery.room_for(peer)
+            } else {
+                usize::MAX
+            };
+            let worth = blocking(move || Ok(worthy.worth(&need, new_names))).await??;
             new += asking.get(&discovery, peer, worth).await?;
             match step.next {
                 Next::Ask(next) => message = next,
@@ -458,7 +491,8 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
                             debug!(%peer, error = &error as &dyn std::error::Error, "a sync ended early");
                             match error {
                                 SyncError::False | SyncError::Reconcile(_) | SyncError::Unasked => FALSE_PAUSE,
-                                _ => SYNC_AGAIN,
+                                SyncError::Timeout => SYNC_AGAIN,
+                                _ => BROKEN_PAUSE,
                             }
                         }
                     };

@@ -16,8 +16,6 @@ use crate::{
 
 /// Releases that are taken in at once: one transaction of the catalog.
 pub(super) const TAKEN_MAX: usize = 1_000;
-/// How long a release is kept after it expired, in seconds, where its publisher is not followed: 90 days.
-const STALE_KEPT: u64 = 90 * 24 * 60 * 60;
 
 /// What became of what was told.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -230,8 +228,7 @@ fn judge(
     let known = batch.known(id.name_half())?;
     if known.is_none() && !near {
         let names = state.names_of.get(&short(said.publisher)).copied();
-        let stale = said.expires.saturating_add(STALE_KEPT) < now;
-        if stale || names.unwrap_or(0) >= NAMES_PER_PUBLISHER_MAX {
+        if names.unwrap_or(0) >= NAMES_PER_PUBLISHER_MAX {
             return Ok(None);
         }
     }
