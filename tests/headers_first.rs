@@ -59,6 +59,16 @@ fn archive(len: usize) -> Vec<u8> {
     archive
 }
 
+/// A tar of which only the first file is seen.
+fn tar(len: usize) -> Vec<u8> {
+    let mut tar = b"000001.jpg".to_vec();
+    tar.resize(257, 0);
+    tar.extend(b"ustar\x0000");
+    tar.resize(512, 0);
+    tar.resize(len, 7);
+    tar
+}
+
 /// A model with weights, and with four files that can run code.
 fn model(folder: &Path) {
     fixture::folder(
@@ -164,9 +174,18 @@ async fn kinds_differ_in_what_is_left_out() {
     )
     .unwrap();
     fs::write(folder.join("c.safetensors"), vec![b'x'; 2 << 20]).unwrap();
+    fs::write(folder.join("d-0001.tar"), tar(2 << 20)).unwrap();
     for (kind, name, wanted) in [
-        (Kind::Dataset, "data", &["b.h5", "c.safetensors"] as &[_]),
-        (Kind::Space, "space", &["a.pkl", "b.h5", "c.safetensors"]),
+        (
+            Kind::Dataset,
+            "data",
+            &["b.h5", "c.safetensors", "d-0001.tar"] as &[_],
+        ),
+        (
+            Kind::Space,
+            "space",
+            &["a.pkl", "b.h5", "c.safetensors", "d-0001.tar"],
+        ),
     ] {
         let ask = PublishRequest {
             kind,
@@ -178,6 +197,54 @@ async fn kinds_differ_in_what_is_left_out() {
         let fetched = fetch(net.node(B), &published.repo, Some(&out)).await;
         assert_eq!(fixture::files(&out).unwrap(), wanted, "{kind}: {fetched:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_bytes_behind_the_heads_tell_is_left_out_too() {
+    const CALL: &[u8] = b"cprint\nprint\n(S'called'\ntR.";
+    let mut net = Testnet::start(4).await.unwrap();
+    let folder = net.scratch().join("model");
+    let plain = ["few.bin", "one-line.txt", "small-line.txt"];
+    fixture::folder(&folder, 1, &[("few.bin", 5_000)]).unwrap();
+    let line = vec![b'x'; 5 << 20];
+    let behind = vec![b'x'; 16 << 20];
+    let short = &line[..100_000];
+    let text = [b"Very", &line[..], b"\n"].concat();
+    for (name, file) in [
+        ("assets.tar", tar(20 << 20)),
+        (
+            "line.weights",
+            [b"S'", &line[..], b"'\n0", CALL, &behind].concat(),
+        ),
+        (
+            "thing.weights",
+            [b"X\0\0\x50\0", &line[..], b"0", CALL, &behind].concat(),
+        ),
+        ("short.weights", [b"S'", short, b"'\n0", CALL].concat()),
+        ("one-line.txt", text),
+        ("small-line.txt", [b"Very", short].concat()),
+    ] {
+        fs::write(folder.join(name), file).unwrap();
+    }
+    let (published, _) = publish(net.node(A), &folder, "model").await;
+    // Slower than the verdict, as above.
+    net.node(B).set_limits(Limits {
+        down: Some(8 << 20),
+        ..Limits::default()
+    });
+    let out = net.scratch().join("out");
+    let fetched = bring(net.node(B), of(&published.repo, &out)).await.unwrap();
+    let wanted = ["assets.tar", "line.weights", "short.weights", "thing.weights"];
+    assert_eq!(left_out(&fetched), wanted);
+    assert_eq!(fixture::files(&out).unwrap(), plain);
+    assert!(fetched.fetched_bytes < 40 << 20, "{fetched:?}");
+
+    // Who has as much of it as tells that, says the same of it to others.
+    net.stop(A).await;
+    let last = net.scratch().join("last");
+    let fetched = fetch(net.node(3), &published.repo, Some(&last)).await;
+    assert_eq!(left_out(&fetched), wanted);
+    assert_eq!(fixture::files(&last).unwrap(), plain);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
 use clap_complete::Shell;
+use node::denials::What;
 use node::http::messages::{JobPick, Multiaddr, Wanted};
 use node::names::NamePattern;
 use node::validate::Level;
-use protocol::{Alias, Kind, Publisher, RepoName, RepoRef};
+use protocol::{Alias, Kind, Publisher, Reason, RepoName, RepoRef};
 
 pub(crate) use amounts::AtMost;
 
@@ -172,7 +173,20 @@ pub(crate) enum Command {
     /// List the publishers that are followed
     #[command(after_help = examples::FOLLOWING)]
     Following,
-    /// Print this node's peer id and publisher id; they are made at the first use
+    /// Keep away from something: neither announce nor serve nor fetch nor show it
+    ///
+    /// WHAT is a repo, one revision, one file or all that a publisher publishes. With --list: all that a list denies, a repo with a
+    /// denylist.json that somebody publishes; its newer releases are followed. It counts within seconds, and can be taken back:
+    /// shoal allow. Nothing is deleted: shoal forget frees space.
+    #[command(after_help = examples::DENY)]
+    Deny(Deny),
+    /// Take a denial back, or allow something whatever a list says; with --list, follow a list no more
+    #[command(after_help = examples::ALLOW)]
+    Allow(Allow),
+    /// List what is denied, by whom and why, and the lists that are followed
+    #[command(after_help = examples::DENIED)]
+    Denied(Denied),
+    /// Print this node's peer id and publisher id, which are made at the first use; rotate, recover or revoke the publisher's key
     #[command(after_help = examples::ID)]
     Id(Id),
     /// List the nodes that the running node is connected to
@@ -317,10 +331,74 @@ pub(crate) struct Fetch {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Id {
     /// Print the token for uploads over the Hub's API, which clients look for in HF_TOKEN: whoever has it may publish as you
     #[arg(long)]
     pub(crate) token: bool,
+    #[command(subcommand)]
+    pub(crate) verb: Option<IdVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IdVerb {
+    /// Publish under a new key from now on; who follows the old one follows the new one by itself
+    ///
+    /// The old key signs that it goes on as the new one. What is here of your repos is released again under the new key; what
+    /// others have stays verifiable under the old one. It cannot be taken back.
+    #[command(after_help = examples::ROTATE)]
+    Rotate(Rotate),
+    /// Publish under a new key, by the recovery key: the old one is lost, or somebody else has it
+    ///
+    /// It counts more than anything that the old key signs. With --publisher the key of another data folder, such as one on a
+    /// disk that broke, goes on as the key of this one.
+    #[command(after_help = examples::RECOVER)]
+    Recover(Recover),
+    /// Revoke a key for good: nothing new that it signs is accepted by anybody who hears of it
+    ///
+    /// Without a recovery (shoal id recover) nobody can publish under your name after that.
+    #[command(after_help = examples::REVOKE)]
+    Revoke(Revoke),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rotate {
+    /// The file of the recovery key, to bind it to the new key for those who come to know only that one [default: recovery.key in the data folder, if it
+    /// is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recovery: Option<PathBuf>,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Recover {
+    /// The file of the recovery key
+    #[arg(value_name = "FILE")]
+    pub(crate) recovery: PathBuf,
+    /// The key to go on from [default: the last one of this data folder]
+    #[arg(long, value_name = "PUBLISHER")]
+    pub(crate) publisher: Option<Publisher>,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Revoke {
+    /// The key [default: the one that this node publishes with]
+    #[arg(value_name = "PUBLISHER")]
+    pub(crate) key: Option<Publisher>,
+    /// Why: compromised, lost, retired or superseded
+    #[arg(long, value_name = "WORD")]
+    pub(crate) reason: Reason,
+    /// The file of the recovery key, where the key itself is not here, or went on as another
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recovery: Option<PathBuf>,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -597,6 +675,39 @@ pub(crate) struct Follow {
     /// Mirror them no more; what is here stays
     #[arg(long)]
     pub(crate) no_mirror: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Deny {
+    /// ALIAS/NAME, PUBLISHER/NAME, blake3/HASH, blob:HASH, publisher:KEY or publisher:ALIAS
+    #[arg(required_unless_present = "list", conflicts_with = "list")]
+    pub(crate) what: Option<What>,
+    /// Follow the list in this repo: PUBLISHER/NAME or ALIAS/NAME
+    #[arg(long, value_name = "REPO", conflicts_with_all = ["reason", "lasts"])]
+    pub(crate) list: Option<RepoRef>,
+    /// Why, in a line of at most 200 bytes
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// For so long, such as 12h or 30d [default: until it is allowed]
+    #[arg(long = "for", value_name = "DURATION", value_parser = amounts::time)]
+    pub(crate) lasts: Option<Duration>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Allow {
+    /// What was denied: ALIAS/NAME, PUBLISHER/NAME, blake3/HASH, blob:HASH, publisher:KEY or publisher:ALIAS
+    #[arg(required_unless_present = "list", conflicts_with = "list")]
+    pub(crate) what: Option<What>,
+    /// Follow the list in this repo no more
+    #[arg(long, value_name = "REPO")]
+    pub(crate) list: Option<RepoRef>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Denied {
+    /// Name every entry of the lists too
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -4,9 +4,11 @@ mod attest;
 mod catalog;
 mod completions;
 mod demo;
+mod deny;
 mod doctor;
 mod fetch;
 mod follow;
+mod identity;
 mod import;
 mod jobs;
 mod limit;
@@ -52,7 +54,10 @@ pub(crate) async fn run(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Follow(follow) => follow::follow(follow, context).await?,
         Command::Unfollow(unfollow) => follow::unfollow(unfollow, context).await?,
         Command::Following => follow::list(context).await?,
-        Command::Id(id) => running::id(id, context).await?,
+        Command::Deny(what) => deny::deny(what, context).await?,
+        Command::Allow(what) => deny::allow(what, context).await?,
+        Command::Denied(denied) => deny::list(denied, context).await?,
+        Command::Id(id) => identity::run(id, context).await?,
         Command::Peers => running::peers(context)?,
         Command::Status => running::status(context)?,
         // What it found is what was asked for, and yet not 0.

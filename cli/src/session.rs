@@ -4,17 +4,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use node::attest::{self, AttestationView};
-use node::discovery::{Discovery, Lineage, SearchAnswer, SearchAsk};
+use node::denials::{Allowed, DeniedView, ListView, Why};
+use node::discovery::{Discovery, FollowAnswer, Lineage, SearchAnswer, SearchAsk};
 use node::fetch::{FetchRequest, FetchWhat, Fetched, HubCache};
 use node::http::messages::{
-    AttestationsAsk, FetchAsk, FollowAnswer, FollowAsk, MirrorAnswer, MirrorAsk, Nothing, ProbeAsk,
-    PublishAnswer, PublishAsk, RepoAsk, TicketAnswer, UnfollowAnswer, UnfollowAsk, ValidateAsk,
+    AllowAsk, AttestationsAsk, DenyAsk, DenylistAsk, FetchAsk, FollowAsk, MirrorAnswer, MirrorAsk, Nothing,
+    ProbeAsk, PublishAnswer, PublishAsk, RecoverAsk, RepoAsk, RevokeAsk, RotateAsk, TicketAnswer,
+    UnfollowAnswer, UnfollowAsk, UnsubscribedAnswer, ValidateAsk,
 };
+use node::identity::{IdentityView, Moved, Revoke, RevokedKey};
 use node::import::{ImportRequest, Imported};
-use node::library::{Collected, Forgotten, Library, Rebuilt, RepoView, Shown};
+use node::library::{Collected, FollowView, Forgotten, Library, Rebuilt, RepoView, Shown};
 use node::limits::RELEASE_DAYS;
 use node::mirror::MirrorView;
-use node::node::{Node, Status};
+use node::node::Node;
 use node::progress::Progress;
 use node::publish::PublishRequest;
 use node::validate::{self, Made, ProbeRequest};
@@ -279,12 +282,13 @@ impl Session {
         }
     }
 
-    pub(crate) fn follow(&self, ask: FollowAsk) -> Result<(), Failure> {
+    /// Follows somebody, and says for whom they could be taken.
+    pub(crate) async fn follow(&self, ask: FollowAsk) -> Result<FollowAnswer, Failure> {
         match self {
-            Session::Daemon(client) => client.post("follow", &ask).map(|Nothing {}| ()),
+            Session::Daemon(client) => client.post("follow", &ask),
             Session::Alone(library) => {
-                library.follow(ask.publisher, &ask.alias)?;
-                Ok(())
+                let discovery = Discovery::alone(library.clone()).await?;
+                Ok(blocking(move || discovery.follow(ask.publisher, &ask.alias)).await??)
             }
         }
     }
@@ -321,21 +325,104 @@ impl Session {
         }
     }
 
-    pub(crate) fn following(&self) -> Result<Vec<FollowAnswer>, Failure> {
+    pub(crate) fn following(&self) -> Result<Vec<FollowView>, Failure> {
         match self {
             Session::Daemon(client) => client.get("following"),
-            Session::Alone(library) => Ok(library.following().into_iter().map(FollowAnswer::from).collect()),
+            Session::Alone(library) => Ok(library.follow_views()),
         }
     }
 
-    /// The peer id and the publisher id.
-    pub(crate) fn ids(&self) -> Result<(String, Publisher), Failure> {
+    pub(crate) async fn deny(&self, ask: DenyAsk) -> Result<Why, Failure> {
+        match self {
+            Session::Daemon(client) => client.post("deny", &ask),
+            Session::Alone(library) => Ok(library.deny(&ask.what, ask.reason, ask.for_s).await?),
+        }
+    }
+
+    pub(crate) async fn allow(&self, ask: AllowAsk) -> Result<Allowed, Failure> {
+        match self {
+            Session::Daemon(client) => client.post("allow", &ask),
+            Session::Alone(library) => Ok(library.allow(&ask.what).await?),
+        }
+    }
+
+    pub(crate) fn denied(&self, all: bool) -> Result<DeniedView, Failure> {
+        match self {
+            Session::Daemon(client) => client.get(&format!("denied?all={all}")),
+            Session::Alone(library) => Ok(library.denied(all)),
+        }
+    }
+
+    /// Follows a list. Alone, it is not fetched.
+    pub(crate) async fn subscribe(&self, repo: &RepoRef) -> Result<ListView, Failure> {
+        let library = match self {
+            Session::Daemon(client) => {
+                let repo = repo.clone();
+                return client.post("denylists/subscribe", &DenylistAsk { repo });
+            }
+            Session::Alone(library) => library,
+        };
+        let (id, _) = library.subscribe(repo).await?;
+        let none = || Failure::new(format!("{repo} is not followed"));
+        library.list_view(&id).ok_or_else(none)
+    }
+
+    /// Returns whether the list was followed.
+    pub(crate) async fn unsubscribe(&self, repo: &RepoRef) -> Result<bool, Failure> {
         match self {
             Session::Daemon(client) => {
-                let status: Status = client.get("status")?;
-                Ok((status.peer_id, status.publisher))
+                let repo = repo.clone();
+                let answer: UnsubscribedAnswer =
+                    client.post("denylists/unsubscribe", &DenylistAsk { repo })?;
+                Ok(answer.subscribed)
             }
-            Session::Alone(library) => Ok((library.peer_id().to_string(), library.publisher())),
+            Session::Alone(library) => Ok(library.unsubscribe(repo).await?.1),
+        }
+    }
+
+    /// Who the node is, and with which keys.
+    pub(crate) fn identity(&self) -> Result<IdentityView, Failure> {
+        match self {
+            Session::Daemon(client) => client.get("id"),
+            Session::Alone(library) => Ok(library.identity_view()),
+        }
+    }
+
+    /// Goes on as a new key.
+    pub(crate) async fn rotate(&self, ask: RotateAsk) -> Result<Moved, Failure> {
+        match self {
+            Session::Daemon(client) => client.post("id/rotate", &ask),
+            Session::Alone(library) => {
+                let library = library.clone();
+                Ok(blocking(move || library.rotate(ask.recovery.as_deref())).await??)
+            }
+        }
+    }
+
+    /// Goes on as another key, by the recovery key.
+    pub(crate) async fn recover(&self, ask: RecoverAsk) -> Result<Moved, Failure> {
+        match self {
+            Session::Daemon(client) => client.post("id/recover", &ask),
+            Session::Alone(library) => {
+                let library = library.clone();
+                Ok(blocking(move || library.recover(ask.publisher, &ask.recovery)).await??)
+            }
+        }
+    }
+
+    /// Revokes a key.
+    pub(crate) async fn revoke(&self, ask: RevokeAsk) -> Result<RevokedKey, Failure> {
+        match self {
+            Session::Daemon(client) => client.post("id/revoke", &ask),
+            Session::Alone(library) => {
+                let library = library.clone();
+                let revoke = Revoke {
+                    key: ask.key,
+                    reason: ask.reason.parse()?,
+                    recovery: ask.recovery,
+                };
+                Ok(blocking(move || library.revoke(&revoke)).await??)
+            }
         }
     }
 }

@@ -34,6 +34,9 @@ pub enum AttestError {
     /// What was found breaks a rule of the format.
     #[error("the attestation")]
     Attestation(#[from] AttestationError),
+    /// Our key signs nothing that anybody values.
+    #[error(transparent)]
+    Identity(#[from] crate::identity::IdentityError),
     /// There are none.
     #[error("nobody attested {0}, as far as this node knows")]
     Nothing(RepoRef),
@@ -109,10 +112,12 @@ pub struct AttestationView {
 impl Library {
     /// Whose attestations we value.
     pub(crate) fn valued(&self) -> Valued {
+        // Of a publisher that went on as another key only the last one counts: one voice each.
         let followed = self.following().into_iter().map(|follow| follow.publisher);
+        let revoked = |key: &Publisher| self.revocation_of(*key).is_some();
         Valued {
             own: self.publisher(),
-            followed: followed.collect(),
+            followed: followed.filter(|key| !revoked(key)).collect(),
         }
     }
 
@@ -160,17 +165,14 @@ impl Library {
     /// # Errors
     /// Those of [`AttestError`] but `Nothing` and `Bundle`.
     pub fn attestation_views(&self, what: Option<&RepoRef>) -> Result<Vec<AttestationView>, AttestError> {
-        let own = self.publisher();
-        let aliases = self.following();
         let view = |signed: &SignedAttestation| {
             let attestation = signed.attestation();
             let by = attestation.by;
-            let follow = aliases.iter().find(|follow| follow.publisher == by);
             AttestationView {
                 manifest: attestation.manifest,
                 by,
-                alias: follow.map(|follow| follow.alias.clone()),
-                own: by == own,
+                alias: self.alias_of(by),
+                own: self.is_ours(by),
                 levels: [attestation.structure, attestation.numbers, attestation.behaviour],
                 runtime: attestation.runtime.clone(),
                 issued: attestation.issued,

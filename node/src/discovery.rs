@@ -4,13 +4,16 @@
 //! - [`taking`]: what of a message enters, and what becomes of it.
 //! - [`meeting`]: the side that asks: a sync with each peer now and then, and what peers say is new.
 //! - [`answers`]: the side that is asked.
+//! - [`withholding`]: what is denied.
 //! - [`set`] and [`reconcile`]: finding out what differs, without files, clock or network.
 //!
 //! What is known here is a cache, like all of the catalog: it is synced again if it is lost. What the user acts on (ours, followed, fetched) is in release
 //! files as well, behind a ratchet that outlives everything ([`crate::names`]).
 
+mod alike;
 mod answers;
 pub(crate) mod following;
+mod keys;
 mod lineage;
 pub(crate) mod meeting;
 pub(crate) mod reconcile;
@@ -18,20 +21,22 @@ mod relay;
 mod searching;
 pub(crate) mod set;
 mod taking;
+mod withholding;
 
 pub(crate) use answers::{Session, SessionError};
+pub use keys::FollowAnswer;
 pub use lineage::{Base, Lineage};
 pub use relay::Relay;
 pub use searching::{FindError, HITS_MAX, Hit, SearchAnswer, SearchAsk, SearchSort};
 pub use taking::Taken;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
 };
 
 use libp2p::PeerId;
-use protocol::{Hash, Known, Publisher, ReleaseId, RepoId, SignedRelease, release::id_of};
+use protocol::{Hash, Known, Publisher, ReleaseId, RepoId, SignedRelease, SignedStatement, release::id_of};
 use tokio::sync::{broadcast, mpsc};
 use tracing::{info, warn};
 
@@ -43,6 +48,7 @@ use crate::{
 };
 use relay::Budget;
 use set::{Item, KnownSet, Snapshot};
+use withholding::Refused;
 
 /// What so many peers say is new may wait until it is asked for. What is said meanwhile is found by the next sync.
 const HEARD_MAX: usize = 256;
@@ -57,8 +63,8 @@ struct Inner {
     library: Library,
     relay: Relay,
     index: Index,
-    /// Held by who writes the index.
-    indexing: Mutex<()>,
+    /// Held by who writes the index; whether it is closed.
+    indexing: Mutex<bool>,
     trust: Mutex<searching::Trust>,
     /// Locked while rows change: the set and the rows say the same outside of it.
     state: Mutex<State>,
@@ -77,15 +83,19 @@ struct State {
     arrived: u64,
     /// Names whose rows came since the index was written.
     unindexed: Vec<NameKey>,
-    /// How many names are known of each publisher that is not followed, by a hash of its key.
+    /// How many names are known of each publisher, by a hash of its key.
     names_of: HashMap<u64, u32>,
+    /// Names that were not taken in because they are denied.
+    refused: Refused,
 }
 
-/// Releases that were taken in just now.
+/// What was taken in just now.
 #[derive(Debug)]
 pub(crate) struct News {
     /// Which.
     pub(crate) ids: Vec<ReleaseId>,
+    /// Statements about keys that were new, or belong to those releases.
+    pub(crate) statements: Vec<SignedStatement>,
     /// Who told of them; `None`: we released them.
     pub(crate) from: Option<PeerId>,
 }
@@ -94,6 +104,7 @@ impl Discovery {
     /// Reads what is known from the catalog: a second for a million releases. Blocking.
     pub(crate) fn open(library: Library, relay: Relay) -> Result<(Discovery, Heard), LibraryError> {
         let mut items = Vec::new();
+        let mut names_of: HashMap<u64, u32> = HashMap::new();
         let (mut after, mut arrived) = (None, 1);
         loop {
             let page = library.catalog().known_items(after, PAGE_ROWS_MAX)?;
@@ -101,6 +112,8 @@ impl Discovery {
             after = Some(last.id.name_half());
             for known in page {
                 arrived = arrived.max(known.arrived.saturating_add(1));
+                let count = names_of.entry(short(known.publisher)).or_default();
+                *count = count.saturating_add(1);
                 items.extend(Item::new(known.issued, *known.id.as_bytes()).ok());
             }
         }
@@ -120,7 +133,8 @@ impl Discovery {
                 budget: Budget::default(),
                 arrived,
                 unindexed: Vec::new(),
-                names_of: HashMap::new(),
+                names_of,
+                refused: Refused::default(),
             }),
             news: broadcast::channel(NEWS_MAX).0,
         }));
@@ -191,6 +205,19 @@ impl Discovery {
         self.len() == 0
     }
 
+    /// Writes the search index no more: the data folder is free for another. Blocking.
+    pub(crate) fn close(&self) {
+        *self.indexing() = true;
+        self.0.index.close();
+    }
+
+    fn indexing(&self) -> MutexGuard<'_, bool> {
+        self.0
+            .indexing
+            .lock()
+            .expect("nothing panics while it holds this")
+    }
+
     pub(crate) fn library(&self) -> &Library {
         &self.0.library
     }
@@ -209,15 +236,6 @@ impl Discovery {
             }
         }
         Ok(KnownSet::build(items).unwrap_or_default().snapshot())
-    }
-
-    /// Publishers whose releases are kept whatever else is: those that the user follows, and ours.
-    fn near(&self) -> HashSet<Publisher> {
-        let following = self.0.library.following().into_iter();
-        following
-            .map(|follow| follow.publisher)
-            .chain([self.0.library.publisher()])
-            .collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

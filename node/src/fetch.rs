@@ -29,6 +29,7 @@ pub use views::{JobState, JobView, NoSuchJob, PeerRate};
 use crate::{
     catalog::Provider,
     check::{CheckError, facts::Problem},
+    denials::Why,
     library::{LibraryError, enlist, now},
     limits::PROVIDER_WAIT,
     node::Node,
@@ -191,6 +192,20 @@ pub enum FetchError {
         /// The rule it breaks.
         source: Arc<CheckError>,
     },
+    /// It is denied here.
+    #[error(transparent)]
+    Denied(#[from] Box<Why>),
+    /// A file of it is denied here, whatever it belongs to.
+    #[error("{path} of {manifest}")]
+    DeniedFile {
+        /// The file's path in the repo.
+        path: String,
+        /// The manifest.
+        manifest: Hash,
+        /// Why.
+        #[source]
+        why: Box<Why>,
+    },
     /// Somebody gave the fetch up.
     #[error("the fetch of {manifest} was cancelled")]
     Cancelled {
@@ -316,7 +331,46 @@ impl Node {
         self.fetch_known(sought, request, &Progress::default()).await
     }
 
+    /// Fetches one file of a release that was accepted, and nothing else of it. It is not written down: whoever wants it asks again.
+    pub(crate) async fn fetch_one_of(
+        &self,
+        repo: &RepoId,
+        manifest: Hash,
+        path: &str,
+        wait: Duration,
+    ) -> Result<(), FetchError> {
+        let mut request = FetchRequest::new(FetchWhat::Repo(RepoRef::Id(repo.clone())));
+        request.include = vec![globset::escape(path)];
+        request.wait = Some(wait);
+        let sought = Sought {
+            repo: Some(repo.clone()),
+            ..Sought::content(manifest)
+        };
+        let fetched = self.fetch_known(sought, request, &Progress::default()).await;
+        fetched.map(drop)
+    }
+
+    /// Fetches it unless it is denied, and says so where it is denied on the way.
     async fn fetch_known(
+        &self,
+        sought: Sought,
+        request: FetchRequest,
+        progress: &Progress,
+    ) -> Result<Fetched, FetchError> {
+        let (repo, manifest) = (sought.repo.clone(), sought.manifest);
+        let denials = self.library().denials();
+        denials.check(repo.as_ref(), Some(manifest))?;
+        let patterns = Patterns::new(&request)?;
+        let fetched = self.fetch_allowed(sought, request, progress).await;
+        if matches!(fetched, Err(FetchError::Cancelled { .. })) {
+            denials.check(repo.as_ref(), Some(manifest))?;
+            self.refuse_denied_file(manifest, |file| patterns.wants(file))
+                .await?;
+        }
+        fetched
+    }
+
+    async fn fetch_allowed(
         &self,
         mut sought: Sought,
         request: FetchRequest,
@@ -384,10 +438,14 @@ impl Node {
             FetchWhat::Repo(RepoRef::Content(hash)) => Ok((*hash, None, Vec::new())),
             FetchWhat::Repo(name) => {
                 let repo = self.library().repo_of(name)?.expect("only content has no name");
+                self.library().denials().check(Some(&repo), None)?;
                 let release = self.resolve(&repo, &[]).await?;
                 Ok((release.release().manifest, Some(repo), Vec::new()))
             }
             FetchWhat::Ticket(ticket) => {
+                self.library()
+                    .denials()
+                    .check(ticket.repo(), Some(ticket.manifest()))?;
                 let peers = self.dial_some(ticket).await;
                 // The ticket names the manifest; the name is only believed with a release that says so too.
                 let release = match ticket.repo() {

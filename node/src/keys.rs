@@ -32,6 +32,8 @@ pub enum KeyKind {
     Node,
     /// Signs releases.
     Publisher,
+    /// Says where a publisher goes on whose key was lost or stolen. It belongs offline.
+    Recovery,
 }
 
 /// Why a key can't be had.
@@ -145,6 +147,7 @@ impl fmt::Display for KeyKind {
         f.pad(match self {
             KeyKind::Node => "node",
             KeyKind::Publisher => "publisher",
+            KeyKind::Recovery => "recovery",
         })
     }
 }
@@ -164,7 +167,7 @@ fn parse(text: &[u8], wanted: KeyKind) -> Result<SigningKey, Wrong> {
         .strip_prefix(HEADING)
         .ok_or(Wrong::Text("it does not start with \"shoal key 1\""))?;
     let (kind, rest) = rest.split_once('\n').ok_or(Wrong::Text("it is cut off"))?;
-    let kinds = [KeyKind::Node, KeyKind::Publisher];
+    let kinds = [KeyKind::Node, KeyKind::Publisher, KeyKind::Recovery];
     let Some(kind) = kinds.into_iter().find(|known| known.to_string() == kind) else {
         return Err(Wrong::Text("its kind is unknown"));
     };

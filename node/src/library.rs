@@ -1,27 +1,32 @@
 //! What a node has, without the network: keys, names, catalog and store of one data folder, and the verbs that need no
 //! peer. One process holds a data folder at a time.
 
+mod denials;
 mod facts;
 mod mirroring;
 mod opening;
+mod publishers;
 mod views;
 
-pub use views::{Collected, EntryView, Forgotten, Rebuilt, RepoView, Shown};
+pub use publishers::FollowView;
+pub use views::{Collected, EntryView, Forgotten, ForkView, Rebuilt, RepoView, Shown};
 
 use crate::{
     attest::Attestations,
     catalog::{Batch, Catalog, CatalogError, ManifestRow, OpenState, RepoRow, Reserve, ReserveError},
+    denials::{Denials, DenialsError, Why},
     fetch::Unfinished,
+    identity::Identity,
     keys::KeyError,
     mirror::{Inventory, InventoryError},
-    names::{Follow, Followed, Following, FollowingError, Names, NamesError},
+    names::{Following, FollowingError, Names, NamesError, Statements},
     store::{Store, StoreError, blocking},
 };
 use ed25519_dalek::SigningKey;
 use fd_lock::RwLockWriteGuard;
 use libp2p::PeerId;
 use opening::Opened;
-use protocol::{Alias, FileEntry, Hash, Manifest, Publisher, RepoId, RepoRef, SignedRelease};
+use protocol::{Alias, FileEntry, Hash, Manifest, RepoId, RepoRef, SignedRelease};
 use std::{
     collections::{BTreeMap, HashSet},
     fs::File,
@@ -42,9 +47,11 @@ struct Inner {
     names: Names,
     following: Following,
     inventory: Inventory,
+    denials: Denials,
     attestations: Attestations,
     node_key: SigningKey,
-    publisher_key: SigningKey,
+    identity: Identity,
+    statements: Statements,
     reserve: Mutex<Reserve>,
     lock: Mutex<Option<RwLockWriteGuard<'static, File>>>,
     signing: Mutex<()>,
@@ -82,6 +89,9 @@ pub enum OpenError {
     /// Aliases do not read.
     #[error("the aliases")]
     Following(#[from] FollowingError),
+    /// What is denied does not read.
+    #[error("what is denied")]
+    Denials(#[from] DenialsError),
     /// Attestations cannot be kept.
     #[error("the attestations")]
     Attestations(#[from] crate::attest::KeepError),
@@ -108,6 +118,12 @@ pub enum LibraryError {
     /// What is mirrored cannot be written down.
     #[error("the mirror's list")]
     Mirror(#[from] InventoryError),
+    /// It is denied here.
+    #[error(transparent)]
+    Denied(#[from] Box<Why>),
+    /// What is denied cannot be kept.
+    #[error("what is denied")]
+    Denials(#[from] DenialsError),
     /// The catalog fails.
     #[error("the catalog")]
     Catalog(#[from] CatalogError),
@@ -138,14 +154,17 @@ impl Library {
             names: opened.names,
             following: opened.following,
             inventory: opened.inventory,
+            denials: opened.denials,
             attestations: opened.attestations,
             node_key: opened.node_key,
-            publisher_key: opened.publisher_key,
+            identity: opened.identity,
+            statements: opened.statements,
             reserve: Mutex::new(opened.reserve),
             lock: Mutex::new(Some(opened.lock)),
             signing: Mutex::default(),
             revising: tokio::sync::Mutex::default(),
         }));
+        library.concern()?;
         if opened.state != OpenState::Good {
             let rebuilt = library.fill_catalog().await?;
             if opened.state != OpenState::Missing || rebuilt != Rebuilt::default() {
@@ -154,6 +173,7 @@ impl Library {
         } else {
             library.adopt_pins(&mut BTreeMap::new()).await?;
         }
+        library.renew_rules().await?;
         Ok(library)
     }
 
@@ -175,11 +195,6 @@ impl Library {
         &self.0.data
     }
 
-    /// Who we publish as.
-    pub fn publisher(&self) -> Publisher {
-        Publisher::from(self.0.publisher_key.verifying_key())
-    }
-
     /// Who we are to other nodes.
     pub fn peer_id(&self) -> PeerId {
         self.keypair().public().to_peer_id()
@@ -189,8 +204,12 @@ impl Library {
         libp2p::identity::Keypair::ed25519_from_bytes(self.0.node_key.to_bytes()).expect("32 bytes are a key")
     }
 
-    pub(crate) fn publisher_key(&self) -> &SigningKey {
-        &self.0.publisher_key
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.0.identity
+    }
+
+    pub(crate) fn statements(&self) -> &Statements {
+        &self.0.statements
     }
 
     /// The turn of whoever signs the next release of a name.
@@ -220,10 +239,6 @@ impl Library {
         &self.0.names
     }
 
-    pub(crate) fn following_handle(&self) -> &Following {
-        &self.0.following
-    }
-
     pub(crate) fn attestations(&self) -> &Attestations {
         &self.0.attestations
     }
@@ -241,34 +256,17 @@ impl Library {
         }
     }
 
-    /// Calls a publisher by an alias from now on.
-    pub fn follow(&self, publisher: Publisher, alias: &Alias) -> Result<Followed, LibraryError> {
-        Ok(self.0.following.follow(publisher, alias, now())?)
-    }
-
-    /// Forgets a publisher's alias; `false` when there was none.
-    pub fn unfollow(&self, publisher: Publisher) -> Result<bool, LibraryError> {
-        let was_followed = self.0.following.unfollow(publisher)?;
-        self.settle_mirrors()?;
-        Ok(was_followed)
-    }
-
-    /// Returns the publishers that have an alias.
-    pub fn following(&self) -> Vec<Follow> {
-        self.0.following.all()
-    }
-
-    /// Returns the repo that a reference names; `None` for one that names content.
+    /// Returns the repo that a reference names, by the key as which its publisher goes on; `None` for one that names content.
     pub fn repo_of(&self, what: &RepoRef) -> Result<Option<RepoId>, LibraryError> {
         Ok(match what {
-            RepoRef::Id(repo) => Some(repo.clone()),
+            RepoRef::Id(repo) => Some(self.newest(repo)),
             RepoRef::Aliased { alias, name } => {
                 let publisher = self.0.following.by_alias(alias);
                 let publisher = publisher.ok_or_else(|| LibraryError::UnknownAlias(alias.clone()))?;
-                Some(RepoId {
+                Some(self.newest(&RepoId {
                     publisher,
                     name: name.clone(),
-                })
+                }))
             }
             RepoRef::Content(_) => None,
         })
@@ -386,10 +384,11 @@ impl Library {
 
     /// Offers a release to the ratchet, and lists it once it is the newest.
     pub(crate) fn accept(&self, release: &SignedRelease, now: u64) -> Result<(), LibraryError> {
+        self.admit(release)?;
         self.0.names.accept(release, now)?;
         let (repo, ours) = (
             release.release().repo(),
-            release.release().publisher == self.publisher(),
+            self.is_ours(release.release().publisher),
         );
         self.0.catalog.write(|batch| {
             batch.put_repo(&repo, &RepoRow::of(release, ours));
@@ -445,7 +444,7 @@ impl Library {
                         .entry(release.release().manifest)
                         .or_default()
                         .push(repo.clone());
-                    let ours = repo.publisher == self.publisher();
+                    let ours = self.is_ours(repo.publisher);
                     self.0.catalog.write_soon(|batch| {
                         batch.put_repo(&repo, &RepoRow::of(&release, ours));
                         Ok(())

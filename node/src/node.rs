@@ -7,6 +7,7 @@ use crate::{
     library::{Library, LibraryError, OpenError, now},
     meter::Meter,
     mirror::{Board, MirrorView, keep_mirroring},
+    moderate::{LOOK_PAUSE, Moderator, keep_lists},
     names::Mirror,
     progress::Progress,
     publish::{PublishError, PublishRequest, Published},
@@ -179,6 +180,11 @@ impl Node {
             Arc::new(sharing.clone()),
         );
         library.set_quota(config.quota);
+        if let Err(error) = library.renew_denials().await {
+            swarm.shutdown().await;
+            library.close().await;
+            return Err(error.into());
+        }
         let node = Node(Arc::new(Inner {
             library,
             discovery,
@@ -211,6 +217,8 @@ impl Node {
         node.task(meeting::keep_indexed(node.downgrade(), node.discovery().news()));
         node.task(keep_mirroring(node.downgrade(), node.discovery().news()));
         node.task(keep_mending(Arc::downgrade(&node.0)));
+        node.task(moderate(Arc::downgrade(&node.0)));
+        node.task(keep_lists(node.downgrade(), node.discovery().news()));
         Ok(node)
     }
 
@@ -235,6 +243,14 @@ impl Node {
         for task in tasks {
             task.abort();
             let _ = task.await;
+        }
+        let discovery = self.0.discovery.clone();
+        let closed = blocking(move || {
+            discovery.close();
+            Ok(())
+        });
+        if let Err(error) = closed.await {
+            warn!(%error, "closing the search index");
         }
         self.0.library.close().await;
     }
@@ -325,16 +341,24 @@ impl Node {
                 .flatten()
                 .map(|row| row.names)
                 .unwrap_or_default();
+            let denials = node.library().denials();
             let mut releases = names
                 .iter()
+                .filter(|name| denials.repo(name).is_none())
                 .filter_map(|name| node.library().names().get(name).ok().flatten());
             let release = releases.find(|release| release.release().manifest == manifest);
             node.tell(manifest, release).await;
         });
     }
 
-    async fn tell(&self, manifest: Hash, release: Option<SignedRelease>) {
-        let swarm = self.swarm();
+    pub(crate) async fn tell(&self, manifest: Hash, release: Option<SignedRelease>) {
+        let (swarm, denials) = (self.swarm(), self.library().denials());
+        // What is new may have files that only what is denied had.
+        denials.look_again();
+        if denials.manifest(manifest).is_some() {
+            debug!(manifest = %manifest.short(), "what is denied is not announced");
+            return;
+        }
         if let Some(release) = release.clone() {
             let discovery = self.discovery().clone();
             let known = blocking(move || Ok(discovery.released(&release))).await;
@@ -352,6 +376,21 @@ impl Node {
         let (provided, put) = tokio::join!(provide, put);
         if let Err(error) = provided.map(drop).and(put) {
             warn!(manifest = %manifest.short(), %error, "announcing");
+        }
+        if denials.manifest(manifest).is_some() {
+            // It was denied meanwhile.
+            swarm.stop_providing(provider_key(manifest)).await;
+        }
+    }
+
+    /// Announces a manifest of which something is kept here.
+    pub(crate) async fn announce_if_here(&self, manifest: Hash) {
+        let row = self.library().catalog().manifest(manifest).ok().flatten();
+        let kept = row.filter(|row| row.complete || row.pinned);
+        if let Some(row) = kept
+            && (row.complete || self.has_some(manifest).await)
+        {
+            self.announce(manifest);
         }
     }
 
@@ -532,6 +571,9 @@ impl Node {
         }
         let mut mended = true;
         for manifest in self.library().store().pinned().await? {
+            if self.library().denials().manifest(manifest).is_some() {
+                continue;
+            }
             let Ok(content) = self.library().store().manifest(manifest).await else {
                 continue;
             };
@@ -569,6 +611,32 @@ async fn tend(node: Weak<Inner>) {
         };
         let library = node.library.clone();
         let _ = tokio::task::spawn_blocking(move || library.tend_reserve()).await;
+    }
+}
+
+/// Sees to what is denied, as long as the node lives.
+async fn moderate(node: Weak<Inner>) {
+    let Some(denials) = node.upgrade().map(|node| node.library.denials().clone()) else {
+        return;
+    };
+    let (mut changes, mut moderator) = (denials.changes(), Moderator::default());
+    changes.mark_changed();
+    loop {
+        let Some(node) = node.upgrade().map(Node) else {
+            return;
+        };
+        moderator.look(&node).await;
+        if changes.has_changed().unwrap_or(false) {
+            changes.mark_unchanged();
+            moderator.enforce(&node).await;
+        }
+        moderator.refresh(&node, Instant::now());
+        drop(node);
+        tokio::select! {
+            _ = changes.changed() => changes.mark_changed(),
+            () = denials.asked_to_look() => {}
+            () = tokio::time::sleep(LOOK_PAUSE) => {}
+        }
     }
 }
 

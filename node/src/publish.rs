@@ -12,6 +12,7 @@ pub(crate) use walk::{Found, fit, found, is_dropping};
 use crate::{
     card,
     catalog::{Digest, PlaceKind, Stamp},
+    identity::RECOVERY_FILE,
     library::{Library, LibraryError},
     limits::{RELEASE_DAYS, SMALL_LEN, WHOLE_LEN},
     names::NamesError,
@@ -96,6 +97,9 @@ pub struct Published {
     /// What its card should say and does not: `license`, `pipeline_tag`, `base_model` and the like.
     #[serde(default)]
     pub unsaid: Vec<String>,
+    /// The file of the recovery key, if it was made now: the user is to move it offline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<PathBuf>,
 }
 
 /// Why nothing was published.
@@ -157,6 +161,9 @@ pub enum PublishError {
         /// What is missing: [`Published::unsaid`].
         missing: Vec<String>,
     },
+    /// Our key signs nothing that anybody follows.
+    #[error(transparent)]
+    Identity(#[from] crate::identity::IdentityError),
     /// The names on disk refuse the release.
     #[error("the name")]
     Names(#[from] NamesError),
@@ -188,6 +195,7 @@ impl Library {
             Some(name) => name.clone(),
             None => name_of(&root)?,
         };
+        self.refuse_denied_name(&name)?;
         let (kind, asked) = (request.kind, request.path.clone());
         let unsaid = run(move || Ok(card::unsaid_in(kind, &asked))).await?;
         if request.require_card && !unsaid.is_empty() {
@@ -209,6 +217,8 @@ impl Library {
             upstream: request.upstream.clone(),
             valid_days: request.valid_days,
         };
+        let recovery = self.data().join(RECOVERY_FILE);
+        let had_recovery = recovery.exists();
         let release = self.release(saying, After::Any).await?;
         let Settled {
             manifest,
@@ -218,6 +228,7 @@ impl Library {
         self.record_published(&manifest, Some(&release), true, digests)
             .await?;
         Ok(Published {
+            recovery: (!had_recovery && recovery.exists()).then_some(recovery),
             repo: release.release().repo(),
             kind: request.kind,
             manifest: manifest.hash(),

@@ -2,6 +2,7 @@
 //! every release passes the ratchet on disk before anybody acts on it.
 
 use crate::{
+    denials::Why,
     frame,
     library::{LibraryError, now},
     names::NamesError,
@@ -46,6 +47,17 @@ pub enum ResolveError {
         /// The number.
         seq: u64,
     },
+    /// The repo or its publisher is denied here.
+    #[error(transparent)]
+    Denied(#[from] Box<Why>),
+    /// The key of its publisher was revoked, and no other took its place.
+    #[error("{repo} is of a key that was revoked ({reason}): nothing is fetched by its names")]
+    Revoked {
+        /// The name.
+        repo: RepoId,
+        /// Why: `compromised`, `lost`, `retired` or `superseded`.
+        reason: String,
+    },
     /// The names on disk fail.
     #[error(transparent)]
     Library(#[from] LibraryError),
@@ -64,14 +76,19 @@ impl Node {
         repo: &RepoId,
         first: &[PeerId],
     ) -> Result<SignedRelease, ResolveError> {
-        let known = self.library().names().get(repo)?.is_some();
+        let library = self.library();
+        library.denials().check(Some(repo), None)?;
+        let known = library.names().get(&library.newest(repo))?.is_some();
         // A node that has just started may have nobody to ask yet. With a release on disk it need not wait long for somebody.
         let patience = if known { PATIENCE_KNOWN } else { PATIENCE };
         let begun = Instant::now();
         loop {
             let mut events = self.swarm().subscribe();
-            let asked = timeout(WAIT, self.search(repo, first)).await.unwrap_or(true);
-            let found = self.library().names().get(repo)?.is_some();
+            // As which key its publisher goes on is found out on the way.
+            let wanted = library.current(repo);
+            let asked = timeout(WAIT, self.search(&wanted, first)).await.unwrap_or(true);
+            let revoked = library.revocation_of(library.current(repo).publisher).is_some();
+            let found = revoked || library.names().has(&library.current(repo));
             if (found && asked) || begun.elapsed() >= patience {
                 break;
             }
@@ -84,7 +101,12 @@ impl Node {
             })
             .await;
         }
-        let current = self.library().names().get(repo)?;
+        let repo = &library.newest(repo);
+        if let Some(reason) = library.revocation_of(repo.publisher) {
+            let repo = repo.clone();
+            return Err(ResolveError::Revoked { repo, reason });
+        }
+        let current = library.names().get(repo)?;
         let current = current.ok_or_else(|| ResolveError::NotFound(repo.clone().into()))?;
         self.unforked(current)
     }
@@ -127,10 +149,14 @@ impl Node {
         let anybody = !peers.is_empty();
         let mut asked: FuturesUnordered<_> = peers
             .into_iter()
-            .map(|peer| ask(self.swarm(), peer, repo))
+            .map(async |peer| (peer, ask(self.swarm(), peer, repo).await))
             .collect();
         let from_peers = async {
-            while let Some(release) = asked.next().await {
+            while let Some((peer, release)) = asked.next().await {
+                // Who signed it may have been revoked.
+                if let Err(error) = self.learn_from(peer, repo.publisher).await {
+                    debug!(%peer, error = &error as &dyn std::error::Error, "a peer told nothing of a key");
+                }
                 if let Some(release) = release {
                     self.take(repo, release).await;
                 }
@@ -152,7 +178,7 @@ impl Node {
 
     /// Offers a release to the ratchet on disk.
     async fn take(&self, repo: &RepoId, release: SignedRelease) {
-        if release.release().repo() != *repo {
+        if release.release().repo() != *repo || self.library().denials().repo(repo).is_some() {
             return;
         }
         let library = self.library().clone();
@@ -165,7 +191,10 @@ impl Node {
         match taken {
             Ok(Ok(())) | Err(_) => {}
             Ok(Err(LibraryError::Names(
-                error @ (NamesError::Older { .. } | NamesError::NotYetIssued { .. }),
+                error @ (NamesError::Older { .. }
+                | NamesError::NotYetIssued { .. }
+                | NamesError::Revoked { .. }
+                | NamesError::Replaced { .. }),
             ))) => {
                 debug!(%repo, %error, "a release is not followed");
             }

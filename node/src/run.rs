@@ -81,6 +81,7 @@ impl Library {
     /// # Errors
     /// Those of [`RunError`] that need no engine.
     pub async fn ready(&self, what: &RepoRef, file: Option<&str>) -> Result<Ready, RunError> {
+        self.refuse_denied(what)?;
         let manifest = self.resolve_local(what)?;
         let content = self.known_manifest(what, manifest).await?;
         let picked = Picked::of(&content, file)?;

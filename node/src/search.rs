@@ -224,6 +224,12 @@ impl Index {
         guarded(&self.0.folder, || self.reload())
     }
 
+    /// Stops writing, so that the folder is free when it returns. What was not committed is lost; searches go on.
+    pub fn close(&self) {
+        // A writer that is dropped waits for its threads.
+        drop(self.writer().take());
+    }
+
     /// Throws everything away and begins an empty index.
     ///
     /// # Errors

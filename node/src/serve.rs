@@ -269,6 +269,7 @@ impl Server {
                 root
             } else {
                 if children.is_none() {
+                    self.refuse_denied(root)?;
                     children = Some(store.read(root, REQUEST_FRAME_LEN as u64 * 4).await?);
                 }
                 let list = children.as_deref().unwrap_or_default();
@@ -280,6 +281,7 @@ impl Server {
                     None => break,
                 }
             };
+            self.refuse_denied(hash)?;
             let blob = store.blob(hash).await?;
             answer.blob(store, hash, blob, ranges).await?;
             if request.ranges.is_blob() {
@@ -287,6 +289,14 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// A blob that is denied is served as if it were not here.
+    fn refuse_denied(&self, blob: Hash) -> Result<(), StoreError> {
+        match self.0.library.denials().blob(blob) {
+            Some(_) => Err(StoreError::Missing(blob)),
+            None => Ok(()),
+        }
     }
 
     async fn get_many(&self, request: &GetManyRequest, answer: &mut Answer<'_>) -> Result<(), ServeError> {
@@ -304,6 +314,7 @@ impl Server {
             let Some((hash, ranges, blob)) = ahead.next().await else {
                 return Ok(());
             };
+            self.refuse_denied(hash)?;
             answer.blob(store, hash, blob?, &ranges).await?;
         }
     }

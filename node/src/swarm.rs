@@ -364,6 +364,12 @@ impl Swarm {
         answer.await.unwrap_or(Err(PutError::Closed))
     }
 
+    /// Puts what is under `key` into the DHT no more, and tells nobody of it who asks us. Others forget it when it expires.
+    pub async fn withdraw_record(&self, key: [u8; 32]) {
+        // A swarm that has stopped announces nothing.
+        let _ = self.send(Command::WithdrawRecord { key }).await;
+    }
+
     /// Searches the DHT for releases under `key`, ours included: all different ones whose signature and key are right, in no
     /// order, expired ones too. Takes at most 20 s. Which of them counts is for the caller's ratchet to decide.
     pub async fn get_records(&self, key: [u8; 32]) -> Result<Vec<SignedRelease>, BusyError> {

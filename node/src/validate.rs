@@ -113,6 +113,7 @@ impl Node {
         mut request: ValidateRequest,
         progress: &Progress,
     ) -> Result<Report, ValidateError> {
+        self.library().refuse_denied(&request.what)?;
         let program = &self.config().engines.program;
         request.program = request.program.or_else(|| program.clone());
         let manifest = self.library().resolve_local(&request.what)?;
@@ -132,6 +133,7 @@ impl Library {
         request: ValidateRequest,
         progress: &Progress,
     ) -> Result<Report, ValidateError> {
+        self.refuse_denied(&request.what)?;
         let begun = Instant::now();
         let hash = self.resolve_local(&request.what)?;
         let content = self.known_manifest(&request.what, hash).await?;
@@ -390,8 +392,8 @@ impl Library {
 
     /// Signs what was found, and keeps it in place of what we found before.
     async fn sign(&self, attestation: Attestation) -> Result<(), ValidateError> {
-        let signed = SignedAttestation::sign(attestation, self.publisher_key())
-            .map_err(crate::attest::AttestError::from)?;
+        let key = self.publisher_key().map_err(crate::attest::AttestError::from)?;
+        let signed = SignedAttestation::sign(attestation, &key).map_err(crate::attest::AttestError::from)?;
         let library = self.clone();
         let kept = blocking(move || Ok(library.attested(&signed))).await;
         kept.map_err(LibraryError::from)??;

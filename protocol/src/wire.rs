@@ -75,6 +75,12 @@ pub enum CatalogAsk {
         /// The key.
         publisher: Publisher,
     },
+    /// I heard this about keys: encodings of signed statements, for you to verify. At most [`KEY_STATEMENTS_MAX`], each at most
+    /// [`KEY_STATEMENT_LEN_MAX`] bytes.
+    Heard(
+        #[serde(deserialize_with = "bounded::lists_at_most::<KEY_STATEMENTS_MAX, KEY_STATEMENT_LEN_MAX, _>")]
+        Vec<Vec<u8>>,
+    ),
 }
 
 /// The answer to a [`CatalogAsk`].

@@ -35,11 +35,13 @@ fn messages_are_refused_at_their_counts() {
     let many = |count| CatalogTell::Known(vec![known(0, 0); count]);
     let one = |release, card| CatalogTell::Known(vec![known(release, card)]);
     let keys = |count, len| CatalogTell::Keys(vec![vec![0; len]; count]);
+    let heard = |count, len| CatalogAsk::Heard(vec![vec![0; len]; count]);
     let told = |len| CatalogTell::Reconcile(vec![0; len]);
     for ask in [
         CatalogAsk::Get(ids(IDS_MAX)),
         CatalogAsk::Have(ids(IDS_MAX)),
         reconcile(SCOPE_MAX, RECONCILE_LEN_MAX),
+        heard(16, 1024),
     ] {
         assert_eq!(read_ask(&ask), Ok(()));
     }
@@ -48,6 +50,8 @@ fn messages_are_refused_at_their_counts() {
         CatalogAsk::Have(ids(IDS_MAX + 1)),
         reconcile(0, RECONCILE_LEN_MAX + 1),
         reconcile(SCOPE_MAX + 1, 0),
+        heard(17, 0),
+        heard(1, 1025),
     ] {
         assert_eq!(read_ask(&ask), Err(WireError::Message));
     }
@@ -100,6 +104,7 @@ fn node_of_version_1_cannot_read_the_new_asks() {
         CatalogAsk::Keys {
             publisher: publisher(1),
         },
+        CatalogAsk::Heard(Vec::new()),
     ];
     for ask in asks {
         let frame = encode_frame(&ask).unwrap();

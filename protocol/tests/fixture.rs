@@ -634,6 +634,7 @@ pub(crate) fn catalog_asks() -> impl Strategy<Value = CatalogAsk> {
             .prop_map(|(of, message)| CatalogAsk::Reconcile { of, message }),
         release_ids().prop_map(CatalogAsk::Get),
         release_ids().prop_map(CatalogAsk::Have),
+        vec(vec(any::<u8>(), 0..40), 0..=16).prop_map(CatalogAsk::Heard),
         (0..4_u8).prop_map(|number| CatalogAsk::Keys {
             publisher: publisher(number)
         }),

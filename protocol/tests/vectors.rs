@@ -271,6 +271,10 @@ fn frames_are_what_they_were() {
             }),
         ),
         (
+            "catalog ask heard",
+            encode_frame(&CatalogAsk::Heard(vec![b"one".to_vec(), b"two".to_vec()])),
+        ),
+        (
             "catalog tell reconcile",
             encode_frame(&CatalogTell::Reconcile(b"message".to_vec())),
         ),

@@ -105,10 +105,37 @@ pub(super) const FOLLOWING: &str = "Examples:
   shoal following
   shoal following --json";
 
+pub(super) const DENY: &str = "Examples:
+  shoal deny meta/llama --reason \"not what it says\"
+  shoal deny blob:3fa9... --for 30d
+  shoal deny publisher:meta
+  shoal deny --list 8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo/denylist";
+
+pub(super) const ALLOW: &str = "Examples:
+  shoal allow meta/llama
+  shoal allow --list meta/denylist";
+
+pub(super) const DENIED: &str = "Examples:
+  shoal denied
+  shoal denied --all --json";
+
 pub(super) const ID: &str = "Examples:
   shoal id
   shoal id --json
+  shoal id rotate
   export HF_TOKEN=$(shoal id --token)";
+
+pub(super) const ROTATE: &str = "Examples:
+  shoal id rotate
+  shoal id rotate --recovery /media/usb/recovery.key --yes";
+
+pub(super) const RECOVER: &str = "Examples:
+  shoal id recover /media/usb/recovery.key
+  shoal id recover recovery.key --publisher 8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo --yes";
+
+pub(super) const REVOKE: &str = "Examples:
+  shoal id revoke --reason compromised
+  shoal id revoke 8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo --reason superseded --recovery /media/usb/recovery.key --yes";
 
 pub(super) const PEERS: &str = "Example:
   shoal peers";

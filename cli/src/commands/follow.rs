@@ -2,9 +2,8 @@
 
 mod mirrors;
 
-use node::http::messages::{
-    FollowAnswer, FollowAsk, MirrorAnswer, MirrorAsk, QuotaAsk, TermsAsk, UnfollowAnswer,
-};
+use node::http::messages::{FollowAsk, MirrorAnswer, MirrorAsk, QuotaAsk, TermsAsk, UnfollowAnswer};
+use node::library::FollowView;
 use protocol::Publisher;
 use serde::Serialize;
 
@@ -18,24 +17,35 @@ pub(crate) async fn follow(follow: Follow, context: &mut Context<'_>) -> Result<
     let (publisher, alias) = (follow.publisher, follow.alias.clone());
     let change = mirror_of(follow, publisher);
     let session = Session::open(context).await?;
-    let asked = FollowAsk {
-        publisher,
-        alias: alias.clone(),
+    let done = session.follow(FollowAsk { publisher, alias }).await;
+    let mirror = match (&done, change) {
+        (Ok(_), Some(change)) => Some(session.mirror(change)),
+        _ => None,
     };
-    let done = session.follow(asked);
-    let mirror = done.and_then(|()| change.map(|change| session.mirror(change)).transpose());
     let alone = session.is_alone();
     session.close().await;
-    let mirror = mirror?;
+    let (answer, mirror) = (done?, mirror.transpose()?);
+    let alias = &answer.alias;
+    for warning in &answer.warnings {
+        context.note(format_args!(
+            "careful: {warning}; if it is not whom you meant: shoal unfollow {alias}"
+        ));
+    }
+    if answer.publisher != publisher {
+        context.note(format_args!("{publisher} goes on as {}", answer.publisher));
+    }
     if context.json {
         return Ok(context.print_json(&Printed {
-            row: &FollowAsk { publisher, alias },
+            row: &answer,
             mirror: mirror.as_ref().and_then(|answer| answer.mirror.as_ref()),
         })?);
     }
-    context.print(format_args!("{alias} is {publisher}; its repos are {alias}/NAME"))?;
+    context.print(format_args!(
+        "{alias} is {}; its repos are {alias}/NAME",
+        answer.publisher
+    ))?;
     if let Some(MirrorAnswer { mirror }) = &mirror {
-        context.print(mirrors::terms(&alias, mirror.as_ref()))?;
+        context.print(mirrors::terms(alias, mirror.as_ref()))?;
         if mirror.is_some() && alone {
             context.note(format_args!("it begins when the node runs (shoal up)"));
         }
@@ -118,12 +128,14 @@ pub(crate) async fn list(context: &mut Context<'_>) -> Result<(), Failure> {
     let heading = [
         ("ALIAS", Side::Left),
         ("SINCE", Side::Left),
+        ("STATE", Side::Left),
         ("PUBLISHER", Side::Left),
     ];
-    let row = |follow: &FollowAnswer| {
+    let row = |follow: &FollowView| {
         [
             follow.alias.to_string(),
             output::day(follow.since),
+            state(follow),
             follow.publisher.to_string(),
         ]
     };
@@ -132,5 +144,32 @@ pub(crate) async fn list(context: &mut Context<'_>) -> Result<(), Failure> {
     for mirror in &mirrors {
         write!(context.io.stdout, "{}", mirrors::shown(mirror))?;
     }
+    for follow in &following {
+        let alias = &follow.alias;
+        if let Some(before) = follow.followed_as {
+            context.note(format_args!("{alias} was {before} when you began to follow it"));
+        }
+        for fork in &follow.forks {
+            context.note(format_args!("{alias} signed against itself: {fork}"));
+        }
+    }
     Ok(())
+}
+
+/// What there is to say beside "it is followed".
+fn state(follow: &FollowView) -> String {
+    let words = [
+        follow
+            .revoked
+            .as_ref()
+            .map(|reason| format!("revoked ({reason})")),
+        follow.followed_as.map(|_| "new key".to_owned()),
+        (!follow.forks.is_empty()).then(|| "forked".to_owned()),
+    ];
+    let words: Vec<_> = words.into_iter().flatten().collect();
+    if words.is_empty() {
+        "-".to_owned()
+    } else {
+        words.join(", ")
+    }
 }

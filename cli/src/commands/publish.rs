@@ -4,6 +4,7 @@ use node::http::messages::{PublishAnswer, PublishAsk};
 use protocol::{Hash, RepoId};
 use serde::Serialize;
 
+use super::identity::tell_recovery;
 use crate::args::Publish;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -54,6 +55,9 @@ pub(crate) async fn run(publish: Publish, context: &mut Context<'_>) -> Result<(
         context.note(format_args!(
             "it will be announced at the next shoal up; until then nobody can fetch it"
         ));
+    }
+    if let Some(file) = &answer.published.recovery {
+        tell_recovery(file, context);
     }
     print(&answer, context)
 }

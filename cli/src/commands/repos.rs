@@ -8,6 +8,7 @@ use node::library::{RepoView, Shown};
 use protocol::{Hash, RepoRef, Verdict};
 use serde::Serialize;
 
+use super::deny::denied;
 use crate::args::{Repo, Show};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -73,12 +74,12 @@ fn state(view: &RepoView) -> String {
         (gone, "name only"),
         (partial, "partial"),
         (view.pinned, "pinned"),
+        (view.stale, "stale"),
+        (view.revoked.is_some(), "revoked"),
     ];
-    let words: Vec<_> = words
-        .iter()
-        .filter(|(is, _)| *is)
-        .map(|(_, word)| *word)
-        .collect();
+    let words = words.iter().filter(|(is, _)| *is);
+    let words = words.map(|(_, word)| (*word).to_owned());
+    let words: Vec<String> = words.chain(view.denied.as_ref().map(denied)).collect();
     if words.is_empty() {
         "-".to_owned()
     } else {
@@ -159,6 +160,7 @@ fn describe(shown: &Shown) -> String {
         ),
     ));
     pairs.push(("state", state(view)));
+    trust(shown, &mut pairs);
     shown.card.iter().for_each(|card| of_card(card, &mut pairs));
     of_facts(&shown.facts, &mut pairs);
     pairs.extend(standing(&shown.standing).map(|text| ("validated", text)));
@@ -180,6 +182,24 @@ fn describe(shown: &Shown) -> String {
         })
         .collect();
     format!("{}\n{}", output::pairs(&pairs), output::table(heading, &rows))
+}
+
+/// What there is to know of who released it before anybody relies on it.
+fn trust(shown: &Shown, pairs: &mut Vec<(&'static str, String)>) {
+    if let Some(reason) = &shown.view.revoked {
+        pairs.push((
+            "revoked",
+            format!("its key was revoked since ({reason}): when it signed this cannot be known"),
+        ));
+    }
+    if shown.view.stale {
+        let text = "its publisher should have released it anew by now; it can be used as before";
+        pairs.push(("stale", text.to_owned()));
+    }
+    let forks = shown.forks.iter();
+    pairs.extend(forks.map(|fork| ("forked", fork.to_string())));
+    let forks = shown.key_forks.iter();
+    pairs.extend(forks.map(|fork| ("forked", fork.clone())));
 }
 
 /// What its card says of it.

@@ -1,49 +1,14 @@
-//! The node itself: `id`, `peers`, `status`.
+//! The running node: `peers`, `status`.
 
 use std::time::Duration;
 
-use node::http::UploadToken;
 use node::http::messages::PeerAnswer;
 use node::node::Status;
-use protocol::Publisher;
-use serde::Serialize;
 
-use crate::args::Id;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{self, Side};
-use crate::session::{self, Session};
-
-/// What `id --json` prints.
-#[derive(Serialize)]
-struct Ids {
-    peer_id: String,
-    publisher: Publisher,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<String>,
-}
-
-pub(crate) async fn id(Id { token }: Id, context: &mut Context<'_>) -> Result<(), Failure> {
-    let session = Session::open(context).await?;
-    let ids = session.ids();
-    // A node that runs reads the same file.
-    let token = token.then(|| UploadToken::load_or_create(&context.data));
-    session.close().await;
-    let (peer_id, publisher) = ids?;
-    let token = token.transpose()?.map(|token| token.text().to_owned());
-    if context.json {
-        return Ok(context.print_json(&Ids {
-            peer_id,
-            publisher,
-            token,
-        })?);
-    }
-    if let Some(token) = token {
-        return Ok(context.print(token)?);
-    }
-    let text = output::pairs(&[("peer", peer_id), ("publisher", publisher.to_string())]);
-    Ok(write!(context.io.stdout, "{text}")?)
-}
+use crate::session;
 
 pub(crate) fn peers(context: &mut Context<'_>) -> Result<(), Failure> {
     let peers: Vec<PeerAnswer> = session::running(context)?.get("peers")?;

@@ -3,6 +3,7 @@
 use node::discovery::{Hit, Lineage, SearchAsk, SearchSort};
 use protocol::{Publisher, RepoRef};
 
+use super::deny::denied;
 use crate::args::{Followed, Search, Similar};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -20,6 +21,12 @@ pub(crate) async fn run(search: Search, context: &mut Context<'_>) -> Result<(),
     let answer = answer?;
     if context.json {
         return Ok(context.print_json(&answer)?);
+    }
+    if answer.denied > 0 {
+        let denied = output::count(answer.denied, "repo");
+        context.note(format_args!(
+            "{denied} left out as denied: shoal denied says by whom and why"
+        ));
     }
     if answer.hits.is_empty() {
         let known = output::count(answer.known, "release");
@@ -43,7 +50,9 @@ pub(crate) async fn run(search: Search, context: &mut Context<'_>) -> Result<(),
         }
     }
     if let Some(next) = &answer.next {
-        let more = answer.total.saturating_sub(answer.hits.len() as u64);
+        let more = answer
+            .total
+            .saturating_sub(answer.hits.len() as u64 + answer.denied);
         context.note(format_args!("{more} more: the same with --after {next}"));
     }
     Ok(())
@@ -182,13 +191,11 @@ fn state(hit: &Hit) -> String {
         (hit.reproduced > 0, format!("reproduced by {}", hit.reproduced)),
         (hit.disagree > 0, format!("{} disagree", hit.disagree)),
         (hit.stale, "stale".to_owned()),
+        (hit.revoked.is_some(), "revoked".to_owned()),
         (hit.looks_like.is_some(), "look-alike".to_owned()),
     ];
-    let words: Vec<_> = words
-        .into_iter()
-        .filter(|(is, _)| *is)
-        .map(|(_, word)| word)
-        .collect();
+    let words = words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word);
+    let words: Vec<_> = words.chain(hit.denied.as_ref().map(denied)).collect();
     if words.is_empty() {
         "-".to_owned()
     } else {

@@ -45,6 +45,8 @@ pub struct KnownItem {
     pub issued: u64,
     /// When it came: see [`KnownRow::arrived`].
     pub arrived: u64,
+    /// Whose it is.
+    pub publisher: Publisher,
 }
 
 impl KnownRow {
@@ -90,13 +92,13 @@ struct Head {
     issued: u64,
     content: [u8; 16],
     arrived: u64,
+    publisher: Publisher,
 }
 
 /// The rest of it.
 #[derive(Serialize, Deserialize)]
 struct Body {
     signature: ([u8; 32], [u8; 32]),
-    publisher: Publisher,
     name: RepoName,
     kind: Kind,
     manifest: Hash,
@@ -132,12 +134,12 @@ pub(super) fn encode(row: &KnownRow) -> Vec<u8> {
         issued: release.issued,
         content: row.id().content_half(),
         arrived: row.arrived,
+        publisher: release.publisher,
     };
     let (first, second) = row.signature.split_at(32);
     let half = |half: &[u8]| <[u8; 32]>::try_from(half).expect("a signature has 64 bytes");
     let body = Body {
         signature: (half(first), half(second)),
-        publisher: release.publisher,
         name: release.name.clone(),
         kind: release.kind,
         manifest: release.manifest,
@@ -170,6 +172,7 @@ pub(super) fn decode_item(key: &[u8], value: &[u8]) -> Result<KnownItem, Unreada
         id: ReleaseId::from_bytes(id),
         issued: head.issued,
         arrived: head.arrived,
+        publisher: head.publisher,
     })
 }
 
@@ -190,7 +193,7 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<KnownRow, Unreadable> {
     };
     let upstream = body.upstream.map(|origin| upstream(origin, &body.name));
     let release = Release {
-        publisher: body.publisher,
+        publisher: head.publisher,
         kind: body.kind,
         manifest: body.manifest,
         seq: body.seq,

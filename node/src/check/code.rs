@@ -5,7 +5,7 @@
 mod archive;
 mod pickle;
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
@@ -104,8 +104,34 @@ pub fn is_python(path: &str) -> bool {
     PYTHON.contains(&ending(path).as_str())
 }
 
+/// Tells what of a file of `len` bytes can run code, by its first [`HEAD_LEN`] and last [`tail_len`] bytes, and by more of it where
+/// these leave it open whether it is a pickle.
+///
+/// - `read`: the bytes of a range that lies within the file, all of them.
+pub fn look<B: AsRef<[u8]>, E>(
+    path: &str,
+    len: u64,
+    mut read: impl FnMut(Range<u64>) -> Result<B, E>,
+) -> Result<Option<CodeKind>, E> {
+    let head = read(0..len.min(HEAD_LEN))?;
+    let head = head.as_ref();
+    let end = match tail_len(path) {
+        tail if tail > 0 && len > HEAD_LEN => Some(read(len.saturating_sub(tail)..len)?),
+        _ => None,
+    };
+    let tail = match &end {
+        Some(end) => end.as_ref(),
+        None if len <= HEAD_LEN => head,
+        None => &[],
+    };
+    if !is_python(path) && pickle::goes_on(head, len, read)? {
+        return Ok(Some(CodeKind::Pickle));
+    }
+    Ok(detect(path, head, tail))
+}
+
 /// Tells what of a file can run code, by its first [`HEAD_LEN`] and last [`tail_len`] bytes; all of it twice where it is shorter.
-pub fn detect(path: &str, head: &[u8], tail: &[u8]) -> Option<CodeKind> {
+pub(super) fn detect(path: &str, head: &[u8], tail: &[u8]) -> Option<CodeKind> {
     if is_python(path) && !head.is_empty() {
         return Some(CodeKind::Python);
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CheckError, Dtype, TensorInfo,
-    code::{self, CodeKind, HEAD_LEN, ending},
+    code::{self, CodeKind, ending},
     config::{self, CONFIG_LEN_MAX, Config},
     gguf, safetensors,
     shards::{self, INDEX_LEN_MAX, Index},
@@ -343,20 +343,11 @@ impl Look {
             }
             return true;
         }
-        let mut ends = || {
-            let head = read(path, 0..len.min(HEAD_LEN))?;
-            let tail = match (code::tail_len(path), len <= HEAD_LEN) {
-                (0, _) => Vec::new(),
-                (_, true) => head.clone(),
-                (tail, false) => read(path, len.saturating_sub(tail)..len)?,
-            };
-            Ok((head, tail))
-        };
-        let ends = ends().map_err(CheckError::Read);
-        let Some((head, tail)) = self.take(path, ends) else {
+        let code = code::look(path, len, |range| read(path, range));
+        let Some(code) = self.take(path, code.map_err(CheckError::Read)) else {
             return false;
         };
-        if let Some(kind) = code::detect(path, &head, &tail) {
+        if let Some(kind) = code {
             self.label(path, kind);
         }
         true

@@ -7,3 +7,5 @@ mod hostile;
 mod mutations;
 mod pickles;
 mod samples;
+mod tars;
+mod unmarked;

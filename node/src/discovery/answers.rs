@@ -1,7 +1,7 @@
 //! The side that is asked: one stream of asks, and a tell for each.
 
 use libp2p::PeerId;
-use protocol::{CatalogAsk, CatalogTell, Known, ReleaseId, RepoId, wire::CATALOG_VERSION};
+use protocol::{CatalogAsk, CatalogTell, Known, ReleaseId, RepoId, SignedStatement, wire::CATALOG_VERSION};
 use tracing::debug;
 
 use super::{
@@ -33,6 +33,9 @@ pub(crate) enum SessionError {
     /// It asks without end.
     #[error("more than {ASKS_MAX} asks in one stream")]
     TooMany,
+    /// It says of keys what nobody signed.
+    #[error("a statement about a key")]
+    Statement(#[source] protocol::KeyError),
     /// The catalog.
     #[error(transparent)]
     Library(#[from] LibraryError),
@@ -62,13 +65,23 @@ impl Session {
         Ok(match ask {
             CatalogAsk::Release { publisher, name } => {
                 let repo = RepoId { publisher, name };
-                let release = blocking(move || Ok(library.names().get(&repo).ok().flatten()));
+                let release = blocking(move || {
+                    let release = library.names().get(&repo).ok().flatten();
+                    Ok(release.filter(|_| library.denials().repo(&repo).is_none()))
+                });
                 CatalogTell::Release(release.await?.map(|release| release.encode()))
             }
             CatalogAsk::Version => CatalogTell::Version(CATALOG_VERSION),
             CatalogAsk::Attestations { manifest } => {
-                let told = blocking(move || Ok(library.told(manifest))).await;
-                CatalogTell::Attestations(told?)
+                let told = blocking(move || {
+                    let denied = library.denials().manifest(manifest).is_some();
+                    Ok(if denied {
+                        Vec::new()
+                    } else {
+                        library.told(manifest)
+                    })
+                });
+                CatalogTell::Attestations(told.await?)
             }
             CatalogAsk::Reconcile { of, message } => {
                 let (answerer, discovery) = (self.answerer.take(), self.discovery.clone());
@@ -97,22 +110,40 @@ impl Session {
                 let _ = self.discovery.0.heard.try_send((self.peer, ids));
                 CatalogTell::Have
             }
-            // Statements about keys are not kept yet: none is known.
-            CatalogAsk::Keys { .. } => CatalogTell::Keys(Vec::new()),
+            CatalogAsk::Keys { publisher } => {
+                let about = library.statements().about(publisher);
+                CatalogTell::Keys(about.iter().map(|said| said.encode().to_vec()).collect())
+            }
+            CatalogAsk::Heard(told) => {
+                let (discovery, peer) = (self.discovery.clone(), self.peer);
+                let heard = blocking(move || {
+                    let mut statements = Vec::new();
+                    for bytes in &told {
+                        match SignedStatement::decode(bytes) {
+                            Ok(statement) => statements.push(statement),
+                            Err(error) => return Ok(Err(SessionError::Statement(error))),
+                        }
+                    }
+                    let heard = discovery.heard(statements, peer, None);
+                    Ok(heard.map_err(SessionError::from))
+                });
+                heard.await??;
+                CatalogTell::Have
+            }
         })
     }
 }
 
 impl Discovery {
     /// What is known by these ids, as it is told: from the first on that does not fit a message, nothing. Blocking.
-    fn told(&self, ids: &[ReleaseId]) -> Result<Vec<Known>, LibraryError> {
+    pub(super) fn told(&self, ids: &[ReleaseId]) -> Result<Vec<Known>, LibraryError> {
         let mut known = Vec::new();
         for id in ids {
             let Some(row) = self.0.library.catalog().known(id.name_half())? else {
                 continue;
             };
-            // Another release of that name by now.
-            if row.id() != *id {
+            // Another release of that name by now; or it is denied.
+            if row.id() != *id || self.withholds(&row) {
                 continue;
             }
             known.push(Known {

@@ -2,11 +2,11 @@
 //! follow it look there.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
-use protocol::{Publisher, release::teller_key};
+use protocol::{Publisher, key::key_of_keys, release::teller_key};
 use rand::Rng;
 use tokio::time::sleep;
 use tracing::debug;
@@ -36,7 +36,7 @@ const TELLERS_MAX: usize = 16;
 impl Discovery {
     /// Makes what is known of a publisher what the user acts on, as for releases that come from now on. Blocking.
     pub(crate) fn adopt_known(&self, publisher: Publisher) -> Result<(), FindError> {
-        // What came a moment ago may not be in the index yet, and it is not told again.
+        // What came just now is to be among what a search finds.
         self.catch_up();
         let mut ask = SearchAsk {
             publisher: Some(publisher),
@@ -77,6 +77,8 @@ impl Discovery {
 impl Node {
     /// Asks those who tell of a publisher's releases; returns how many are new here.
     pub(crate) async fn look_for(&self, publisher: Publisher) -> usize {
+        self.look_for_keys(publisher).await;
+        let publisher = self.library().standing_of(publisher).current();
         let Ok(mut tellers) = self.swarm().providers(teller_key(publisher), TELLERS_MAX).await else {
             return 0;
         };
@@ -95,11 +97,57 @@ impl Node {
         new
     }
 
+    /// Asks those who say that they know something about a publisher's key: the one as which we know it.
+    async fn look_for_keys(&self, publisher: Publisher) {
+        let home = self.library().statements().home(publisher).unwrap_or(publisher);
+        for key in [home, publisher] {
+            let Ok(mut tellers) = self.swarm().providers(key_of_keys(key), TELLERS_MAX).await else {
+                return;
+            };
+            let mut asked = 0;
+            while asked < TELLERS_ASKED
+                && let Some(peer) = tellers.recv().await
+            {
+                match self.learn_from(peer, key).await {
+                    Ok(()) => asked += 1,
+                    Err(error) => {
+                        debug!(%peer, error = &error as &dyn std::error::Error, "a teller told nothing of a key");
+                    }
+                }
+            }
+            if home == publisher {
+                break;
+            }
+        }
+    }
+
+    /// Says in the DHT which keys of ours and of those whom the user follows we know something about, as far as that was not said yet.
+    async fn tell_keys(&self, told: &mut HashSet<Publisher>) {
+        for key in self.library().near() {
+            if !told.contains(&key)
+                && !self.library().statements().about(key).is_empty()
+                && self
+                    .swarm()
+                    .start_providing(key_of_keys(key))
+                    .await
+                    .unwrap_or(false)
+            {
+                told.insert(key);
+            }
+        }
+    }
+
     /// Stays up with a publisher that is followed from now on.
     pub fn keep_up_with(&self, publisher: Publisher) {
         let node = self.clone();
         self.task(async move {
             let discovery = node.discovery().clone();
+            for peer in node.swarm().peers().await.iter().take(TELLERS_ASKED) {
+                if let Err(error) = node.learn_from(peer.peer, publisher).await {
+                    debug!(peer = %peer.peer, error = &error as &dyn std::error::Error, "a peer told nothing of a key");
+                }
+            }
+            let publisher = node.library().standing_of(publisher).current();
             let adopted = blocking(move || Ok(discovery.adopt_known(publisher))).await;
             if let Ok(Err(error)) = adopted {
                 debug!(%publisher, error = &error as &dyn std::error::Error, "what is known is not followed");
@@ -113,19 +161,24 @@ impl Node {
 /// Tells the DHT that we tell of our releases, and looks there for tellers of those whom the user follows; ends with the node.
 pub(crate) async fn keep_following(node: WeakNode) {
     let mut due: HashMap<Publisher, Instant> = HashMap::new();
-    let mut told = false;
+    let mut told: HashSet<Publisher> = HashSet::new();
+    let mut told_of_keys = HashSet::new();
     loop {
         sleep(GLANCE).await;
         let Some(node) = node.upgrade() else { return };
         let library = node.library().clone();
         let own = library.publisher();
-        if !told && library.names().repos_of(own).is_ok_and(|repos| !repos.is_empty()) {
-            told = node
+        if !told.contains(&own)
+            && library.names().repos_of(own).is_ok_and(|repos| !repos.is_empty())
+            && node
                 .swarm()
                 .start_providing(teller_key(own))
                 .await
-                .unwrap_or(false);
+                .unwrap_or(false)
+        {
+            told.insert(own);
         }
+        node.tell_keys(&mut told_of_keys).await;
         let followed: Vec<Publisher> = library
             .following()
             .iter()

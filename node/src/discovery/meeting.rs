@@ -1,6 +1,6 @@
 //! The side that asks: what a peer knows and we do not, when it comes and now and then; and what peers say is new.
 //!
-//! A peer that speaks version 1 of the protocol is asked for nothing new. One that tells what no publisher signed is asked no more for an hour.
+//! A peer that speaks version 1 of the protocol is asked for nothing new. One that tells much that no publisher signed is asked no more for an hour.
 
 use std::{
     collections::HashMap,
@@ -10,8 +10,8 @@ use std::{
 
 use libp2p::{PeerId, Stream, StreamProtocol};
 use protocol::{
-    CatalogAsk, CatalogTell, Known, Publisher, ReleaseId,
-    limits::{IDS_MAX, SCOPE_MAX},
+    CatalogAsk, CatalogTell, Known, Publisher, ReleaseId, SignedStatement,
+    limits::{IDS_MAX, KEY_STATEMENTS_MAX, SCOPE_MAX},
     wire::{self, CATALOG_VERSION},
 };
 use rand::{Rng, seq::SliceRandom};
@@ -46,6 +46,10 @@ const SYNCS_MAX: usize = 2;
 const SYNC_WAIT: Duration = Duration::from_secs(10 * 60);
 /// How long a peer is asked no more that told what no publisher signed.
 const FALSE_PAUSE: Duration = Duration::from_secs(60 * 60);
+/// From a sync that broke to the next one with that peer, about.
+const BROKEN_PAUSE: Duration = Duration::from_secs(30);
+/// What no publisher signed ends a sync when it is more than this: a few may come of a peer's disk, or of rules that it has and we do not yet.
+const FALSE_MAX: usize = 16;
 /// Peers that are told of what is new: each tells others.
 const TOLD_MAX: usize = 32;
 /// News are gathered for so long before they are told.
@@ -81,15 +85,20 @@ pub(crate) enum SyncError {
 }
 
 /// One stream of asks to a peer.
-struct Asking {
+pub(super) struct Asking {
     stream: Stream,
+    /// Releases that came by it and that no publisher signed.
+    false_ones: usize,
 }
 
 impl Asking {
-    async fn open(node: &Node, peer: PeerId) -> Result<Asking, SyncError> {
+    pub(super) async fn open(node: &Node, peer: PeerId) -> Result<Asking, SyncError> {
         let protocol = StreamProtocol::new(wire::CATALOG_PROTOCOL);
         let stream = node.swarm().open_stream(peer, protocol).await?;
-        Ok(Asking { stream })
+        Ok(Asking {
+            stream,
+            false_ones: 0,
+        })
     }
 
     async fn ask(&mut self, ask: &CatalogAsk) -> Result<CatalogTell, SyncError> {
@@ -116,6 +125,29 @@ impl Asking {
     async fn have(&mut self, ids: &[ReleaseId]) -> Result<(), SyncError> {
         for ids in ids.chunks(IDS_MAX) {
             match self.ask(&CatalogAsk::Have(ids.to_vec())).await? {
+                CatalogTell::Have => {}
+                _ => return Err(SyncError::Unasked),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks what the peer knows about a key.
+    pub(super) async fn keys(&mut self, publisher: Publisher) -> Result<Vec<SignedStatement>, SyncError> {
+        match self.ask(&CatalogAsk::Keys { publisher }).await? {
+            CatalogTell::Keys(told) => told
+                .iter()
+                .map(|bytes| SignedStatement::decode(bytes).map_err(|_| SyncError::False))
+                .collect(),
+            _ => Err(SyncError::Unasked),
+        }
+    }
+
+    /// Says what we heard about keys.
+    pub(super) async fn hear(&mut self, statements: &[SignedStatement]) -> Result<(), SyncError> {
+        for some in statements.chunks(KEY_STATEMENTS_MAX) {
+            let told = some.iter().map(|said| said.encode().to_vec()).collect();
+            match self.ask(&CatalogAsk::Heard(told)).await? {
                 CatalogTell::Have => {}
                 _ => return Err(SyncError::Unasked),
             }
@@ -152,7 +184,8 @@ impl Asking {
             });
             let (came, false_ones) = taken.await??;
             new += came;
-            if false_ones > 0 {
+            self.false_ones += false_ones;
+            if self.false_ones > FALSE_MAX {
                 return Err(SyncError::False);
             }
         }
@@ -177,24 +210,39 @@ fn last_of(known: &[Known], asked: &[ReleaseId]) -> Option<usize> {
 }
 
 impl Discovery {
-    /// Which of these releases are worth asking for: not those of names of which we know a later one. Blocking.
-    fn worth(&self, items: &[Item]) -> Result<Vec<ReleaseId>, LibraryError> {
-        let mut worth = Vec::new();
+    /// Which of these releases are worth asking for: not those of names of which we know a later one, nor what is denied, nor more `new_names` than are
+    /// let in. Blocking.
+    fn worth(&self, items: &[Item], new_names: usize) -> Result<Vec<ReleaseId>, LibraryError> {
+        let (mut worth, mut left) = (Vec::new(), new_names);
         for item in items {
-            let known = self.library().catalog().known(item.name())?;
-            if known.is_none_or(|known| known.release.issued <= item.issued()) {
+            let mut is_new = true;
+            let asked = self.asks_for(item.name(), |known| {
+                is_new = false;
+                known.release.issued <= item.issued()
+            })?;
+            if asked && is_new {
+                let Some(less) = left.checked_sub(1) else { continue };
+                left = less;
+            }
+            if asked {
                 worth.push(ReleaseId::from_bytes(*item.id()));
             }
         }
         Ok(worth)
     }
 
-    /// Which of these ids are not known here. Blocking.
+    /// How many names of strangers a peer may bring now.
+    fn room_for(&self, peer: PeerId) -> usize {
+        let mut state = self.state();
+        let known = state.set.len();
+        state.budget.left(peer, known, Instant::now())
+    }
+
+    /// Which of these ids are not known here, nor denied. Blocking.
     fn unknown(&self, ids: &[ReleaseId]) -> Result<Vec<ReleaseId>, LibraryError> {
         let mut unknown = Vec::new();
         for id in ids {
-            let known = self.library().catalog().known(id.name_half())?;
-            if known.is_none_or(|known| known.id() != *id) {
+            if self.asks_for(id.name_half(), |known| known.id() != *id)? {
                 unknown.push(*id);
             }
         }
@@ -207,16 +255,17 @@ impl Node {
     /// kept here is not asked for: where only followed publishers are, those alone are compared.
     pub(crate) async fn sync_with(&self, peer: PeerId) -> Result<usize, SyncError> {
         let discovery = self.discovery().clone();
-        let scope = match discovery.0.relay {
-            Relay::All => Vec::new(),
-            Relay::Followed => discovery.near().into_iter().collect(),
-        };
         timeout(SYNC_WAIT, async {
-            if scope.is_empty() {
-                return self.sync(peer, &[]).await;
-            }
             let mut new = 0;
-            for some in scope.chunks(SCOPE_MAX) {
+            if discovery.0.relay == Relay::All {
+                new += self.sync(peer, &[]).await?;
+                if discovery.room_for(peer) > 0 {
+                    return Ok(new);
+                }
+            }
+            // Whom the user follows comes whatever else is full.
+            let near: Vec<Publisher> = discovery.near().publishers().into_iter().collect();
+            for some in near.chunks(SCOPE_MAX) {
                 new += self.sync(peer, some).await?;
             }
             Ok(new)
@@ -238,6 +287,15 @@ impl Node {
         if asking.version().await? < CATALOG_VERSION {
             return Ok(0);
         }
+        // Before any release: who signs it may have been revoked, or have gone on as somebody whom we do not know yet.
+        match of {
+            [] => asking.learn_all(&discovery, peer).await?,
+            some => {
+                for publisher in some {
+                    asking.learn(&discovery, peer, *publisher).await?;
+                }
+            }
+        }
         let (ours, scope) = (discovery.clone(), of.to_vec());
         let snapshot = blocking(move || Ok(ours.snapshot_of(&scope))).await??;
         let (mut opener, mut message) = Opener::new(snapshot, rand::random());
@@ -252,7 +310,12 @@ impl Node {
             let more = step.have.iter().take(room);
             lacks.extend(more.map(|item| ReleaseId::from_bytes(*item.id())));
             let (worthy, need) = (discovery.clone(), step.need);
-            let worth = blocking(move || Ok(worthy.worth(&need))).await??;
+            let new_names = if of.is_empty() {
+                discovery.room_for(peer)
+            } else {
+                usize::MAX
+            };
+            let worth = blocking(move || Ok(worthy.worth(&need, new_names))).await??;
             new += asking.get(&discovery, peer, worth).await?;
             match step.next {
                 Next::Ask(next) => message = next,
@@ -276,11 +339,17 @@ impl Node {
     }
 
     /// Tells a peer what is new.
-    async fn tell_news(&self, peer: PeerId, ids: Vec<ReleaseId>) -> Result<(), SyncError> {
+    async fn tell_news(
+        &self,
+        peer: PeerId,
+        ids: Vec<ReleaseId>,
+        statements: Vec<SignedStatement>,
+    ) -> Result<(), SyncError> {
         let mut asking = Asking::open(self, peer).await?;
         if asking.version().await? < CATALOG_VERSION {
             return Ok(());
         }
+        asking.hear(&statements).await?;
         asking.have(&ids).await
     }
 }
@@ -304,17 +373,21 @@ pub(crate) async fn spread(node: WeakNode, mut news: broadcast::Receiver<Arc<New
         peers.shuffle(&mut rand::rng());
         peers.truncate(TOLD_MAX);
         for peer in peers {
-            let ids: Vec<ReleaseId> = gathered
-                .iter()
-                .filter(|news| news.from != Some(peer))
-                .flat_map(|news| news.ids.iter().copied())
-                .collect();
-            if ids.is_empty() {
+            let (mut ids, mut statements) = (Vec::new(), Vec::new());
+            for news in gathered.iter().filter(|news| news.from != Some(peer)) {
+                ids.extend(news.ids.iter().copied());
+                for statement in &news.statements {
+                    if !statements.contains(statement) {
+                        statements.push(statement.clone());
+                    }
+                }
+            }
+            if ids.is_empty() && statements.is_empty() {
                 continue;
             }
             let node = node.clone();
             tokio::spawn(async move {
-                if let Err(error) = node.tell_news(peer, ids).await {
+                if let Err(error) = node.tell_news(peer, ids, statements).await {
                     debug!(%peer, error = &error as &dyn std::error::Error, "a peer did not hear what is new");
                 }
             });
@@ -357,17 +430,22 @@ pub(crate) async fn keep_hearing(node: WeakNode, mut heard: Heard) {
     }
 }
 
-/// Syncs with peers when they come, and now and then; ends with the node.
+/// Syncs with peers when they come, now and then, and when something is allowed that was not taken in; ends with the node.
 pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver<SwarmEvent>) {
     let mut due: HashMap<PeerId, Instant> = HashMap::new();
     let running = Arc::new(Semaphore::new(SYNCS_MAX));
     let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
-    if let Some(node) = node.upgrade() {
-        for peer in node.swarm().peers().await {
-            due.insert(peer.peer, Instant::now());
-        }
-    }
+    let Some(mut denials) = node.upgrade().map(|node| node.library().denials().changes()) else {
+        return;
+    };
+    let mut missed = true;
     loop {
+        if std::mem::take(&mut missed) {
+            let Some(node) = node.upgrade() else { return };
+            for peer in node.swarm().peers().await {
+                due.entry(peer.peer).or_insert_with(Instant::now);
+            }
+        }
         let next = due
             .iter()
             .min_by_key(|(_, at)| **at)
@@ -379,15 +457,22 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
                     due.entry(peer).or_insert_with(Instant::now);
                 }
                 Ok(SwarmEvent::Disconnected(peer)) => drop(due.remove(&peer)),
-                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => missed = true,
                 Err(RecvError::Closed) => return,
             },
+            Ok(()) = denials.changed() => {
+                let Some(node) = node.upgrade() else { return };
+                if node.discovery().lifted() {
+                    due.values_mut().for_each(|at| *at = Instant::now());
+                }
+            }
             Some((peer, pause)) = ends.recv() => {
                 if let Some(at) = due.get_mut(&peer) {
                     *at = Instant::now() + pause;
                 }
             }
-            () = sleep_until(soon.into()) => {
+            () = sleep_until(soon.into()), if running.available_permits() > 0 => {
                 let Some((peer, _)) = next else { continue };
                 let Ok(turn) = running.clone().acquire_owned().await else { return };
                 // Until it has ended.
@@ -396,7 +481,7 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
                 let ended = ended.clone();
                 tokio::spawn(async move {
                     let synced = node.sync_with(peer).await;
-                    drop(turn);
+                    drop((turn, node));
                     let pause = match synced {
                         Ok(new) => {
                             debug!(%peer, new, "in sync");
@@ -406,7 +491,8 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
                             debug!(%peer, error = &error as &dyn std::error::Error, "a sync ended early");
                             match error {
                                 SyncError::False | SyncError::Reconcile(_) | SyncError::Unasked => FALSE_PAUSE,
-                                _ => SYNC_AGAIN,
+                                SyncError::Timeout => SYNC_AGAIN,
+                                _ => BROKEN_PAUSE,
                             }
                         }
                     };

@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::{Alias, Hash, Kind, Publisher, RepoId, Summary, Upstream, lookalike};
+use protocol::{Alias, Hash, Kind, Publisher, RepoId, Summary, Upstream};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::Discovery;
+use super::{Discovery, alike::KnownNames};
 use crate::{
     catalog::{KnownRow, NameKey, PAGE_ROWS_MAX, name_key},
+    denials::Why,
     library::{Library, LibraryError, now},
     search::{Fact, Favoured, Index, Query, SearchError, State as Opened},
 };
@@ -23,6 +24,8 @@ const ROWS: usize = 1_000;
 const FAVOUR_KEPT: Duration = Duration::from_secs(2);
 /// Hits of a page, unless somebody says.
 const HITS: usize = 20;
+/// Pages that are looked through for one, where most of what is found is denied.
+pub(super) const ROUNDS_MAX: usize = 16;
 /// Hits of a page, at most.
 pub const HITS_MAX: usize = 1_000;
 
@@ -86,8 +89,10 @@ pub enum SearchSort {
 pub struct SearchAnswer {
     /// The hits of this page.
     pub hits: Vec<Hit>,
-    /// How many there are on all pages.
+    /// How many there are on all pages, with what is denied.
     pub total: u64,
+    /// How many were left out before the end of this page because they are denied.
+    pub denied: u64,
     /// What to ask for the next page with; `None`: there is none.
     pub next: Option<String>,
     /// Nothing had these words: one letter may differ.
@@ -115,6 +120,9 @@ pub struct Hit {
     pub issued: u64,
     /// Whether it should have been replaced by now.
     pub stale: bool,
+    /// Why the key that signed it was revoked; `None`: it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<String>,
     /// What it is a copy of.
     pub upstream: Option<Upstream>,
     /// What its card says.
@@ -129,6 +137,9 @@ pub struct Hit {
     pub disagree: u64,
     /// A repo of somebody who is followed, for which this one could be taken.
     pub looks_like: Option<String>,
+    /// Why it is denied here, if it is; no search finds it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Why>,
 }
 
 /// Why nothing could be looked for.
@@ -158,6 +169,8 @@ pub(super) struct Trust {
     followed: HashMap<Publisher, Alias>,
     reproduced: Vec<NameKey>,
     favoured: Arc<Favoured>,
+    /// The repos of those who are followed.
+    known: KnownNames,
 }
 
 /// Opens the index, and puts in what is missing: of a new one everything, a minute for a million. Blocking.
@@ -233,11 +246,10 @@ fn put(library: &Library, index: &Index, keys: &[NameKey], upto: u64) -> Result<
 impl Discovery {
     /// Has searches see what was taken in. Blocking, for tens of milliseconds.
     pub(crate) fn catch_up(&self) {
-        let _one_at_a_time = self
-            .0
-            .indexing
-            .lock()
-            .expect("nothing panics while it holds this");
+        let closed = self.indexing();
+        if *closed {
+            return;
+        }
         let (keys, upto) = {
             let mut state = self.state();
             let upto = state.arrived.saturating_sub(1);
@@ -279,7 +291,7 @@ impl Discovery {
         }
     }
 
-    /// Looks for repos. Blocking.
+    /// Looks for repos; what is denied is left out. Blocking.
     pub fn search(&self, ask: &SearchAsk) -> Result<SearchAnswer, FindError> {
         let after = ask.after.as_ref().map(|after| {
             let wrong = |_| FindError::Cursor(after.clone());
@@ -296,7 +308,7 @@ impl Discovery {
         facts.extend(ask.format.clone().map(Fact::Format));
         facts.extend(ask.base.clone().map(Fact::Base));
         facts.extend(ask.dtype.clone().map(Fact::Dtype));
-        let query = Query {
+        let mut query = Query {
             text: ask.words.clone(),
             facts,
             bytes: (None, ask.max_size),
@@ -312,17 +324,34 @@ impl Discovery {
             ..Query::default()
         };
         let favoured = self.trust()?;
-        let page = self.0.index.search(&query, &favoured)?;
-        let mut hits = Vec::new();
-        for key in page.hits {
-            // What is gone since the index was written is passed over.
-            if let Some(row) = self.0.library.catalog().known(key).map_err(LibraryError::from)? {
-                hits.push(self.hit(row)?);
+        let (mut hits, mut denied, limit) = (Vec::new(), 0, query.limit);
+        let mut rounds = 0;
+        let page = loop {
+            let page = self.0.index.search(&query, &favoured)?;
+            for key in &page.hits {
+                // What is gone since the index was written is passed over.
+                let Some(row) = self.0.library.catalog().known(*key).map_err(LibraryError::from)? else {
+                    continue;
+                };
+                let repo = row.release.repo();
+                if self.withholds(&row) {
+                    denied += 1;
+                // Else it is the same name under the key that its publisher had before.
+                } else if self.0.library.newest(&repo) == repo {
+                    hits.push(self.hit(row)?);
+                }
             }
-        }
+            (query.limit, rounds) = (limit - hits.len(), rounds + 1);
+            // What comes after it takes the place of what is denied.
+            match page.next {
+                Some(next) if query.limit > 0 && rounds < ROUNDS_MAX => query.after = Some(next),
+                _ => break page,
+            }
+        };
         Ok(SearchAnswer {
             hits,
             total: page.total,
+            denied,
             next: page.next.map(|next| next.to_string()),
             fuzzy: page.fuzzy,
             known: self.len() as u64,
@@ -334,14 +363,21 @@ impl Discovery {
         let library = &self.0.library;
         let release = row.release;
         let repo = release.repo();
+        let denied = library.denials().check(Some(&repo), Some(release.manifest)).err();
         let here = library.catalog().manifest(release.manifest)?;
         let here = here.is_some_and(|row| row.complete);
         let standing = library.standing(release.manifest).unwrap_or_default();
         let sources = library.catalog().providers(release.manifest)?.len() as u64;
-        let alias = library.following_handle().alias_of(repo.publisher);
-        let ours = repo.publisher == library.publisher();
+        let alias = library.alias_of(repo.publisher);
+        let ours = library.is_ours(repo.publisher);
         let looks_like = match alias.is_none() && !ours {
-            true => self.looks_like(&repo),
+            true => self
+                .0
+                .trust
+                .lock()
+                .expect("nothing panics while it holds this")
+                .known
+                .like(&repo.name),
             false => None,
         };
         Ok(Hit {
@@ -352,6 +388,7 @@ impl Discovery {
             seq: release.seq,
             issued: release.issued,
             stale: release.expires < now(),
+            revoked: library.revocation_of(repo.publisher),
             upstream: release.upstream,
             card: row.card,
             here,
@@ -359,28 +396,18 @@ impl Discovery {
             reproduced: standing.reproduced,
             disagree: standing.disagree,
             looks_like,
+            denied: denied.map(|why| *why),
             repo,
         })
     }
 
-    /// A repo of somebody who is followed, for which this one of a stranger could be taken.
-    fn looks_like(&self, repo: &RepoId) -> Option<String> {
-        let name = repo.name.as_str();
-        self.0.library.following().into_iter().find_map(|follow| {
-            let id = RepoId {
-                publisher: follow.publisher,
-                name: repo.name.clone(),
-            };
-            let same = self.0.library.names().get(&id).ok().flatten().is_some();
-            let alike = || {
-                let names = self.0.library.names().repos_of(follow.publisher).ok()?;
-                names
-                    .into_iter()
-                    .find(|known| lookalike::looks_like(known.name.as_str(), name))
-            };
-            let alike = if same { Some(id) } else { alike() };
-            alike.map(|alike| format!("{}/{}", follow.alias, alike.name))
-        })
+    /// Has the next search look anew at whom the user trusts.
+    pub(super) fn forget_trust(&self) {
+        self.0
+            .trust
+            .lock()
+            .expect("nothing panics while it holds this")
+            .since = None;
     }
 
     /// Whom the user trusts, no older than a moment.
@@ -394,7 +421,10 @@ impl Discovery {
         let followed: HashMap<Publisher, Alias> = following
             .map(|follow| (follow.publisher, follow.alias))
             .chain([(library.publisher(), own_alias())])
+            // Nobody who has a revoked key is to come first.
+            .filter(|(publisher, _)| library.revocation_of(*publisher).is_none())
             .collect();
+        trust.known = KnownNames::of(library);
         let mut reproduced = Vec::new();
         for manifest in library.attestations().manifests() {
             if library

@@ -1,9 +1,9 @@
 //! Taking in what others tell: each release is verified, judged by the ratchet, and kept if it is wanted here.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use libp2p::PeerId;
-use protocol::{Decision, Known, ReleaseId, SignedRelease, Summary, ratchet, release::id_of};
+use protocol::{Decision, Known, Publisher, ReleaseId, SignedRelease, Summary, ratchet, release::id_of};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use tracing::{debug, warn};
 
@@ -16,15 +16,13 @@ use crate::{
 
 /// Releases that are taken in at once: one transaction of the catalog.
 pub(super) const TAKEN_MAX: usize = 1_000;
-/// How long a release is kept after it expired, in seconds, where its publisher is not followed: 90 days.
-const STALE_KEPT: u64 = 90 * 24 * 60 * 60;
 
 /// What became of what was told.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Taken {
     /// Releases that are new here.
     pub new: Vec<ReleaseId>,
-    /// Releases that were known, are older than what is known, or not wanted here.
+    /// Releases that were known, are older than what is known, or not wanted here, such as those that are denied.
     pub passed: usize,
     /// What no publisher signed, or is not what it says: whoever told of it is at fault.
     pub false_ones: usize,
@@ -35,7 +33,6 @@ struct Kept {
     row: KnownRow,
     id: ReleaseId,
     old: Option<Item>,
-    followed: bool,
 }
 
 impl Discovery {
@@ -59,21 +56,41 @@ impl Discovery {
         let near = self.near();
         let before = wanted.len();
         if self.0.relay == Relay::Followed {
-            wanted.retain(|(release, _)| near.contains(&release.release().publisher));
+            wanted.retain(|(release, _)| near.has(release.release()));
+        }
+        // What is from here was accepted before it was denied: it is told to nobody, and is back when it is allowed.
+        if from.is_some() {
+            wanted.retain(|(release, _)| !self.refuses(release.release()));
         }
         // What the user acts on passes the ratchet on disk first.
         let now = now();
         let mut passing = Vec::new();
         for (release, card) in wanted {
-            let is_near = near.contains(&release.release().publisher);
+            let is_near = near.has(release.release());
+            if !is_near
+                && self
+                    .0
+                    .library
+                    .revocation_of(release.release().publisher)
+                    .is_some()
+            {
+                continue;
+            }
             if !is_near || self.on_disk(&release, card.as_ref(), now)? {
                 passing.push((release, card, is_near));
             }
         }
         let kept = self.keep(passing, from, now)?;
         taken.passed = before - kept.len();
+        self.adopt_late(&kept, &near.publishers());
+        // With a release of ours goes what there is to know of our key.
+        let ours = kept
+            .iter()
+            .map(|kept| kept.row.release.publisher)
+            .find(|publisher| from.is_none() && self.0.library.is_ours(*publisher));
         let news = News {
             ids: kept.iter().map(|kept| kept.id).collect(),
+            statements: ours.map(|ours| self.said_of(ours)).unwrap_or_default(),
             from,
         };
         taken.new.clone_from(&news.ids);
@@ -84,7 +101,25 @@ impl Discovery {
         Ok(taken)
     }
 
-    /// Offers a release of somebody who is followed to the ratchet on disk. `false`: it is not followed, and need not be known.
+    /// Makes what the user acts on of what is kept of somebody whom they began to follow meanwhile.
+    fn adopt_late(&self, kept: &[Kept], near_before: &HashSet<Publisher>) {
+        let publishers = kept.iter().map(|kept| kept.row.release.publisher);
+        let mut strangers: HashSet<Publisher> = publishers.collect();
+        strangers.retain(|publisher| !near_before.contains(publisher));
+        if strangers.is_empty() {
+            return;
+        }
+        let near = self.near().publishers();
+        let late = strangers.into_iter().filter(|publisher| near.contains(publisher));
+        for publisher in late {
+            if let Err(error) = self.adopt_known(publisher) {
+                let error = &error as &dyn std::error::Error;
+                warn!(%publisher, error, "what is known is not followed");
+            }
+        }
+    }
+
+    /// Offers a release that the user acts on to the ratchet on disk. `false`: it is not followed, and need not be known.
     fn on_disk(
         &self,
         release: &SignedRelease,
@@ -101,12 +136,16 @@ impl Discovery {
                 error @ (NamesError::Older { .. }
                 | NamesError::NotYetIssued { .. }
                 | NamesError::JumpTooLarge { .. }
+                | NamesError::Revoked { .. }
+                | NamesError::Replaced { .. }
                 | NamesError::Fork { .. }),
             )) => {
                 debug!(%repo, %error, "a release is not followed");
                 Ok(false)
             }
-            Err(LibraryError::Names(error @ NamesError::Damaged { .. })) => {
+            Err(LibraryError::Names(
+                error @ (NamesError::Damaged { .. } | NamesError::KeysDamaged { .. }),
+            )) => {
                 warn!(%repo, %error, "a release is not followed");
                 Ok(false)
             }
@@ -163,7 +202,7 @@ impl Discovery {
             if let Err(error) = put {
                 warn!(%error, "a release is known and not told of");
             }
-            if one.old.is_none() && !one.followed {
+            if one.old.is_none() {
                 let count = state
                     .names_of
                     .entry(short(one.row.release.publisher))
@@ -189,8 +228,7 @@ fn judge(
     let known = batch.known(id.name_half())?;
     if known.is_none() && !near {
         let names = state.names_of.get(&short(said.publisher)).copied();
-        let stale = said.expires.saturating_add(STALE_KEPT) < now;
-        if stale || names.unwrap_or(0) >= NAMES_PER_PUBLISHER_MAX {
+        if names.unwrap_or(0) >= NAMES_PER_PUBLISHER_MAX {
             return Ok(None);
         }
     }
@@ -205,7 +243,6 @@ fn judge(
                     row: KnownRow::of(&release, card, arrived),
                     id,
                     old,
-                    followed: near,
                 }));
             }
             old
@@ -221,7 +258,6 @@ fn judge(
             row: KnownRow::of(&release, card, arrived),
             id,
             old,
-            followed: near,
         }),
         Decision::Same
         | Decision::Fork

@@ -21,7 +21,7 @@ use std::{
 };
 
 /// Files of the data folder that nobody else may read: keys, and the token of the doors.
-const SECRET: [&str; 3] = ["node.key", "publisher.key", "control.json"];
+const SECRET: [&str; 4] = ["node.key", "publisher.key", "recovery.key", "control.json"];
 
 /// How long a program on this machine may take to take a connection.
 const CONNECT_WAIT: Duration = Duration::from_secs(1);

@@ -15,6 +15,7 @@ mod parity;
 mod real;
 mod rope;
 pub(crate) mod rows;
+mod single;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -210,7 +211,9 @@ impl Decoder {
                 .clamp(1, CHUNK_MAX)
                 .min(left.len());
             let (now, later) = left.split_at(chunk);
-            let taken = self.states(now).and_then(|states| take(self, &states));
+            // On one of the threads that multiply, which then hands work to the others without waiting for any.
+            let states = rayon::scope(|_| self.states(now));
+            let taken = states.and_then(|states| take(self, &states));
             let taken = taken.unwrap_or_else(|error| Err(of(&self.settings, error)));
             if let Err(fault) = taken {
                 self.reset();
@@ -249,7 +252,7 @@ impl Decoder {
 
     fn logits(&self, states: &Tensor) -> candle_core::Result<Tensor> {
         let states = self.norm.forward(states)?;
-        self.head.as_ref().unwrap_or(&self.embeddings).forward(&states)
+        rayon::scope(|_| self.head.as_ref().unwrap_or(&self.embeddings).forward(&states))
     }
 }
 

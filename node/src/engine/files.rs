@@ -1,7 +1,7 @@
 //! The files of a model, opened before the doors are closed: from then on nothing is opened, only read. Every byte that is used is
 //! hashed, and nothing is believed of a file whose bytes do not hash to its name.
 //!
-//! A file of weights is read once from end to end, in pieces: while a piece is hashed, its numbers become tensors or are looked at.
+//! A file of weights is read once from end to end, in pieces: each is hashed, and its numbers become tensors or are looked at.
 //! So memory holds the tensors and a few pieces, and neither the file nor a map of it.
 
 mod pass;

@@ -11,10 +11,8 @@ use crate::check::Dtype;
 
 /// Appends the elements in `bytes`, whole ones or whole blocks, as 32 bits floats. Integers and 64 bits floats are rounded.
 ///
-/// `bytes` begins where an allocation does (as the blocks of ggml are read in place, they must be aligned to 4 bytes).
-///
 /// # Errors
-/// candle has no way to read blocks of this type.
+/// candle has no way to read blocks of this type, or they lie at an odd address: it reads them in place, scales of 16 bits first.
 pub(crate) fn append(dtype: Dtype, bytes: &[u8], floats: &mut Vec<f32>) -> Result<()> {
     match dtype {
         Dtype::F32 => each(bytes, floats, f32::from_le_bytes),
@@ -43,8 +41,7 @@ pub(crate) fn append(dtype: Dtype, bytes: &[u8], floats: &mut Vec<f32>) -> Resul
     Ok(())
 }
 
-/// Blocks that one task unpacks: what it makes of them stays in a core's cache. A multiple of 4, so that every task's bytes begin
-/// where blocks may.
+/// Blocks that one task unpacks: what it makes of them stays in a core's cache.
 const TASK_BLOCKS: usize = 256;
 
 /// Appends the elements of blocks, on all processors.
@@ -69,7 +66,7 @@ fn unpack(dtype: Dtype, bytes: &[u8], floats: &mut Vec<f32>) -> Result<()> {
 /// Makes a tensor of blocks, of these dimensions.
 ///
 /// # Errors
-/// candle has no way to read blocks of this type, or the rows are no whole blocks.
+/// candle has no way to read blocks of this type, the rows are no whole blocks, or they lie at an odd address.
 pub(crate) fn packed_tensor(dtype: Dtype, bytes: &[u8], dims: Vec<usize>) -> Result<QTensor> {
     let dtype = match dtype {
         Dtype::Q4_0 => GgmlDType::Q4_0,
@@ -84,6 +81,9 @@ pub(crate) fn packed_tensor(dtype: Dtype, bytes: &[u8], dims: Vec<usize>) -> Res
         Dtype::Q6K => GgmlDType::Q6K,
         other => candle_core::bail!("{other} is a type that this build does not compute with"),
     };
+    if !bytes.as_ptr().addr().is_multiple_of(2) {
+        candle_core::bail!("its blocks lie at an odd address");
+    }
     ggml_file::qtensor_from_ggml(dtype, bytes, dims, &Device::Cpu)
 }
 

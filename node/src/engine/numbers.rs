@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering;
+
 use super::{floats, wire::Numbers};
 use crate::check::{Dtype, TensorInfo};
 
@@ -205,26 +207,39 @@ fn blocks<const LEN: usize, const SCALES: usize>(
     first: &[u8],
     offsets: [usize; SCALES],
 ) -> Swept {
+    /// Of a 16 bits float: all bits but the sign, and those of infinity.
+    const MAGNITUDE: u16 = 0x7fff;
+    const INFINITY: u16 = 0x7c00;
     let blocks = bytes.as_chunks::<LEN>().0;
-    let mut scales = [(); SCALES].map(|()| (0u16, 0u16));
-    let (mut nan, mut infinite) = (0, 0);
+    let scale =
+        |block: &[u8; LEN], offset: usize| u16::from_le_bytes([block[offset], block[offset + 1]]) & MAGNITUDE;
+    let (mut largest, mut nonzero) = (0, 0);
     for block in blocks {
-        for (offset, (largest, nonzero)) in offsets.iter().zip(&mut scales) {
-            let magnitude = u16::from_le_bytes([block[*offset], block[*offset + 1]]) & 0x7fff;
-            *nonzero |= magnitude;
-            match magnitude.cmp(&0x7c00) {
-                std::cmp::Ordering::Less => *largest = magnitude.max(*largest),
-                std::cmp::Ordering::Equal => infinite += 1,
-                std::cmp::Ordering::Greater => nan += 1,
+        for offset in offsets {
+            let magnitude = scale(block, offset);
+            largest = magnitude.max(largest);
+            nonzero |= magnitude;
+        }
+    }
+    let (mut nan, mut infinite) = (0, 0);
+    if largest >= INFINITY {
+        largest = 0;
+        for magnitude in blocks
+            .iter()
+            .flat_map(|block| offsets.map(|offset| scale(block, offset)))
+        {
+            match magnitude.cmp(&INFINITY) {
+                Ordering::Less => largest = magnitude.max(largest),
+                Ordering::Equal => infinite += 1,
+                Ordering::Greater => nan += 1,
             }
         }
     }
-    let largest = scales.iter().map(|scale| scale.0).max().unwrap_or(0);
     Swept {
         nan,
         infinite,
         max_abs: half::f16::from_bits(largest).to_f64(),
-        zero: scales.iter().all(|scale| scale.1 == 0),
+        zero: nonzero == 0,
         same: blocks.iter().all(|block| block.as_slice() == first),
     }
 }

@@ -175,7 +175,7 @@ mod tests {
             assert!(!out(kind, CodeKind::Python));
         }
         assert!(out(Some(Kind::Dataset), CodeKind::Pickle));
-        assert!(!out(Some(Kind::Dataset), CodeKind::Hdf5));
+        assert!(!out(Some(Kind::Dataset), CodeKind::Hdf5) && !out(Some(Kind::Dataset), CodeKind::Archive));
         assert!(!out(Some(Kind::Space), CodeKind::Pickle));
         let (model, header) = (file("a.gguf", 2 << 20), Some(Watch::Header(Format::Gguf)));
         assert_eq!(of(None).watches(&model), header);

@@ -160,6 +160,14 @@ impl Jobs {
         })
     }
 
+    /// Tells whether somebody waits for this file of a manifest, or would if it were not left out.
+    pub(crate) fn asks_for(&self, manifest: Hash, file: &FileEntry) -> bool {
+        let table = self.table();
+        let rows = table.rows.iter().filter(|row| row.manifest == manifest);
+        let mut wanted = rows.flat_map(|row| &row.wanted);
+        wanted.any(|(wanted, _)| wanted.upgrade().is_some_and(|wanted| wanted.wants(file)))
+    }
+
     /// Pauses a job, or lets it go on; returns its manifest.
     pub(crate) fn pause(&self, id: u64, paused: bool) -> Result<Hash, NoSuchJob> {
         let job = |row: &Row| row.id == id;

@@ -7,7 +7,7 @@ use super::{
     jobs::Brought,
 };
 use crate::{
-    check::code::{self, CodeKind, HEAD_LEN},
+    check::code::{self, CodeKind},
     library::Library,
     node::Node,
     store::blocking,
@@ -60,12 +60,6 @@ impl Node {
 /// What of a file can run code. What cannot be read cannot be handed out either, and that says why. Blocking.
 fn detect(library: &Library, file: &FileEntry, handle: &Handle) -> Option<CodeKind> {
     let mut open = None;
-    let mut read = |range| library.read_open(file.blake3, &mut open, range, handle).ok();
-    let head = read(0..HEAD_LEN.min(file.size))?;
-    let tail = code::tail_len(file.path.as_str());
-    let tail = match tail {
-        0 => Vec::new(),
-        tail => read(file.size.saturating_sub(tail)..file.size)?,
-    };
-    code::detect(file.path.as_str(), &head, &tail)
+    let read = |range| library.read_open(file.blake3, &mut open, range, handle);
+    code::look(file.path.as_str(), file.size, read).ok().flatten()
 }

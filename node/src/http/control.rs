@@ -6,19 +6,24 @@
 //! | GET `show?repo=` `similar?repo=` `ticket?repo=` | one repo |
 //! | POST `search` | what is known |
 //! | GET `attestations[?repo=]` | who found what |
+//! | GET `denied[?all=]` | what is denied, and the lists that are followed |
 //! | POST `publish` `import` `fetch` `verify` `validate` `probe` | lines of progress, then the end |
 //! | POST `run` | lines of progress and of text, then the end; it ends with who asked |
-//! | POST `run` | lines of progress and of text, then the end; it ends with who asked |
+//! | GET `id`; POST `id/rotate` `id/recover` `id/revoke` | who we publish as, and how that changes |
 //! | POST `proof` `attestations/export` | the bytes of a file |
 //! | POST `attestations/import` | what became of it |
 //! | POST `jobs/pause` `jobs/resume` `jobs/cancel` | the numbers of the fetches that do |
 //! | POST `limits` | the limits as they are from now on |
+//! | POST `deny` `allow` | what came of it |
+//! | POST `denylists/subscribe` `denylists/unsubscribe` | how it stands with the list; whether it was followed |
 //! | POST `pin` `forget` `collect` `follow` `unfollow` `mirror` `catalog/rebuild` `shutdown` | done, or why not |
 //!
 //! Every route needs the token, and no GET changes anything.
 
 mod fetching;
+mod identity;
 mod mirroring;
+mod moderating;
 mod running;
 mod validating;
 
@@ -41,16 +46,16 @@ use super::guard::{self, Guard};
 use super::hub::{self, Hub};
 use super::jobs::Jobs;
 use super::messages::{
-    ErrorAnswer, FollowAnswer, FollowAsk, Nothing, PeerAnswer, PublishAnswer, PublishAsk, ROOT, RepoAsk,
-    TicketAnswer, UnfollowAnswer, UnfollowAsk,
+    ErrorAnswer, FollowAsk, Nothing, PeerAnswer, PublishAnswer, PublishAsk, ROOT, RepoAsk, TicketAnswer,
+    UnfollowAnswer, UnfollowAsk,
 };
 use super::openai;
 use super::request::{Asked, Refused, Told, absolute};
 use super::{BODY_LEN_MAX, HttpError, listen};
-use crate::discovery::{Lineage, SearchAnswer, SearchAsk};
+use crate::discovery::{FollowAnswer, Lineage, SearchAnswer, SearchAsk};
 use crate::doctor::Running;
 use crate::import::ImportRequest;
-use crate::library::{Collected, Forgotten, LibraryError, Rebuilt, RepoView, Shown};
+use crate::library::{Collected, FollowView, Forgotten, LibraryError, Rebuilt, RepoView, Shown};
 use crate::limits::RELEASE_DAYS;
 use crate::node::{Node, Status};
 use crate::progress::Progress;
@@ -171,6 +176,11 @@ fn router(desk: Desk, hub: Hub, guard: Guard) -> Router {
         .route("/following", get(following))
         .route("/mirrors", get(mirroring::mirrors))
         .route("/mirror", post(mirroring::mirror))
+        .route("/denied", get(moderating::denied))
+        .route("/deny", post(moderating::deny))
+        .route("/allow", post(moderating::allow))
+        .route("/denylists/subscribe", post(moderating::subscribe))
+        .route("/denylists/unsubscribe", post(moderating::unsubscribe))
         .route("/show", get(show))
         .route("/ticket", get(ticket))
         .route("/search", post(search))
@@ -191,6 +201,10 @@ fn router(desk: Desk, hub: Hub, guard: Guard) -> Router {
         .route("/collect", post(collect))
         .route("/follow", post(follow))
         .route("/unfollow", post(unfollow))
+        .route("/id", get(identity::show))
+        .route("/id/rotate", post(identity::rotate))
+        .route("/id/recover", post(identity::recover))
+        .route("/id/revoke", post(identity::revoke))
         .route("/catalog/rebuild", post(rebuild_catalog))
         .route("/shutdown", post(shutdown))
         .with_state(desk);
@@ -223,9 +237,8 @@ async fn repos(State(desk): State<Desk>) -> Result<Json<Vec<RepoView>>, Refused>
     blocking(move || library.list()).await
 }
 
-async fn following(State(desk): State<Desk>) -> Json<Vec<FollowAnswer>> {
-    let following = desk.node.library().following();
-    Json(following.into_iter().map(FollowAnswer::from).collect())
+async fn following(State(desk): State<Desk>) -> Json<Vec<FollowView>> {
+    Json(desk.node.library().follow_views())
 }
 
 async fn show(
@@ -333,12 +346,12 @@ async fn collect(
     Ok(Json(desk.node.library().collect().await?))
 }
 
-async fn follow(State(desk): State<Desk>, Told(ask): Told<FollowAsk>) -> Result<Json<Nothing>, Refused> {
-    let library = desk.node.library().clone();
+async fn follow(State(desk): State<Desk>, Told(ask): Told<FollowAsk>) -> Result<Json<FollowAnswer>, Refused> {
+    let discovery = desk.node.discovery().clone();
     let publisher = ask.publisher;
-    let Json(_) = blocking(move || library.follow(publisher, &ask.alias)).await?;
+    let answer = blocking(move || discovery.follow(publisher, &ask.alias)).await?;
     desk.node.keep_up_with(publisher);
-    Ok(Json(Nothing {}))
+    Ok(answer)
 }
 
 async fn unfollow(

@@ -5,9 +5,11 @@ use std::io;
 
 use crate::attest::{AttestError, KeepError};
 use crate::catalog::CatalogError;
+use crate::denials::{DenialsError, Why};
 use crate::engine::session::EngineError;
 use crate::engine::wire::Fault;
 use crate::fetch::{FetchError, HandOutError, NoSuchJob};
+use crate::identity::IdentityError;
 use crate::import::ImportError;
 use crate::library::{LibraryError, OpenError};
 use crate::mirror::InventoryError;
@@ -29,7 +31,46 @@ const PUBLISH_AGAIN: &str = "publish the folder again, or fetch the repo from so
 
 /// What to do about an error: the first of its causes that we know something about decides.
 pub fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(why) = denial(error) {
+        return Some(why.remedy());
+    }
     known(error).or_else(|| error.source().and_then(hint))
+}
+
+/// The denial that an error comes from, if it comes from one.
+pub(super) fn denial<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Why> {
+    let of_library = |error: &'a LibraryError| match error {
+        LibraryError::Denied(why) => Some(&**why),
+        _ => None,
+    };
+    let of_resolve = |error: &'a ResolveError| match error {
+        ResolveError::Denied(why) => Some(&**why),
+        ResolveError::Library(error) => of_library(error),
+        ResolveError::NotFound(_) | ResolveError::Forked { .. } | ResolveError::Revoked { .. } => None,
+    };
+    let found = error.downcast_ref::<Why>();
+    let found = found.or_else(|| error.downcast_ref::<Box<Why>>().map(|why| &**why));
+    let found = found.or_else(|| error.downcast_ref().and_then(of_library));
+    let found = found.or_else(|| error.downcast_ref().and_then(of_resolve));
+    let found = found.or_else(|| match error.downcast_ref()? {
+        FetchError::Denied(why) | FetchError::DeniedFile { why, .. } => Some(&**why),
+        FetchError::Resolve(error) => of_resolve(error),
+        FetchError::Library(error) => of_library(error),
+        _ => None,
+    });
+    let found = found.or_else(|| match error.downcast_ref()? {
+        RunError::Library(error) => of_library(error),
+        _ => None,
+    });
+    let found = found.or_else(|| match error.downcast_ref()? {
+        ValidateError::Library(error) | ValidateError::Run(RunError::Library(error)) => of_library(error),
+        _ => None,
+    });
+    let found = found.or_else(|| match error.downcast_ref()? {
+        PublishError::Library(error) => of_library(error),
+        _ => None,
+    });
+    found.or_else(|| error.source().and_then(denial))
 }
 
 /// Looks at one error, and through those that only stand for another.
@@ -58,8 +99,12 @@ fn known(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref() {
         return of_run(error);
     }
+    if let Some(error) = error.downcast_ref() {
+        return of_identity(error);
+    }
     match error.downcast_ref() {
         Some(PublishError::Library(error)) => return of_library(error),
+        Some(PublishError::Identity(error)) => return of_identity(error),
         Some(PublishError::Card { .. }) => return Some(CARD.to_owned()),
         Some(PublishError::Name { .. }) => return say("name it: shoal publish DIR --name NAME"),
         _ => {}
@@ -177,6 +222,7 @@ fn of_validate(error: &ValidateError) -> Option<String> {
 fn of_attest(error: &AttestError) -> Option<String> {
     match error {
         AttestError::Library(error) => of_library(error),
+        AttestError::Identity(error) => of_identity(error),
         AttestError::Nothing(what) => Some(format!("shoal validate {what} makes one")),
         AttestError::Keep(KeepError::StorageFull { .. }) => say(SPACE),
         AttestError::Bundle(_) => say("shoal attest export REPO makes such a file"),
@@ -190,7 +236,40 @@ fn of_resolve(error: &ResolveError) -> Option<String> {
         ResolveError::Forked { .. } => {
             say("ask the publisher; one revision is still to be had by its hash: shoal fetch blake3/HASH")
         }
+        ResolveError::Revoked { .. } => say(
+            "what is here can be used; a revision that you trust is still to be had by its hash: shoal fetch blake3/HASH",
+        ),
         ResolveError::Library(error) => of_library(error),
+        ResolveError::Denied(why) => Some(why.remedy()),
+    }
+}
+
+fn of_identity(error: &IdentityError) -> Option<String> {
+    match error {
+        IdentityError::Library(error) => of_library(error),
+        IdentityError::Taken { ours, .. } => Some(format!(
+            "if it was stolen: shoal id recover FILE (the recovery key of {ours}); if keys/ was lost, restore it from a backup"
+        )),
+        IdentityError::Revoked { .. } => say(
+            "shoal id recover FILE goes on as a new key, with the recovery key; those who follow you follow along",
+        ),
+        IdentityError::Forked { .. } => say("settle it with the recovery key: shoal id recover FILE"),
+        IdentityError::TooMany => say(
+            "begin anew in another data folder (--data DIR), and tell those who follow you in another way",
+        ),
+        IdentityError::OtherRecovery { .. } => {
+            say("name the file that was made with this publisher's first release")
+        }
+        IdentityError::NoRecovery { .. } => say(
+            "it is made at the first shoal publish; of another node's publisher this node has to hear first: shoal up, then again",
+        ),
+        IdentityError::NoFile { .. } => say("name the file where you keep it"),
+        IdentityError::NotOurs { .. } => say("name the file of its recovery key: --recovery FILE"),
+        IdentityError::NeedsRecovery { .. } => say("name the file of the recovery key: --recovery FILE"),
+        IdentityError::Key(_)
+        | IdentityError::Statement(_)
+        | IdentityError::Release(_)
+        | IdentityError::Names(_) => None,
     }
 }
 
@@ -222,6 +301,16 @@ fn of_possessions(error: &(dyn Error + 'static)) -> Option<&'static str> {
             return Some("follow it first: shoal follow PUBLISHER --as ALIAS");
         }
         Some(FollowingError::StorageFull { .. }) => return Some(SPACE),
+        _ => {}
+    }
+    match error.downcast_ref() {
+        Some(DenialsError::StorageFull { .. }) => return Some(SPACE),
+        Some(DenialsError::Malformed { .. } | DenialsError::TooLong { .. }) => {
+            return Some("mend the file: a node that cannot read it would serve what it should not");
+        }
+        Some(DenialsError::TooMany { .. }) => {
+            return Some("shoal denied lists them, shoal allow takes them back");
+        }
         _ => {}
     }
     if let Some(HandOutError::InTheWay { .. }) = error.downcast_ref() {

@@ -151,10 +151,7 @@ impl Inner {
         match self.node.config().on_demand {
             OnDemand::Any => true,
             OnDemand::Never => false,
-            OnDemand::Followed => {
-                let mut followed = library.following().into_iter();
-                followed.any(|follow| follow.publisher == repo.publisher)
-            }
+            OnDemand::Followed => library.alias_of(repo.publisher).is_some(),
         }
     }
 }

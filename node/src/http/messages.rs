@@ -2,7 +2,9 @@
 //! value, those of long ones a stream of [`Line`]s, one a line.
 
 mod changes;
+mod identity;
 mod mirroring;
+mod moderating;
 mod running;
 mod validating;
 
@@ -13,8 +15,10 @@ use std::str::FromStr;
 use std::time::Instant;
 
 pub use changes::{EveryJob, JobAsk, JobPick, JobPickError, JobsAnswer, LimitsAsk};
+pub use identity::{RecoverAsk, RevokeAsk, RotateAsk};
 pub use libp2p::Multiaddr;
 pub use mirroring::{MirrorAnswer, MirrorAsk, QuotaAsk, TermsAsk};
+pub use moderating::{AllowAsk, DeniedAsk, DenyAsk, DenylistAsk, UnsubscribedAnswer};
 use protocol::{
     Alias, Hash, HashError, Kind, Publisher, RepoName, RepoRef, RepoRefError, Ticket, TicketError,
 };
@@ -23,7 +27,6 @@ use serde::{Deserialize, Serialize};
 pub use validating::{AttestationsAsk, ProbeAsk, SomeRepoAsk, ValidateAsk};
 
 use crate::fetch::FetchWhat;
-use crate::names::Follow;
 use crate::progress::Snapshot;
 use crate::publish::Published;
 use crate::swarm::PeerView;
@@ -191,17 +194,6 @@ pub struct UnfollowAnswer {
     pub followed: bool,
 }
 
-/// One publisher that is followed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FollowAnswer {
-    /// What the user calls it.
-    pub alias: Alias,
-    /// Who it is.
-    pub publisher: Publisher,
-    /// Since when, in Unix seconds.
-    pub since: u64,
-}
-
 /// The answer of `ticket`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TicketAnswer {
@@ -294,16 +286,6 @@ impl From<&PeerView> for PeerAnswer {
             agent: view.agent.clone(),
             rtt_ms: view.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
             connected_s: Instant::now().saturating_duration_since(view.since).as_secs(),
-        }
-    }
-}
-
-impl From<Follow> for FollowAnswer {
-    fn from(follow: Follow) -> FollowAnswer {
-        FollowAnswer {
-            alias: follow.alias,
-            publisher: follow.publisher,
-            since: follow.since,
         }
     }
 }

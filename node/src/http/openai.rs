@@ -11,7 +11,7 @@ mod prompts;
 mod read;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -39,7 +39,6 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(node: Node, guard: Guard)
         .with_state(node);
     routes
         .method_not_allowed_fallback(async || Problem::other_method())
-        .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
         .layer(middleware::from_fn_with_state(guard, stand))
 }
 

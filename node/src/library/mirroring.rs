@@ -27,11 +27,16 @@ impl Library {
             ..mirror
         });
         let begun = mirror.is_some();
-        self.0.following.set_mirror(publisher, mirror)?;
+        // By whichever key the user began to follow it.
+        let mut followed = self.0.following.all().into_iter().map(|follow| follow.publisher);
+        let followed = followed.find(|followed| self.today(*followed) == self.today(publisher));
+        self.0
+            .following
+            .set_mirror(followed.unwrap_or(publisher), mirror)?;
         if begun {
             // Who asks anew wants what was let go too.
             let mut newest = Vec::new();
-            for repo in self.names().repos_of(publisher)? {
+            for repo in self.repos_of(publisher)? {
                 if let Ok(Some(release)) = self.names().get(&repo) {
                     newest.push(release.release().manifest);
                 }
@@ -43,11 +48,11 @@ impl Library {
 
     /// What is to be mirrored of a publisher, if anything.
     pub fn mirror_of(&self, publisher: Publisher) -> Option<Mirror> {
-        let mut follows = self.following().into_iter();
+        let (mut follows, publisher) = (self.following().into_iter(), self.today(publisher));
         follows.find(|follow| follow.publisher == publisher)?.mirror
     }
 
-    /// Whose repos are to be mirrored, and which.
+    /// Whose repos are to be mirrored, by their keys of today, and which.
     pub(crate) fn mirrors(&self) -> Vec<(Publisher, Mirror)> {
         let follows = self.following().into_iter();
         follows
@@ -65,7 +70,7 @@ impl Library {
         let ours = |kept: &Kept| {
             let mut mirrors = mirrors.iter();
             mirrors.any(|(publisher, names)| {
-                *publisher == kept.repo.publisher && names.is_match(&kept.repo.name)
+                *publisher == self.today(kept.repo.publisher) && names.is_match(&kept.repo.name)
             })
         };
         match self.inventory().keep_only(ours) {

@@ -4,10 +4,12 @@ use super::{LibraryError, OpenError};
 use crate::{
     attest::Attestations,
     catalog::{Catalog, OpenState, Reserve},
+    denials::Denials,
     durable,
+    identity::Identity,
     keys::{self, KeyKind},
     mirror::Inventory,
-    names::{Following, Names},
+    names::{Following, Names, Statements},
 };
 use ed25519_dalek::SigningKey;
 use fd_lock::{RwLock, RwLockWriteGuard};
@@ -25,9 +27,11 @@ pub(super) struct Opened {
     pub(super) names: Names,
     pub(super) following: Following,
     pub(super) inventory: Inventory,
+    pub(super) denials: Denials,
     pub(super) attestations: Attestations,
     pub(super) node_key: SigningKey,
-    pub(super) publisher_key: SigningKey,
+    pub(super) identity: Identity,
+    pub(super) statements: Statements,
     pub(super) reserve: Reserve,
     pub(super) lock: RwLockWriteGuard<'static, File>,
 }
@@ -45,13 +49,16 @@ impl Opened {
         // The reserve gives way before sled is opened: sled cannot open on a full disk.
         let reserve = Reserve::open(&data.join("reserve"))?;
         let opened = Catalog::open(&data.join("catalog")).map_err(LibraryError::from)?;
+        let identity = Identity::open(&data)?;
         Ok(Opened {
             names: Names::open(&data)?,
             following: Following::open(&data)?,
             inventory: Inventory::open(&data),
             attestations: Attestations::open(&data)?,
             node_key: keys::load_or_create(&data.join("node.key"), KeyKind::Node)?,
-            publisher_key: keys::load_or_create(&data.join("publisher.key"), KeyKind::Publisher)?,
+            denials: Denials::open(&data, identity.first())?,
+            identity,
+            statements: Statements::open(&data)?,
             catalog: opened.catalog,
             state: opened.state,
             reserve,

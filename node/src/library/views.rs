@@ -1,16 +1,17 @@
 //! What a library shows of itself: lists, and a repo with its files.
 
-use super::{Library, LibraryError, is_small};
+use super::{Library, LibraryError, is_small, now, publishers::forks_of};
 use crate::{
     attest::Standing,
     card::Card,
     catalog::{ManifestRow, RepoRow},
     check::facts::Facts,
+    denials::Why,
     store::{Lies, blocking},
 };
 use protocol::{Alias, Hash, Kind, RepoId, RepoRef, SignedRelease, Upstream};
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt};
 
 /// Rows read from the catalog at a time.
 const PAGE: usize = 1_000;
@@ -38,6 +39,28 @@ pub struct RepoView {
     pub pinned: bool,
     /// Whether we published it.
     pub ours: bool,
+    /// Why it is denied here, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Why>,
+    /// Whether it should have been replaced by now. It can be used all the same.
+    #[serde(default)]
+    pub stale: bool,
+    /// Why the key that signed it was revoked; `None`: it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<String>,
+}
+
+/// A release that its publisher signed beside the one that is followed, with the same number: evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkView {
+    /// The number of both.
+    pub seq: u64,
+    /// What the one says that was accepted; `None`: it is not kept any more.
+    pub accepted: Option<Hash>,
+    /// What the other one says.
+    pub other: Hash,
+    /// When that says that it was signed, in seconds since 1970.
+    pub issued: u64,
 }
 
 /// One file of a repo.
@@ -68,6 +91,12 @@ pub struct Shown {
     pub expires: Option<u64>,
     /// What it is a copy of.
     pub upstream: Option<Upstream>,
+    /// What its publisher signed twice under one number.
+    #[serde(default)]
+    pub forks: Vec<ForkView>,
+    /// What its publisher's keys signed against themselves, in words.
+    #[serde(default)]
+    pub key_forks: Vec<String>,
     /// How it stands with those whom the user follows.
     #[serde(default)]
     pub standing: Standing,
@@ -82,6 +111,17 @@ pub struct Shown {
     /// What its files say, as far as they are here.
     #[serde(default)]
     pub facts: Facts,
+}
+
+impl fmt::Display for ForkView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "release {} was signed for ", self.seq)?;
+        match self.accepted {
+            Some(accepted) => write!(f, "blake3/{accepted}")?,
+            None => f.write_str("one that is not kept")?,
+        }
+        write!(f, " and for blake3/{}", self.other)
+    }
 }
 
 /// What was let go.
@@ -125,6 +165,10 @@ impl Library {
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             for (repo, row) in page {
+                // The same name under the key that its publisher had before.
+                if self.newest(&repo) != repo {
+                    continue;
+                }
                 let manifest = self.0.catalog.manifest(row.manifest)?;
                 views.push(self.view(Some((repo, row)), None, manifest));
             }
@@ -151,14 +195,15 @@ impl Library {
         row: Option<ManifestRow>,
     ) -> RepoView {
         let (repo, repo_row) = named.unzip();
+        let manifest = hash.or(repo_row.as_ref().map(|row| row.manifest));
+        let denied = self.0.denials.check(repo.as_ref(), manifest).err();
         RepoView {
-            alias: repo
-                .as_ref()
-                .and_then(|repo| self.0.following.alias_of(repo.publisher)),
+            denied: denied.map(|why| *why),
+            alias: repo.as_ref().and_then(|repo| self.alias_of(repo.publisher)),
+            stale: repo_row.as_ref().is_some_and(|row| row.expires < now()),
+            revoked: repo.as_ref().and_then(|repo| self.revocation_of(repo.publisher)),
             kind: repo_row.as_ref().map(|row| row.kind),
-            manifest: hash
-                .or(repo_row.as_ref().map(|row| row.manifest))
-                .unwrap_or(Hash::EMPTY),
+            manifest: manifest.unwrap_or(Hash::EMPTY),
             seq: repo_row.as_ref().map(|row| row.seq),
             files: row.as_ref().map_or(0, |row| u64::from(row.files)),
             bytes: row.as_ref().map_or(0, |row| row.bytes),
@@ -169,6 +214,23 @@ impl Library {
         }
     }
 
+    /// What a repo's publisher signed twice under one number.
+    pub(super) fn forks_of(&self, repo: &RepoId) -> Result<Vec<ForkView>, LibraryError> {
+        let accepted = self.0.names.history(repo)?;
+        let forks = self.0.names.forks(repo)?.into_iter();
+        let view = |fork: SignedRelease| {
+            let fork = fork.release();
+            let beside = accepted.iter().find(|kept| kept.release().seq == fork.seq);
+            ForkView {
+                seq: fork.seq,
+                accepted: beside.map(|kept| kept.release().manifest),
+                other: fork.manifest,
+                issued: fork.issued,
+            }
+        };
+        Ok(forks.map(view).collect())
+    }
+
     /// Describes a repo and its files: where they are, and what they say.
     pub async fn show(&self, what: &RepoRef) -> Result<Shown, LibraryError> {
         let release = self.release_of(what)?;
@@ -177,7 +239,7 @@ impl Library {
         let row = self.0.catalog.manifest(hash)?;
         let named = release.as_ref().map(|release| {
             let repo = release.release().repo();
-            let ours = repo.publisher == self.publisher();
+            let ours = self.is_ours(repo.publisher);
             (repo, RepoRow::of(release, ours))
         });
         let mut view = self.view(named, Some(hash), row);
@@ -221,7 +283,14 @@ impl Library {
         // What others say of it is not worth failing for.
         let standing = blocking(move || Ok(library.standing(hash).unwrap_or_default())).await?;
         let release = release.as_ref().map(SignedRelease::release);
+        let (mut forks, mut key_forks) = (Vec::new(), Vec::new());
+        if let Some(repo) = &view.repo {
+            forks = self.forks_of(repo)?;
+            key_forks = forks_of(&self.standing_of(repo.publisher));
+        }
         Ok(Shown {
+            forks,
+            key_forks,
             view,
             issued: release.map(|release| release.issued),
             expires: release.map(|release| release.expires),

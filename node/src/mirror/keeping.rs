@@ -165,7 +165,7 @@ impl Mirroring {
         if self.survey.mirrors.is_empty() {
             return false;
         }
-        let catalog = node.library().catalog().clone();
+        let library = node.library().clone();
         let of: Vec<_> = self
             .survey
             .mirrors
@@ -173,9 +173,9 @@ impl Mirroring {
             .map(|(publisher, _)| *publisher)
             .collect();
         let look = blocking(move || {
-            let known = |id: &protocol::ReleaseId| catalog.known(id.name_half()).ok().flatten();
+            let known = |id: &protocol::ReleaseId| library.catalog().known(id.name_half()).ok().flatten();
             let mut rows = news.ids.iter().filter_map(known);
-            Ok(rows.any(|row| of.contains(&row.release.publisher)))
+            Ok(rows.any(|row| of.contains(&library.today(row.release.publisher))))
         });
         look.await.unwrap_or(true)
     }
@@ -361,7 +361,8 @@ impl Mirroring {
         let all = inventory.all()?;
         let is_this = |kept: &Kept| kept.repo == wanted.repo && kept.manifest == wanted.manifest;
         let this = all.iter().find(|kept| is_this(kept));
-        let of_ours = |kept: &&Kept| kept.repo.publisher == wanted.repo.publisher && !is_this(kept);
+        let publisher = library.today(wanted.repo.publisher);
+        let of_ours = |kept: &&Kept| library.today(kept.repo.publisher) == publisher && !is_this(kept);
         let mut kept: Vec<&Kept> = all.iter().filter(of_ours).collect();
         oldest_first(&mut kept);
         let mut contents = Vec::new();
@@ -478,7 +479,7 @@ fn survey(library: &Library) -> Result<Survey, LibraryError> {
     let mut newest = HashMap::new();
     for (publisher, mirror) in &survey.mirrors {
         let matcher = mirror.names.matcher();
-        for repo in library.names().repos_of(*publisher)? {
+        for repo in library.repos_of(*publisher)? {
             // What does not read is neither wanted nor superseded.
             let Ok(Some(release)) = library.names().get(&repo) else {
                 continue;
@@ -490,6 +491,10 @@ fn survey(library: &Library) -> Result<Survey, LibraryError> {
                 && !library.is_complete(release.manifest)
                 && !inventory.was_let_go(release.manifest)
                 && !library.is_forked(&repo, release.seq)?
+                && library
+                    .denials()
+                    .check(Some(&repo), Some(release.manifest))
+                    .is_ok()
             {
                 survey.wanted.push(Wanted {
                     manifest: release.manifest,
@@ -504,7 +509,7 @@ fn survey(library: &Library) -> Result<Survey, LibraryError> {
         .into_iter()
         .filter(|kept| {
             let superseded = newest
-                .get(&kept.repo)
+                .get(&library.newest(&kept.repo))
                 .is_some_and(|newest| *newest != kept.manifest);
             superseded
                 && !kept.shared
@@ -518,7 +523,7 @@ fn survey(library: &Library) -> Result<Survey, LibraryError> {
 /// The newest revision of each name that is on the list; those that do not read are left out.
 fn newest_of(library: &Library, kept: &[&Kept]) -> HashMap<RepoId, Hash> {
     let newest = |kept: &&Kept| {
-        let release = library.names().get(&kept.repo).ok().flatten()?;
+        let release = library.names().get(&library.newest(&kept.repo)).ok().flatten()?;
         Some((kept.repo.clone(), release.release().manifest))
     };
     kept.iter().filter_map(newest).collect()

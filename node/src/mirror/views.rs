@@ -44,6 +44,11 @@ pub enum Lack {
     Forked,
     /// The user let it go.
     LetGo,
+    /// It is denied here.
+    Denied {
+        /// Why, and by whom.
+        why: String,
+    },
 }
 
 /// A repo that is not here.
@@ -149,7 +154,9 @@ impl Library {
         let look = blocking(move || Ok(library.glance_at_mirrors(board.as_ref())));
         let (mut views, kept) = look.await??;
         for view in &mut views {
-            let of_it = kept.iter().filter(|kept| kept.repo.publisher == view.publisher);
+            let of_it = kept
+                .iter()
+                .filter(|kept| self.today(kept.repo.publisher) == view.publisher);
             let mut all = Vec::new();
             for kept in of_it {
                 all.push(self.taken_by(kept).await);
@@ -188,7 +195,7 @@ impl Library {
                 error: error.clone(),
             };
             let matcher = view.mirror.names.matcher();
-            for repo in self.names().repos_of(view.publisher)? {
+            for repo in self.repos_of(view.publisher)? {
                 if !matcher.is_match(&repo.name) {
                     continue;
                 }
@@ -197,14 +204,18 @@ impl Library {
                 };
                 let release = release.release();
                 view.known += 1;
-                let older = |kept: &&Kept| kept.repo == repo && kept.manifest != release.manifest;
+                let older =
+                    |kept: &&Kept| kept.manifest != release.manifest && self.newest(&kept.repo) == repo;
                 view.older += kept.iter().filter(older).count() as u64;
                 if self.is_complete(release.manifest) {
                     view.kept += 1;
                     continue;
                 }
                 let said = board.and_then(|board| board.of(&repo, release.manifest));
-                let lack = if self.is_forked(&repo, release.seq)? {
+                let denied = self.denials().check(Some(&repo), Some(release.manifest));
+                let lack = if let Err(why) = denied {
+                    Lack::Denied { why: why.to_string() }
+                } else if self.is_forked(&repo, release.seq)? {
                     Lack::Forked
                 } else if self.inventory().was_let_go(release.manifest) {
                     Lack::LetGo

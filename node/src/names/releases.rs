@@ -14,18 +14,22 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use protocol::key::Revoked;
 use protocol::limits::CARD_LEN_MAX;
-use protocol::{Decision, Hash, Publisher, RepoId, SignedRelease, ratchet};
+use protocol::{Decision, Hash, Publisher, Release, RepoId, SignedRelease, ratchet};
 
 use crate::durable;
 
 mod files;
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod tests;
 
 pub use files::DamagedRelease;
 
-use files::{Files, io_error};
+use files::Files;
+pub(in crate::names) use files::io_error;
 
 /// Releases of one repo that are kept, the current one among them.
 pub const HISTORY_KEPT_MAX: usize = 16;
@@ -96,6 +100,33 @@ pub enum NamesError {
         /// When it says it was issued, in Unix seconds.
         issued: u64,
     },
+    /// Its key was revoked: nothing new that it signs is followed.
+    #[error("{repo} is of a key that was revoked ({reason}): nothing that it signs is followed any more", reason = revoked.reason)]
+    Revoked {
+        /// The repo.
+        repo: RepoId,
+        /// The revocation.
+        revoked: Revoked,
+    },
+    /// Its publisher goes on as another key: nothing new of this one is followed.
+    #[error("{repo} is of a key whose publisher goes on as {by}")]
+    Replaced {
+        /// The repo.
+        repo: RepoId,
+        /// The publisher's key by now.
+        by: Publisher,
+    },
+    /// What was said about a key of the publisher cannot be read: whether it was revoked is unknown, so nothing new is accepted.
+    #[error(
+        "what was said about the key {publisher} cannot be read: restore {path}, or remove it and its copy to hear it again from peers",
+        path = path.display()
+    )]
+    KeysDamaged {
+        /// The key.
+        publisher: Publisher,
+        /// The file.
+        path: PathBuf,
+    },
     /// There are files of the repo, and not one of them can be read: what we followed is unknown, so nothing is accepted.
     #[error(
         "no release of {repo} can be read: restore {}, or remove it and its @ files to start over",
@@ -154,9 +185,18 @@ impl Names {
         let repo = offered.release().repo();
         let _one_at_a_time = inner.lock(&repo);
         let current = inner.current(&repo)?;
-        inner.check_fork(&repo, offered)?;
         let seq = offered.release().seq;
-        match ratchet::decide(current.as_ref(), offered, now) {
+        let before = inner
+            .files
+            .read(&inner.files.history_file(&repo, seq), &repo)?
+            .ok();
+        let judged = judge(
+            current.as_ref().map(SignedRelease::release),
+            before.as_ref().map(SignedRelease::release),
+            offered.release(),
+            now,
+        );
+        match judged {
             Decision::Accept => {}
             Decision::Same => return Ok(Accepted::Same),
             Decision::Fork => return Err(inner.forked(repo, offered)?),
@@ -222,6 +262,11 @@ impl Names {
         self.0.current(repo)
     }
 
+    /// Whether we hold a release of a repo.
+    pub fn has(&self, repo: &RepoId) -> bool {
+        self.0.files.current_file(repo).exists()
+    }
+
     /// The repos of a publisher of which we hold releases.
     ///
     /// # Errors
@@ -272,6 +317,15 @@ impl Names {
             names: self.clone(),
             repos: repos.into_iter(),
         })
+    }
+}
+
+/// Decides about a release by the one that is followed, and by the one of its own number that was accepted once, which need not be that: a fork is one
+/// wherever it begins.
+fn judge(current: Option<&Release>, before: Option<&Release>, offered: &Release, now: u64) -> Decision {
+    match before {
+        Some(before) if before != offered => Decision::Fork,
+        Some(_) | None => ratchet::judge(current, offered, now),
     }
 }
 
@@ -336,17 +390,6 @@ impl Inner {
             }
         }
         Ok(())
-    }
-
-    /// Refuses a release whose number we once accepted with another content, even where that is not the current one.
-    fn check_fork(&self, repo: &RepoId, offered: &SignedRelease) -> Result<(), NamesError> {
-        let path = self.files.history_file(repo, offered.release().seq);
-        match self.files.read(&path, repo)? {
-            Ok(accepted) if accepted.release() != offered.release() => {
-                Err(self.forked(repo.clone(), offered)?)
-            }
-            Ok(_) | Err(_) => Ok(()),
-        }
     }
 
     /// Keeps the offered side of a fork, unless there is enough, and says that it is one.

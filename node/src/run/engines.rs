@@ -123,6 +123,7 @@ impl Engines {
         mut options: RunOptions,
         progress: &Progress,
     ) -> Result<Held, RunError> {
+        library.refuse_denied(what)?;
         let busy = |_| RunError::Busy { waiting: WAITING_MAX };
         let waiting = self.0.waiting.clone().try_acquire_owned().map_err(busy)?;
         options.memory = options.memory.or(self.0.config.memory);
@@ -163,6 +164,11 @@ impl Engines {
     /// Ends all that nobody has.
     pub fn clear(&self) {
         self.idle().clear();
+    }
+
+    /// Ends those with a model of this manifest that nobody has.
+    pub(crate) fn forget(&self, manifest: Hash) {
+        self.idle().retain(|one| one.key.manifest != manifest);
     }
 
     /// The turn of who works with one model.

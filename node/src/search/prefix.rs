@@ -3,6 +3,7 @@
 //! tantivy has this for phrases only, and its automata take every word that fits. Here the most frequent ones are taken, so that two letters cost little more
 //! than a word. There are two scores: what has the text as a word comes before what has a longer one.
 
+use tantivy::postings::Postings;
 use tantivy::query::{BitSetDocSet, EmptyScorer, EnableScoring, Explanation, Query, Scorer, Weight};
 use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{BitSet, DocId, DocSet, Score, SegmentReader, TERMINATED, TantivyError};
@@ -13,9 +14,12 @@ const LOOKED_AT_MAX: usize = 20_000;
 /// Most words of a segment that are taken, the most frequent ones.
 const TAKEN_MAX: usize = 256;
 
-/// What a beginning counts, and the word itself: about as much as a rare word.
+/// What a beginning counts, and the word itself where it is there once: about as much as a rare word.
 const BEGUN_SCORE: Score = 0.5;
 const WHOLE_SCORE: Score = 8.0;
+
+/// How soon more of a word count no more: as in BM25.
+const SATURATION: Score = 1.2;
 
 /// Finds what has a word that begins with a text, or is it. Meant for texts that are a word of few documents, or of none.
 #[derive(Debug, Clone)]
@@ -48,9 +52,9 @@ impl Weight for PrefixQuery {
             }
             if stream.key() == self.prefix.as_bytes() {
                 let mut postings =
-                    index.read_postings_from_terminfo(stream.value(), IndexRecordOption::Basic)?;
+                    index.read_postings_from_terminfo(stream.value(), IndexRecordOption::WithFreqs)?;
                 while postings.doc() != TERMINATED {
-                    whole.push(postings.doc());
+                    whole.push((postings.doc(), postings.term_freq()));
                     postings.advance();
                 }
             }
@@ -74,7 +78,7 @@ impl Weight for PrefixQuery {
             }
         }
         // The most frequent words need not be among those with this one.
-        for document in &whole {
+        for (document, _) in &whole {
             documents.insert(*document);
         }
         Ok(Box::new(PrefixScorer {
@@ -95,10 +99,10 @@ impl Weight for PrefixQuery {
     }
 }
 
-/// The documents of a segment, and in order those that have the word whole.
+/// The documents of a segment, and in order those that have the word whole, with how often.
 struct PrefixScorer {
     documents: BitSetDocSet,
-    whole: Vec<DocId>,
+    whole: Vec<(DocId, u32)>,
     next_whole: usize,
     boost: Score,
 }
@@ -127,12 +131,15 @@ impl Scorer for PrefixScorer {
         while self
             .whole
             .get(self.next_whole)
-            .is_some_and(|whole| *whole < document)
+            .is_some_and(|(whole, _)| *whole < document)
         {
             self.next_whole += 1;
         }
         match self.whole.get(self.next_whole) {
-            Some(whole) if *whole == document => self.boost * WHOLE_SCORE,
+            Some((whole, times)) if *whole == document => {
+                let times = *times as Score;
+                self.boost * WHOLE_SCORE * times * (1.0 + SATURATION) / (times + SATURATION)
+            }
             _ => self.boost * BEGUN_SCORE,
         }
     }

@@ -121,6 +121,8 @@ impl Answer<'_> {
             let (encoded, flushed) = tokio::join!(encoded, self.flush());
             flushed?;
             let (next, piece, more) = encoded?;
+            // It may have been denied meanwhile.
+            self.server.refuse_denied(hash)?;
             encoder = next;
             spare = std::mem::replace(&mut self.gathered, piece);
             if !more {

@@ -19,6 +19,9 @@ const BEGUN_LEN_MAX: u64 = 64 << 20;
 impl Sharing {
     /// Returns the crowd of a manifest, and makes it where there is something to share. `None`: we take no part.
     pub(super) async fn gathering(&self, manifest: Hash) -> Option<Arc<Gathering>> {
+        if self.0.library.denials().manifest(manifest).is_some() {
+            return None;
+        }
         if let Some(found) = self.present(manifest) {
             return Some(found);
         }

@@ -86,6 +86,9 @@ pub(super) enum Command {
         release: Box<SignedRelease>,
         reply: oneshot::Sender<Result<bool, PutError>>,
     },
+    WithdrawRecord {
+        key: Key,
+    },
     Providers {
         key: Key,
         limit: usize,
@@ -362,6 +365,7 @@ impl Actor {
             }
             Command::StartProviding { key, reply } => self.start_providing(key, reply, now),
             Command::StopProviding { key } => self.stop_providing(key),
+            Command::WithdrawRecord { key } => self.withdraw_record(key),
             Command::PutRecord { release, reply } => self.put_record(&release, reply, now),
             Command::Providers {
                 key,

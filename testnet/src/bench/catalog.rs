@@ -1,6 +1,8 @@
-//! A catalogue as large as a hub's: what it takes to put it in, to open it cold, to search it, and to add to it. See [`fixture::releases`].
+//! A catalogue as large as a hub's: what it takes to put it in, to open it cold, to search it, to add to it, and to sync what another lacks. See
+//! [`fixture::releases`].
 
 mod part;
+mod sync;
 
 use super::{PART_DEADLINE, SEED, argument, human, say, start};
 use anyhow::{Context, Result, ensure};
@@ -8,8 +10,16 @@ use clap::Args;
 use part::{Imported, Searched};
 pub(super) use part::{import, search};
 use serde::de::DeserializeOwned;
-use std::{env, fs, path::PathBuf};
-use testnet::report::{Cell, Table};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+use sync::{Started, Synced};
+pub(super) use sync::{learner, teller};
+use testnet::{
+    nodes::Process,
+    report::{Cell, Table},
+};
 
 /// Bytes of a mebibyte, as a divisor.
 const MIB: f64 = 1024.0 * 1024.0;
@@ -38,7 +48,9 @@ impl Catalog {
         let place = self.dir.clone().unwrap_or_else(env::temp_dir);
         let folder = tempfile::Builder::new().prefix("shoal-bench-").tempdir_in(&place);
         let folder = folder.with_context(|| place.display().to_string())?;
-        let path = argument(folder.path())?;
+        let full = folder.path().join("full");
+        let lacking = folder.path().join("lacking");
+        let path = argument(&full)?;
         let (count, new, rounds) = (
             self.releases.to_string(),
             self.new.to_string(),
@@ -46,15 +58,75 @@ impl Catalog {
         );
         say(format_args!("making {count} releases in {path}"));
         let imported: Imported = ask("catalog-import", &[path, &count])?;
+        // The same without the new ones, for a node that is to learn them.
+        let _: Imported = ask("catalog-import", &[argument(&lacking)?, "0"])?;
+        for part in ["catalog", "search"] {
+            copy(&full.join(part), &lacking.join(part))?;
+        }
         // The first start after so much reads the log once more, and the next ones do not.
         let first: Searched = ask("catalog-search", &[path, &count, "0", "0"])?;
         let cold = forget_pages();
         say(format_args!("searching"));
         let searched: Searched = ask("catalog-search", &[path, &count, &new, &rounds])?;
+        say(format_args!("syncing {new} of them"));
+        let payload = part::payload(self.new)?;
+        let sync = self.sync(path, argument(&lacking)?, payload)?;
         Ok(vec![
             self.sizes(&imported, &first, &searched, cold),
             questions(&searched),
+            sync,
         ])
+    }
+
+    /// Two whole nodes, of which one lacks the new ones.
+    fn sync(&self, full: &str, lacking: &str, payload: u64) -> Result<Table> {
+        forget_pages();
+        let mut teller = start("catalog-teller", &[full])?;
+        let told: Started = said(&mut teller)?;
+        let all = told.known.to_string();
+        let address = told.address.to_string();
+        let mut learner = start("catalog-learner", &[lacking, &address, &all])?;
+        let lacks: Started = said(&mut learner)?;
+        let synced: Synced = said(&mut learner)?;
+        for process in [&mut learner, &mut teller] {
+            drop(process.stdin());
+            let status = process.wait(PART_DEADLINE)?;
+            ensure!(status.success(), "{status}: {}", process.stderr());
+        }
+        let columns = ["what", "seconds", "resident, MiB", "of these its own, MiB"];
+        let mut table = Table::new(
+            format!("Whole nodes, of which one lacks {} releases", self.new),
+            &columns,
+        );
+        let mut row = |what: &str, seconds, resident: part::Resident| {
+            table.row([
+                Cell::text(what),
+                Cell::number(seconds, 2),
+                Cell::number(resident.all as f64 / MIB, 0),
+                Cell::number(resident.own as f64 / MIB, 0),
+            ]);
+        };
+        row(
+            &format!("start, {} known", told.known),
+            told.seconds,
+            told.resident,
+        );
+        row(
+            &format!("start, {} known", lacks.known),
+            lacks.seconds,
+            lacks.resident,
+        );
+        row(
+            &format!("sync of {}", told.known - lacks.known),
+            synced.seconds,
+            synced.resident,
+        );
+        table.note(format!(
+            "Over loopback went {} in all, both ways, headers and handshakes among them; the releases and their cards are {} of it.",
+            human(synced.bytes),
+            human(payload),
+        ));
+        Ok(table)
     }
 
     fn sizes(&self, imported: &Imported, first: &Searched, searched: &Searched, cold: bool) -> Table {
@@ -102,6 +174,26 @@ fn questions(searched: &Searched) -> Table {
     }
     table.note("With 200 followed publishers and 5,000 reproduced names, which come first. Each kind is asked with several words in turn.");
     table
+}
+
+/// What a part says next.
+fn said<T: DeserializeOwned>(process: &mut Process) -> Result<T> {
+    let line = process.next_line(PART_DEADLINE);
+    let line = line.with_context(|| process.stderr())?;
+    serde_json::from_str(&line).with_context(|| line)
+}
+
+/// Copies a folder's files over another's.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    for entry in walkdir::WalkDir::new(from).min_depth(1) {
+        let entry = entry?;
+        let target = to.join(entry.path().strip_prefix(from)?);
+        match entry.file_type().is_dir() {
+            true => fs::create_dir_all(target)?,
+            false => drop(fs::copy(entry.path(), target)?),
+        }
+    }
+    Ok(())
 }
 
 /// Runs a part to its end and returns what it says.

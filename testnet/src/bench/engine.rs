@@ -4,18 +4,21 @@ use super::{meter::peak_of, say};
 use anyhow::{Context, Result};
 use clap::Args;
 use node::{
+    check::facts::Format,
     engine::{
         session::{Engine, EngineConfig},
-        wire::{Generate, Input, Prompt, Task, Weights},
+        wire::{Bytes, Generate, Given, Input, Prompt, Task, Weights},
     },
     library::Library,
     progress::Progress,
     publish::PublishRequest,
     run::Ready,
 };
-use protocol::RepoRef;
+use protocol::{Hash, RepoRef};
 use std::{
     fs,
+    hint::black_box,
+    io::Read,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -76,29 +79,38 @@ impl Models {
             "peak, MiB",
             "of its bound",
             "scan, GB/s",
+            "without start",
+            "without hashing",
         ];
         let mut table = Table::new("Models, in 32-bit floats", &columns);
         for folder in &self.folders {
             table.row(Runtime::new()?.block_on(self.measure(folder))?);
         }
         table.note(format!(
-            "The bound: {ROOM} times the weights as 32-bit floats, and {} MiB. Scan: every number of the files, of cached data.",
+            "The bound: {ROOM} times the weights as 32-bit floats, and {} MiB. Scan: every number of the files, of cached data, \
+             which are read and hashed meanwhile, on one core; then the best round but for what an empty file takes, and but for \
+             what reading and hashing alone take.",
             BEYOND / 1024.0 / 1024.0
         ));
         Ok(vec![table])
     }
 
-    async fn measure(&self, folder: &Path) -> Result<[Cell; 7]> {
+    async fn measure(&self, folder: &Path) -> Result<[Cell; 9]> {
         let data = tempfile::tempdir()?;
         let library = Library::open(data.path()).await?;
         let request =
             PublishRequest::new(fs::canonicalize(folder).with_context(|| folder.display().to_string())?);
         let published = library.publish(request, &Progress::default()).await?;
         let ready = library.ready(&RepoRef::Id(published.repo), None).await?;
+        let of_weights = |file: &&Given| Format::of(&file.path).is_some();
+        let weights: Vec<Given> = ready.files.iter().filter(of_weights).cloned().collect();
         let (mut rounds, mut scans) = (Vec::new(), Vec::new());
+        let (mut empty, mut hashing) = (f64::INFINITY, f64::INFINITY);
         for round in 1..=self.rounds {
             say(format_args!("{}, round {round}", folder.display()));
-            scans.push(scan(&ready).await?);
+            scans.push(scan(weights.clone()).await?);
+            empty = empty.min(scan(vec![nothing()]).await?);
+            hashing = hashing.min(hash(&weights)?);
             rounds.push(load_and_ask(&ready).await?);
         }
         library.close().await;
@@ -107,6 +119,8 @@ impl Models {
         let peak = rounds.iter().map(|round| round.peak).max().unwrap_or(0);
         let parameters = rounds.first().map_or(0, |round| round.parameters);
         let bound = parameters as f64 * 4.0 * ROOM + BEYOND;
+        let gigabytes = weights.iter().map(|file| file.size).sum::<u64>() as f64 / 1e9;
+        let scan = scans.iter().copied().fold(f64::INFINITY, f64::min);
         let answer = spread(|round| round.answer);
         let embeds = rounds.iter().any(|round| round.task == Task::Embed);
         let [sentences, tokens] = match embeds {
@@ -120,19 +134,48 @@ impl Models {
             tokens,
             Cell::mib(peak),
             Cell::number(peak as f64 / bound, 2),
-            Cell::spread(Spread::of(scans), 2),
+            Cell::spread(Spread::of(scans.iter().map(|seconds| gigabytes / seconds)), 2),
+            Cell::number(gigabytes / (scan - empty), 2),
+            Cell::number(gigabytes / (scan - empty - hashing), 2),
         ])
     }
 }
 
-/// Looks at every number; returns gigabytes a second.
-async fn scan(ready: &Ready) -> Result<f64> {
+/// Looks at every number, on one core; returns the seconds that it takes.
+async fn scan(files: Vec<Given>) -> Result<f64> {
     let mut engine = Engine::start(&EngineConfig::default()).await?;
     let begun = Instant::now();
-    engine.scan(ready.files.clone(), |_| ()).await?;
+    engine.scan(files, |_| ()).await?;
     let seconds = begun.elapsed().as_secs_f64();
     engine.end().await;
-    Ok(ready.bytes() as f64 / 1e9 / seconds)
+    Ok(seconds)
+}
+
+/// A file of weights without any.
+fn nothing() -> Given {
+    let bytes = b"\x02\0\0\0\0\0\0\0{}";
+    Given {
+        path: "nothing.safetensors".to_owned(),
+        size: bytes.len() as u64,
+        blake3: Hash::of(bytes),
+        bytes: Bytes::Inline(data_encoding::BASE64.encode(bytes)),
+    }
+}
+
+/// Reads and hashes the files as the engine does, on one core; returns the seconds that it takes.
+fn hash(files: &[Given]) -> Result<f64> {
+    let mut piece = vec![0; 1 << 20];
+    let begun = Instant::now();
+    for file in files {
+        if let Bytes::At(path) = &file.bytes {
+            let (mut source, mut hasher) = (fs::File::open(path)?, blake3::Hasher::new());
+            while let len @ 1.. = source.read(&mut piece)? {
+                hasher.update(&piece[..len]);
+            }
+            black_box(hasher.finalize());
+        }
+    }
+    Ok(begun.elapsed().as_secs_f64())
 }
 
 /// Loads the model and asks it: an encoder takes so many seconds, any other makes so many tokens a second.

@@ -81,6 +81,14 @@ pub(crate) enum Part {
         new: u32,
         rounds: usize,
     },
+    /// Start a node, say what that took, and tell of releases until stdin ends.
+    CatalogTeller { data: PathBuf },
+    /// Start a node, say what that took, learn from that one until so many are known, and say what that took.
+    CatalogLearner {
+        data: PathBuf,
+        from: Multiaddr,
+        count: usize,
+    },
 }
 
 impl Part {
@@ -121,6 +129,8 @@ impl Part {
                 new,
                 rounds,
             } => tell(&catalog::search(&folder, count, new, rounds)?),
+            Part::CatalogTeller { data } => block(catalog::teller(&data)),
+            Part::CatalogLearner { data, from, count } => block(catalog::learner(&data, from, count)),
             Part::Receive { address, path } => measured(|| baseline::receive(&address, &path)),
         }
     }
@@ -136,7 +146,7 @@ fn measured<T>(work: impl FnOnce() -> Result<T>) -> Result<()> {
     tell(&meter.stop()?)
 }
 
-fn tell(what: &impl Serialize) -> Result<()> {
+pub(super) fn tell(what: &impl Serialize) -> Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{}", serde_json::to_string(what)?)?;
     Ok(out.flush()?)

@@ -57,7 +57,8 @@ async fn catalog(state: &State, mut stream: Stream) -> Result<()> {
             CatalogAsk::Reconcile { .. }
             | CatalogAsk::Get(_)
             | CatalogAsk::Have(_)
-            | CatalogAsk::Keys { .. } => break,
+            | CatalogAsk::Keys { .. }
+            | CatalogAsk::Heard(_) => break,
             CatalogAsk::Release { publisher, name } => {
                 state.asked.send_modify(|asked| asked.releases += 1);
                 let release = state.mood().releases.get(&RepoId { publisher, name }).cloned();

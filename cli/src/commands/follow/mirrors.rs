@@ -1,6 +1,6 @@
 //! Mirrors in words.
 
-use node::http::messages::FollowAnswer;
+use node::library::FollowView;
 use node::mirror::{Lack, Lacking, MirrorView};
 use node::names::Mirror;
 use protocol::Alias;
@@ -11,7 +11,7 @@ use crate::output;
 const NAMED: usize = 20;
 
 /// Whether a mirror is of who is followed.
-pub(super) fn is_of(mirror: &MirrorView, followed: &FollowAnswer) -> bool {
+pub(super) fn is_of(mirror: &MirrorView, followed: &FollowView) -> bool {
     mirror.publisher == followed.publisher
 }
 
@@ -74,6 +74,7 @@ fn why(lack: &Lack) -> String {
         Lack::Failed { why } => format!("is tried again later: {}", output::printable(why)),
         Lack::Forked => "is forked: its publisher signed two releases with one number".to_owned(),
         Lack::LetGo => "was let go: shoal fetch gets it again".to_owned(),
+        Lack::Denied { why } => output::printable(why).to_string(),
     }
 }
 

@@ -136,7 +136,7 @@ proptest! {
         prop_assert_eq!(read.id(), id);
         prop_assert_eq!(read.card.map(|card| card.encode().unwrap()), card.map(|card| card.encode().unwrap()));
         let item = known::decode_item(&id.name_half(), &bytes);
-        prop_assert_eq!(item, Ok(KnownItem { id, issued: row.release.issued, arrived }));
+        prop_assert_eq!(item, Ok(KnownItem { id, issued: row.release.issued, arrived, publisher: row.release.publisher }));
     }
 
     #[test]

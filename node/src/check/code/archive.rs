@@ -2,7 +2,9 @@
 //! agree in what they believe of them: a name counts wherever it stands. Records may lie over each other, so nothing is kept of them,
 //! and no more is looked at of each than tells what it is.
 
-use super::{CodeKind, find, has_numpy_objects, pickle};
+mod tar;
+
+use super::{CodeKind, HEAD_LEN, find, has_numpy_objects, pickle};
 
 /// What was found of an archive.
 pub(super) struct Archive {
@@ -21,7 +23,7 @@ const NAME_LEN_MAX: usize = 4_096;
 /// Bytes of a name, its last ones, that tell what is in the file: more than the longest of the ends above has.
 const NAME_END_LEN: usize = 32;
 /// Bytes of what lies in an archive that are looked through for pickles: four times those there are, if records lie over each other.
-const LOOKED_MAX: usize = 4 * super::HEAD_LEN as usize;
+const LOOKED_MAX: usize = 4 * HEAD_LEN as usize;
 
 /// Looks for an archive. `None`: it is none.
 pub(super) fn detect(head: &[u8], tail: &[u8]) -> Option<Archive> {
@@ -30,11 +32,12 @@ pub(super) fn detect(head: &[u8], tail: &[u8]) -> Option<Archive> {
         let code = Some(CodeKind::Archive);
         return Some(Archive { code });
     }
-    if let Some(names) = tar(head) {
-        let code = names.pickle.then_some(CodeKind::ArchivedPickle);
-        return Some(Archive { code });
+    let told = |archive: &Archive| archive.code.is_some_and(|code| code != CodeKind::Archive);
+    match (tar::detect(head), zip(head, tail)) {
+        // A file may be both.
+        (Some(tar), Some(zip)) if tar.code.is_some() && !told(&zip) => Some(tar),
+        (tar, zip) => zip.or(tar),
     }
-    zip(head, tail)
 }
 
 /// What the names in an archive tell.
@@ -62,21 +65,6 @@ impl Names {
         self.pickle |= PICKLES.iter().any(is);
         self.keras |= KERAS.iter().any(is);
     }
-}
-
-/// The names in as much as is seen of a tar.
-fn tar(head: &[u8]) -> Option<Names> {
-    const BLOCK: usize = 512;
-    let is_one = |block: &[u8]| block.get(257..262) == Some(b"ustar");
-    if !is_one(head) {
-        return None;
-    }
-    let blocks = head.chunks_exact(BLOCK).filter(|block| is_one(block));
-    let names = blocks.map(|block| {
-        let name = block.get(..100).unwrap_or_default();
-        name.split(|byte| *byte == 0).next().unwrap_or_default()
-    });
-    Some(Names::of(names))
 }
 
 fn zip(head: &[u8], tail: &[u8]) -> Option<Archive> {

@@ -2,10 +2,19 @@
 //! kept but what is on the stack, a byte for each. Where loaders differ, or take more than anybody writes, so much is taken here too:
 //! what one of them runs must not end here. Source: Lib/pickletools.py and Modules/_pickle.c of Python 3.14.
 
-/// Operations that bytes without a protocol's mark must go through before they are taken for the beginning of a pickle.
-const SURE_OPS: u32 = 64;
+mod further;
+
+pub(super) use further::goes_on;
+
+/// Turns, of one operation to another, that bytes without a protocol's mark must take before they are taken for the beginning of a
+/// pickle. The same again tells nothing: words that all begin with `V` are so many texts.
+const SURE_TURNS: u32 = 64;
 /// Longest thing in a pickle that is believed, in bytes: nobody has a larger one.
 const THING_LEN_MAX: u64 = 1 << 40;
+/// Longest name of a module, in bytes: as long as a path may be.
+const MODULE_LEN_MAX: usize = 4_096;
+/// Longest beginning of a number that need not look like one yet, such as `-infini`, in bytes.
+const NUMBER_BEGIN_LEN: usize = 16;
 
 /// Whether a loader would take these bytes, the first of a file, for a pickle.
 ///
@@ -16,23 +25,10 @@ pub(super) fn is_one(head: &[u8]) -> bool {
 
 /// As [`is_one`]; adds how many bytes were looked at.
 pub(super) fn is_one_counted(head: &[u8], looked: &mut usize) -> bool {
-    let marked = matches!(head, [0x80, 0..=5, ..]);
-    let mut machine = Machine {
-        bytes: head,
-        marked,
-        ..Machine::default()
-    };
+    let mut machine = Machine::new(head);
     let end = machine.run();
     *looked += head.len() - machine.bytes.len() - machine.skipped;
-    let whole = end == End::Stop && machine.bytes.is_empty();
-    match marked {
-        // Its first thing may be longer than what is here.
-        true => machine.imports || (matches!(end, End::Stop | End::Cut) && head.len() > 2),
-        false => {
-            let calls = machine.imports && (machine.calls || end == End::Stop);
-            calls || (whole && machine.ops >= 3) || (end == End::Cut && machine.ops >= SURE_OPS)
-        }
-    }
+    machine.tells(end, true).unwrap_or(false)
 }
 
 /// How going through it ended.
@@ -58,14 +54,23 @@ enum Slot {
 /// What a loader keeps in mind, but for values.
 #[derive(Default)]
 struct Machine<'a> {
-    /// What is still to come.
+    /// The bytes that it goes over.
+    window: &'a [u8],
+    /// What of them is still to come.
     bytes: &'a [u8],
+    /// The same when the operation under way began.
+    op: &'a [u8],
+    /// How much of the last thing lies behind the window.
+    beyond: u64,
     /// How much was gone over without a look at it.
     skipped: usize,
     stack: Vec<Slot>,
     /// It begins with its protocol.
     marked: bool,
     ops: u32,
+    /// How often it went on with another operation than the last one.
+    turns: u32,
+    last: u8,
     /// Something was imported by its name.
     imports: bool,
     /// Something was called.
@@ -73,8 +78,63 @@ struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
+    fn new(head: &'a [u8]) -> Machine<'a> {
+        let mut machine = Machine {
+            marked: matches!(head, [0x80, 0..=5, ..]),
+            ..Machine::default()
+        };
+        machine.goes_over(head);
+        machine
+    }
+
+    /// Has it go on with these bytes.
+    fn goes_over(&mut self, window: &'a [u8]) {
+        (self.window, self.bytes, self.op) = (window, window, window);
+    }
+
+    /// The same, before it is told what to go on with.
+    fn without_bytes(self) -> Machine<'static> {
+        Machine {
+            window: &[],
+            bytes: &[],
+            op: &[],
+            beyond: 0,
+            skipped: 0,
+            stack: self.stack,
+            marked: self.marked,
+            ops: self.ops,
+            turns: self.turns,
+            last: self.last,
+            imports: self.imports,
+            calls: self.calls,
+        }
+    }
+
+    /// How far from the window's beginning it has to go on: where the operation begins that was cut off, or behind the last thing.
+    fn through(&self) -> u64 {
+        match self.beyond {
+            0 => (self.window.len() - self.op.len()) as u64,
+            beyond => self.window.len() as u64 + beyond,
+        }
+    }
+
+    /// Whether that was a pickle, by how it ended; `None`: what comes next tells. `whole`: nothing comes behind the window.
+    fn tells(&self, end: End, whole: bool) -> Option<bool> {
+        if self.marked {
+            // Its first thing may be longer than what is here.
+            return Some(self.imports || (end != End::Wrong && self.window.len() > 2));
+        }
+        match end {
+            _ if self.imports && (self.calls || end == End::Stop) => Some(true),
+            End::Stop => Some(whole && self.bytes.is_empty() && self.ops >= 3),
+            End::Wrong => Some(false),
+            End::Cut => (self.turns >= SURE_TURNS).then_some(true),
+        }
+    }
+
     fn run(&mut self) -> End {
         loop {
+            self.op = self.bytes;
             match self.step() {
                 Ok(()) => self.ops += 1,
                 Err(end) => return end,
@@ -84,6 +144,8 @@ impl<'a> Machine<'a> {
 
     fn step(&mut self) -> Result<(), End> {
         let op = self.take(1)?.first().copied().ok_or(End::Cut)?;
+        self.turns += u32::from(op != self.last);
+        self.last = op;
         match op {
             b'(' => self.stack.push(Slot::Mark),
             b'.' => {
@@ -101,15 +163,19 @@ impl<'a> Machine<'a> {
             b'F' => self.number(|text| text.replace('_', "").parse::<f64>().is_ok())?,
             b'I' | b'L' => self.number(is_whole)?,
             b'S' => {
-                let line = self.line()?;
-                let quoted = matches!(line, [b'\'', .., b'\''] | [b'"', .., b'"']);
-                self.push_if(quoted)?;
+                self.line(|line, cut| match line {
+                    [] => cut,
+                    [b'\'' | b'"'] => cut,
+                    [first @ (b'\'' | b'"'), .., last] => cut || first == last,
+                    _ => false,
+                })?;
+                self.push();
                 self.named();
             }
             // Any line is one, with whatever is in it, but that a name is ASCII.
             b'V' | b'P' => {
-                let line = self.line()?;
-                self.push_if(op == b'V' || line.is_ascii())?;
+                self.line(|line, _| op == b'V' || line.is_ascii())?;
+                self.push();
                 self.named();
             }
             b'g' => {
@@ -215,14 +281,16 @@ impl<'a> Machine<'a> {
         Ok(taken)
     }
 
-    fn line(&mut self) -> Result<&'a [u8], End> {
-        let Some(len) = self.bytes.iter().position(|byte| *byte == b'\n') else {
-            self.bytes = &[];
-            return Err(End::Cut);
-        };
-        let line = self.take(len)?;
-        self.take(1)?;
-        Ok(line)
+    /// A line that fits: as far as it is here, where it is cut.
+    fn line(&mut self, fits: impl Fn(&[u8], bool) -> bool) -> Result<(), End> {
+        let end = self.bytes.iter().position(|byte| *byte == b'\n');
+        let (line, rest) = self.bytes.split_at(end.unwrap_or(self.bytes.len()));
+        self.bytes = rest.get(1..).unwrap_or_default();
+        match (fits(line, end.is_none()), end) {
+            (false, _) => Err(End::Wrong),
+            (true, None) => Err(End::Cut),
+            (true, Some(_)) => Ok(()),
+        }
     }
 
     fn push(&mut self) {
@@ -236,22 +304,18 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn push_if(&mut self, right: bool) -> Result<(), End> {
-        match right {
-            true => {
-                self.push();
-                Ok(())
-            }
-            false => Err(End::Wrong),
-        }
-    }
-
     /// A line with a number: it ends with a zero byte too, and has blanks around it.
     fn number(&mut self, is_one: impl Fn(&str) -> bool) -> Result<(), End> {
-        let line = self.line()?;
-        let text = line.split(|byte| *byte == 0).next().unwrap_or_default();
-        let text = std::str::from_utf8(text).map(str::trim);
-        self.push_if(text.is_ok_and(is_one))
+        self.line(|line, cut| {
+            let mut texts = line.split(|byte| *byte == 0);
+            let text = std::str::from_utf8(texts.next().unwrap_or_default());
+            let begins = |text: &str| text.len() < NUMBER_BEGIN_LEN || is_one(&format!("{text}0"));
+            let cut = cut && texts.next().is_none();
+            text.map(str::trim)
+                .is_ok_and(|text| is_one(text) || (cut && begins(text)))
+        })?;
+        self.push();
+        Ok(())
     }
 
     /// Something of a fixed length.
@@ -292,29 +356,25 @@ impl<'a> Machine<'a> {
             true => {}
             false => self.skipped += here.len(),
         }
-        if cut {
-            return Err(End::Cut);
-        }
         self.push();
         if text {
             self.named();
+        }
+        if cut {
+            // What is behind it is gone on with.
+            self.beyond = len - here.len() as u64;
+            self.ops += 1;
+            return Err(End::Cut);
         }
         Ok(())
     }
 
     /// Two lines: a module, and what is in it.
     fn import(&mut self) -> Result<(), End> {
-        for _ in 0..2 {
-            let name = self.line()?;
-            let letter = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte >= 0x80;
-            let mut parts = name.split(|byte| *byte == b'.');
-            let is_part = |part: &[u8]| {
-                part.iter().all(letter) && part.first().is_some_and(|first| !first.is_ascii_digit())
-            };
+        let marked = self.marked;
+        for longest in [MODULE_LEN_MAX, usize::MAX] {
             // Python takes any name that something has. Behind a mark they need not look like one.
-            if !self.marked && !parts.all(is_part) {
-                return Err(End::Wrong);
-            }
+            self.line(|name, cut| marked || (name.len() <= longest && is_name(name, cut)))?;
         }
         self.imports = true;
         Ok(())
@@ -355,6 +415,15 @@ impl<'a> Machine<'a> {
         self.stack.truncate(mark);
         Ok(things)
     }
+}
+
+/// Whether a line is a name, or several with dots between them. `cut`: the last one may go on.
+fn is_name(line: &[u8], cut: bool) -> bool {
+    let letter = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte >= 0x80;
+    line.split(|byte| *byte == b'.').all(|part| {
+        let begins = part.first().map_or(cut, |first| !first.is_ascii_digit());
+        begins && part.iter().all(letter)
+    })
 }
 
 /// Whether a text is a whole number as Python reads one: of any base, with `_` between digits.

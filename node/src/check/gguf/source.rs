@@ -1,6 +1,6 @@
 //! A stream whose end is known: nothing is taken from it that lies behind that, and nothing is made room for before.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use crate::check::CheckError;
 
@@ -83,10 +83,23 @@ impl<R: Read> Source<R> {
     /// Takes the bytes of a string.
     fn string(&mut self, what: &'static str, most: u64) -> Result<Vec<u8>, CheckError> {
         let len = self.len(what, most)?;
-        let mut bytes = Vec::new();
-        // It grows with what comes: a source may have less than it should.
-        let came = (&mut self.bytes).take(len).read_to_end(&mut bytes)?;
-        if came as u64 != len {
+        // A vocabulary has a hundred thousand strings, and nearly all of them lie whole in what is here.
+        let here = usize::try_from(len)
+            .ok()
+            .and_then(|len| self.bytes.buffer().get(..len));
+        let bytes = match here.map(<[u8]>::to_vec) {
+            Some(bytes) => {
+                self.bytes.consume(bytes.len());
+                bytes
+            }
+            None => {
+                // It grows with what comes: a source may have less than it should.
+                let mut bytes = Vec::new();
+                (&mut self.bytes).take(len).read_to_end(&mut bytes)?;
+                bytes
+            }
+        };
+        if bytes.len() as u64 != len {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         self.at += len;

@@ -1,5 +1,7 @@
 //! Files that can run code are labelled, whoever wrote or hid them, and others are not.
 
+use std::{convert::Infallible, ops::Range};
+
 use data_encoding::BASE64;
 use proptest::{
     collection::vec,
@@ -9,7 +11,7 @@ use rand::{RngCore, SeedableRng, rngs::StdRng};
 use serde::Deserialize;
 
 use super::samples::{Gguf, entry, safetensors};
-use crate::check::code::{CodeKind, HEAD_LEN, TAIL_LEN, detect};
+use crate::check::code::{CodeKind, detect, look};
 
 /// A file that can run code.
 #[derive(Deserialize)]
@@ -32,9 +34,8 @@ pub(super) fn samples() -> Vec<(String, CodeKind, Vec<u8>)> {
 
 /// What a whole file is.
 pub(super) fn of(path: &str, bytes: &[u8]) -> Option<CodeKind> {
-    let head = &bytes[..bytes.len().min(HEAD_LEN as usize)];
-    let tail = &bytes[bytes.len().saturating_sub(TAIL_LEN as usize)..];
-    detect(path, head, tail)
+    let read = |range: Range<u64>| Ok::<_, Infallible>(&bytes[range.start as usize..range.end as usize]);
+    look(path, bytes.len() as u64, read).unwrap()
 }
 
 #[test]

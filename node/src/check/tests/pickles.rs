@@ -1,7 +1,7 @@
 //! Pickles: those that are traps for who loads them, those that Python writes, and those that only a loader would take. All are told
 //! for what they are by a bounded look at them, and none is loaded.
 
-mod writer;
+pub(super) mod writer;
 
 use std::{cell::Cell, ops::Range};
 

@@ -5,10 +5,13 @@ use std::ops::Range;
 use candle_core::{DType, Device, IndexOp as _, Module as _, Tensor, quantized::QMatMul};
 use rayon::prelude::*;
 
-use super::super::{config::Settings, weights::Tensors, wire::Fault};
+use super::{
+    super::{config::Settings, weights::Tensors, wire::Fault},
+    single,
+};
 
-/// Bytes of weights that one task multiplies with, where a single row of states does not fill a matrix multiplication: small enough
-/// that all processors have work, large enough that handing it out costs nothing. A constant, so that results are too.
+/// Bytes of weights that one task widens and multiplies with: small enough that all processors have work and that they stay in a
+/// core's cache, large enough that handing them out costs nothing. A constant, so that results are too.
 const TASK_LEN: usize = 256 << 10;
 /// Fewest positions for which packed weights are unpacked before they multiply. candle multiplies packed blocks with a position after
 /// another, some kinds of blocks (Q4_1, Q5_0, Q5_1) in a loop without SIMD: unpacking costs as much as three positions, and once.
@@ -47,7 +50,8 @@ impl Linear {
             })?,
             QMatMul::QTensor(_) => self.weights.forward(states)?,
             QMatMul::Tensor(weights) | QMatMul::TensorF16(weights) => match (positions, weights.dtype()) {
-                (2.., DType::F32) => states.matmul(&weights.t()?)?,
+                (1, _) => single::multiply(&states.contiguous()?, weights)?,
+                (_, DType::F32) => states.matmul(&weights.t()?)?,
                 _ => self.in_tasks(states, |rows| {
                     weights.narrow(0, rows.start, rows.len())?.to_dtype(DType::F32)
                 })?,
@@ -59,8 +63,7 @@ impl Linear {
         }
     }
 
-    /// Multiplies a few rows of weights a task, as 32 bits floats. A single row of states is bound by how fast the weights come from
-    /// memory, and one processor does not exhaust that; halves and packed blocks are widened here, a task's worth at a time.
+    /// Multiplies a few rows of weights a task, as 32 bits floats: halves and packed blocks are widened here, a task's worth at a time.
     fn in_tasks(
         &self,
         states: &Tensor,

@@ -26,6 +26,19 @@ impl Run<'_> {
             let _ = want.done.send(Err(FetchError::NothingMatches { manifest }));
             return Ok(());
         }
+        let denials = self.node.library().denials();
+        let denied = files
+            .iter()
+            .find_map(|file| Some((file, denials.file(file.blake3)?)));
+        if let Some((file, why)) = denied {
+            let denied = FetchError::DeniedFile {
+                path: file.path.as_str().to_owned(),
+                manifest: self.hash,
+                why: Box::new(why),
+            };
+            let _ = want.done.send(Err(denied));
+            return Ok(());
+        }
         let left_out = self.leave_out(&want, &mut files);
         let places: HashSet<usize> = files
             .iter()

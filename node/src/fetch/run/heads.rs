@@ -46,18 +46,21 @@ struct Head {
     state: State,
 }
 
-/// Bytes of a file's beginning and of its end.
-#[derive(Clone, Copy)]
+/// Bytes of a file's beginning, of its end, and of some place between them.
+#[derive(Clone)]
 struct Need {
     head: u64,
     tail: u64,
+    more: Range<u64>,
 }
 
 impl Need {
     /// The ranges of a file of `len` bytes.
-    fn ranges(self, len: u64) -> impl Iterator<Item = Range<u64>> {
-        let ranges = [0..self.head.min(len), len.saturating_sub(self.tail)..len];
-        ranges.into_iter().filter(|range| !range.is_empty())
+    fn ranges(&self, len: u64) -> impl Iterator<Item = Range<u64>> {
+        let ends = [0..self.head.min(len), len.saturating_sub(self.tail)..len];
+        ends.into_iter()
+            .chain([self.more.clone()])
+            .filter(|range| !range.is_empty())
     }
 }
 
@@ -120,7 +123,11 @@ impl Run<'_> {
     pub(super) fn watch(&mut self, at: usize, file: &FileEntry, watch: Watch) {
         // The list of an archive's files is at its end.
         let tail = code::tail_len(file.path.as_str());
-        let need = Need { head: HEAD_LEN, tail };
+        let need = Need {
+            head: HEAD_LEN,
+            tail,
+            more: 0..0,
+        };
         self.wants.unjudged(at);
         let head = self.heads.long.entry(at).or_insert_with(|| Head {
             path: file.path.as_str().into(),
@@ -172,7 +179,7 @@ impl Run<'_> {
             return;
         }
         head.state = State::Looking;
-        let (watch, path, need) = (head.watch, head.path.clone(), head.need);
+        let (watch, path, need) = (head.watch, head.path.clone(), head.need.clone());
         let store = self.node.library().store().clone();
         self.heads.looking.spawn(blocking(move || {
             Ok((at, look(&store, &part, watch, &path, need)?))
@@ -228,29 +235,35 @@ impl Run<'_> {
     }
 }
 
-/// Looks at ranges of a growing file, which are here: at its beginning, and at its end where that is needed. Blocking.
+/// Looks at ranges of a growing file, of which those that were needed are here. Blocking.
 fn look(store: &Store, part: &Arc<Part>, watch: Watch, path: &str, need: Need) -> Result<Look, StoreError> {
     let (hash, len) = (part.blob.hash, part.blob.len);
     let stored = Stored::Growing(part.clone());
-    let mut pieces = Vec::new();
-    for range in need.ranges(len) {
-        pieces.push(store.read_range(hash, &stored, range)?);
+    let (shards, mut absent) = (part.shards(), None);
+    let code = code::look(path, len, |range| {
+        let here = shards.contains_all_in_range(span(&shards_covering(len, range.clone())));
+        match here {
+            true => store.read_range(hash, &stored, range),
+            false => {
+                absent = Some(range);
+                Err(StoreError::Missing(hash))
+            }
+        }
+    });
+    match (code, absent) {
+        (Ok(Some(code)), _) => return Ok(Look::Done(Verdict::Code(code))),
+        (Ok(None), _) => {}
+        (Err(_), Some(more)) => return Ok(Look::More(Need { more, ..need })),
+        (Err(error), None) => return Err(error),
     }
-    let mut pieces = pieces.into_iter();
-    let (head, tail) = (
-        pieces.next().unwrap_or_default(),
-        pieces.next().unwrap_or_default(),
-    );
-    if let Some(code) = code::detect(path, &head, &tail) {
-        return Ok(Look::Done(Verdict::Code(code)));
-    }
+    let head = store.read_range(hash, &stored, 0..need.head.min(len))?;
     Ok(match watch {
         Watch::Code => Look::Done(Verdict::Sound),
         Watch::Header(format) => match read_header(format, &head, len) {
             Ok(()) => Look::Done(Verdict::Sound),
             Err(CheckError::Read(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                 match more(head.len() as u64, len) {
-                    Ok(more) => Look::More(Need { head: more, tail: 0 }),
+                    Ok(more) => Look::More(Need { head: more, ..need }),
                     Err(error) => Look::Done(Verdict::Unread(Arc::new(error))),
                 }
             }

@@ -14,18 +14,19 @@ use crate::node::Limits;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-const READS: [&str; 8] = [
+const READS: [&str; 9] = [
     "status",
     "peers",
     "jobs",
     "repos",
     "following",
     "mirrors",
+    "denied",
     "show?repo=a/b",
     "ticket?repo=a/b",
 ];
 
-const CHANGES: [&str; 15] = [
+const CHANGES: [&str; 19] = [
     "publish",
     "fetch",
     "verify",
@@ -36,6 +37,10 @@ const CHANGES: [&str; 15] = [
     "follow",
     "unfollow",
     "mirror",
+    "deny",
+    "allow",
+    "denylists/subscribe",
+    "denylists/unsubscribe",
     "jobs/pause",
     "jobs/resume",
     "jobs/cancel",

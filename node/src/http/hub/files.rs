@@ -221,7 +221,8 @@ impl Hub {
     /// whoever goes away, or only what is read.
     async fn source(&self, revision: &Revision, file: &FileEntry, all: bool) -> Result<Source, Problem> {
         let manifest = revision.manifest.hash();
-        let source = Source::find(self.node(), manifest, file, self.is_ours(revision)).await?;
+        let repo = revision.published_as.clone();
+        let source = Source::find(self.node(), manifest, repo, file, self.is_ours(revision)).await?;
         let refused = self.refuses(revision, file);
         if source.is_whole() {
             return Ok(match refused {

@@ -13,6 +13,7 @@ use super::problem::Problem;
 use super::query::{self, Query};
 use super::revisions::Revision;
 use super::route::At;
+use crate::library::now;
 
 /// Hex digits of `_id`: as many as the Hub's have.
 const OBJECT_ID_LEN: usize = 24;
@@ -93,9 +94,20 @@ impl Hub {
         {
             fields.insert("sdk".to_owned(), json!(sdk));
         }
+        if let Some(trust) = self.trust(&revision) {
+            fields.insert("shoal".to_owned(), trust);
+        }
         fields.insert("siblings".to_owned(), siblings(manifest, query.flag("blobs")));
         fields.insert("usedStorage".to_owned(), json!(manifest.total_len()));
         Ok(query::json(only(fields, &query)))
+    }
+
+    /// What somebody who uses the revision should know of who released it; `None`: nothing.
+    fn trust(&self, revision: &Revision) -> Option<Value> {
+        let release = revision.release.as_ref()?.release();
+        let stale = release.expires < now();
+        let revoked = self.node().library().revocation_of(release.publisher);
+        (stale || revoked.is_some()).then(|| json!({ "stale": stale, "revoked": revoked }))
     }
 
     /// When the first revision that is known of a repo was published.

@@ -69,10 +69,20 @@ impl Hub {
         let query = Query::of(head);
         let wanted = Wanted::read(&query)?;
         let index = self.index().await?;
-        let followed = self.node().library().following().into_iter();
-        let aliases: HashMap<Publisher, Alias> =
-            followed.map(|follow| (follow.publisher, follow.alias)).collect();
-        let known = index.repos.values().filter(|known| known.kind == kind);
+        let library = self.node().library();
+        let near = library.near().into_iter();
+        let aliases: HashMap<Publisher, Alias> = near
+            .filter_map(|key| Some((key, library.alias_of(key)?)))
+            .collect();
+        let denials = library.denials();
+        let is_open = |known: &Known| {
+            let state = Some(known.state.manifest);
+            denials.check(Some(&known.repo), state).is_ok()
+        };
+        let known = index.repos.values();
+        let known = known.filter(|known| known.kind == kind && is_open(known));
+        // Not the same name again under the key that its publisher had before.
+        let known = known.filter(|known| library.newest(&known.repo) == known.repo);
         let mut found: Vec<(Place, &Known)> = known
             .map(|known| (wanted.place(shown_id(&known.repo, &aliases), known), &**known))
             .filter(|(place, known)| wanted.fits(&place.id, known))

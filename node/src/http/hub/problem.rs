@@ -9,6 +9,9 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::denials::Why;
+use crate::http::hint::denial;
+
 pub(super) const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 pub(super) const ERROR_MESSAGE: HeaderName = HeaderName::from_static("x-error-message");
 pub(super) const REPO_COMMIT: HeaderName = HeaderName::from_static("x-repo-commit");
@@ -75,6 +78,11 @@ impl Problem {
         Problem::new(status, None, message)
     }
 
+    /// It is denied here.
+    pub(super) fn denied(why: &Why) -> Problem {
+        Problem::refused(StatusCode::FORBIDDEN, format!("{why}; {}", why.remedy()))
+    }
+
     /// There is nothing at this address.
     pub(super) fn nothing_here() -> Problem {
         Problem::new(StatusCode::NOT_FOUND, None, "there is nothing at this address")
@@ -82,6 +90,9 @@ impl Problem {
 
     /// Something of ours fails.
     pub(super) fn ours(error: &(dyn Error + 'static)) -> Problem {
+        if let Some(why) = denial(error) {
+            return Problem::denied(why);
+        }
         tracing::warn!(error, "a request of the Hub's API failed");
         let mut message = error.to_string();
         let mut source = error.source();

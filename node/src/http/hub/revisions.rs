@@ -110,6 +110,7 @@ impl Hub {
                 .older(&repo, &at.rev)?
                 .ok_or_else(|| Problem::no_revision(&at.repo.id, &at.rev))?,
         };
+        self.node().library().denials().check(Some(&repo), Some(hash))?;
         let asks = self.0.config_allows(&repo);
         let manifest = self.manifest(hash, &at.repo.id, asks).await?;
         Ok(Revision {
@@ -148,8 +149,19 @@ impl Hub {
         }
     }
 
-    /// Finds out what an id means: a publisher's repo, a hash, or the upstream name of a copy that somebody we follow made.
+    /// Finds out what an id means: a publisher's repo, a hash, or the upstream name of a copy that somebody we follow made. What is denied
+    /// means nothing here.
     pub(super) async fn meaning(&self, repo: &Address) -> Result<Meaning, Problem> {
+        let meaning = self.any_meaning(repo).await?;
+        let denials = self.node().library().denials();
+        match &meaning {
+            Meaning::Repo(repo) => denials.check(Some(repo), None)?,
+            Meaning::Content(hash) => denials.check(None, Some(*hash))?,
+        }
+        Ok(meaning)
+    }
+
+    async fn any_meaning(&self, repo: &Address) -> Result<Meaning, Problem> {
         if let Some(name) = own_name(&repo.id) {
             let publisher = self.node().library().publisher();
             return Ok(Meaning::Repo(RepoId { publisher, name }));
@@ -170,7 +182,13 @@ impl Hub {
             copies = self.copies().await?;
         }
         let copies = copies.get(repo).map(Vec::as_slice).unwrap_or_default();
-        match copies {
+        let denials = self.node().library().denials();
+        let open = |(copy, manifest): &&(RepoId, Hash)| denials.check(Some(copy), Some(*manifest)).is_ok();
+        let allowed: Vec<(RepoId, Hash)> = copies.iter().filter(open).cloned().collect();
+        if let ([], Some((copy, manifest))) = (allowed.as_slice(), copies.first()) {
+            denials.check(Some(copy), Some(*manifest))?;
+        }
+        match allowed.as_slice() {
             [] => Err(Problem::no_repo(unknown(repo))),
             [(copy, _)] => Ok(Meaning::Repo(copy.clone())),
             [(copy, manifest), others @ ..] if others.iter().all(|(_, other)| other == manifest) => {
@@ -192,15 +210,15 @@ impl Hub {
         let library = self.node().library().clone();
         let read = async move {
             let read = move || -> Result<_, LibraryError> {
-                let followed = library.following();
-                let trusted = |publisher| {
-                    publisher == library.publisher()
-                        || followed.iter().any(|follow| follow.publisher == publisher)
+                // Of a publisher that went on as another key, what the last one released.
+                let trusted = |repo: &RepoId| {
+                    let known = library.is_ours(repo.publisher) || library.alias_of(repo.publisher).is_some();
+                    known && library.newest(repo) == *repo
                 };
                 let mut copies = Copies::new();
                 for release in library.names().all()?.filter_map(Result::ok) {
                     let release = release.release();
-                    if let Some(upstream) = release.upstream.as_ref().filter(|_| trusted(release.publisher)) {
+                    if let Some(upstream) = release.upstream.as_ref().filter(|_| trusted(&release.repo())) {
                         let address = Address {
                             kind: release.kind,
                             id: upstream.repo.clone(),

@@ -23,7 +23,7 @@ pub(super) async fn list(State(node): State<Node>) -> Result<Json<Value>, Proble
         .map_err(|error| Problem::of_run("", &error.into()))?;
     let mut models = Vec::new();
     for view in &views {
-        if models.len() < LISTED_MAX && runs(library, view).await {
+        if models.len() < LISTED_MAX && view.denied.is_none() && runs(library, view).await {
             models.push(described(library, view));
         }
     }
@@ -41,6 +41,9 @@ pub(super) async fn one(State(node): State<Node>, Path(model): Path<String>) -> 
     let what = meaning(&node, &model)?;
     let library = node.library();
     let of_run = |error| Problem::of_run(&model, &error);
+    library
+        .refuse_denied(&what)
+        .map_err(|error| of_run(error.into()))?;
     let manifest = library
         .resolve_local(&what)
         .map_err(|error| of_run(error.into()))?;

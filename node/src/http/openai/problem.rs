@@ -75,6 +75,10 @@ impl Problem {
             | RunError::NoModel { .. }
             | RunError::Several { .. }
             | RunError::Missing { .. } => Problem::no_model(model, &said(error)),
+            RunError::Library(LibraryError::Denied(_)) => Problem {
+                param: Some("model".to_owned()),
+                ..Problem::new(StatusCode::FORBIDDEN, "permission_error", said(error))
+            },
             RunError::Engine(error) => Problem::of_engine(error),
             RunError::Busy { .. } => {
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", said(error))

@@ -1,14 +1,21 @@
 //! Reading a request's parameters: each is taken once, and what is left in the end was never looked at. What would change the answer is
 //! then refused; what only concerns whoever runs a service is not.
 
-use axum::body::Bytes;
+use std::time::Duration;
+
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use axum::http::StatusCode;
+use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 
 use super::BODY_LEN_MAX;
 use super::problem::Problem;
+
+/// Bytes of a body that is too long that are read all the same, and how long the next of them may take.
+const DROPPED_LEN_MAX: usize = 64 * 1024 * 1024;
+const DROPPED_STALL: Duration = Duration::from_secs(1);
 
 /// What changes nothing of an answer.
 const IGNORED: [&str; 9] = [
@@ -97,15 +104,33 @@ impl Parameters {
     }
 }
 
+/// Reads a body of at most [`BODY_LEN_MAX`]. A longer one is read on for a while and dropped: a client that is still sending would not hear why it
+/// is refused.
+async fn whole(body: Body) -> Result<Vec<u8>, Problem> {
+    let mut pieces = body.into_data_stream();
+    let mut whole = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|_| Problem::bad("the body broke off"))?;
+        if whole.len() + piece.len() > BODY_LEN_MAX {
+            let mut dropped = 0;
+            while let Ok(Some(Ok(piece))) = timeout(DROPPED_STALL, pieces.next()).await {
+                dropped += piece.len();
+                if dropped > DROPPED_LEN_MAX {
+                    break;
+                }
+            }
+            return Err(Problem::too_long(BODY_LEN_MAX));
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole)
+}
+
 impl<S: Send + Sync> FromRequest<S> for Parameters {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Parameters, Problem> {
-        let body = Bytes::from_request(request, state).await;
-        let body = body.map_err(|wrong| match wrong.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Problem::too_long(BODY_LEN_MAX),
-            _ => Problem::bad("the body broke off"),
-        })?;
+    async fn from_request(request: Request, _: &S) -> Result<Parameters, Problem> {
+        let body = whole(request.into_body()).await?;
         let read = serde_json::from_slice(&body).map(Parameters);
         read.map_err(|wrong| Problem::bad(format!("the body is no JSON object: {wrong}")))
     }

@@ -165,7 +165,7 @@ fn list(folder: &Path) -> Result<Vec<String>, NamesError> {
     read().map_err(|source| io_error(folder, source))
 }
 
-pub(super) fn io_error(path: &Path, source: io::Error) -> NamesError {
+pub(in crate::names) fn io_error(path: &Path, source: io::Error) -> NamesError {
     if durable::is_full(&source) {
         let folder = path.ancestors().find(|folder| folder.is_dir());
         let have = folder.map(durable::free_space);

@@ -124,6 +124,13 @@ impl Actor {
         self.announced(item, false);
     }
 
+    pub(super) fn withdraw_record(&mut self, key: Key) {
+        self.records().remove(&kad::RecordKey::new(&key));
+        let item = Item::Value(key);
+        self.schedule.remove(item);
+        self.announced(item, false);
+    }
+
     pub(super) fn put_record(
         &mut self,
         release: &SignedRelease,

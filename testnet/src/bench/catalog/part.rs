@@ -4,6 +4,7 @@ use super::{super::meter::cpu_of, NEW_SEED, SEED};
 use anyhow::{Context, Result, ensure};
 use node::{
     catalog::{Catalog, KnownRow, OpenState, name_key},
+    library::Library,
     search::{Fact, Favoured, Index, Query, Sort, State},
 };
 use protocol::Kind;
@@ -76,6 +77,12 @@ pub(crate) struct Asked {
 /// Fills a catalog and a search index with `count` releases that come in no order.
 pub(crate) fn import(folder: &Path, count: u32) -> Result<Imported> {
     let releases = Releases::new(SEED, count);
+    // A whole data folder, for a node to start in.
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let library = Library::open(folder).await?;
+        library.close().await;
+        anyhow::Ok(())
+    })?;
     let places = (folder.join("catalog"), folder.join("search"));
     let catalog = Catalog::open(&places.0)?.catalog;
     let index = Index::open(&places.1)?.index;
@@ -158,6 +165,18 @@ pub(crate) fn search(folder: &Path, count: u32, new: u32, rounds: usize) -> Resu
     };
     catalog.seal()?;
     Ok(searched)
+}
+
+/// Bytes of the new releases and their cards, as they are sent.
+pub(super) fn payload(new: u32) -> Result<u64> {
+    let mut len = 0;
+    for row in rows(&Releases::new(NEW_SEED, new), 0, new) {
+        len += row.encoding().len() as u64;
+        if let Some(card) = &row.card {
+            len += card.encode()?.len() as u64;
+        }
+    }
+    Ok(len)
 }
 
 /// The rows of the releases that come from turn `first` to before `end`.
@@ -343,7 +362,8 @@ fn ask(
     })
 }
 
-fn resident() -> Result<Resident> {
+/// Memory of this process.
+pub(super) fn resident() -> Result<Resident> {
     let status = fs::read_to_string("/proc/self/status")?;
     let of = |field: &str| -> Result<u64> {
         let line = status.lines().find_map(|line| line.strip_prefix(field));

@@ -106,7 +106,7 @@ async fn start(listen: Multiaddr, data: PathBuf) -> Result<Node> {
 }
 
 /// The lines of stdin; nothing more comes when our parent is gone, or is done with us.
-fn orders() -> mpsc::Receiver<Result<Order>> {
+pub(in crate::bench) fn orders() -> mpsc::Receiver<Result<Order>> {
     let (sender, orders) = mpsc::channel(LINES_MAX);
     // Ends with the process: nothing else ends a read of stdin.
     thread::spawn(move || {

@@ -7,7 +7,7 @@ use proptest::{
 
 /// What a pickle is made of.
 #[derive(Clone, Debug)]
-pub(super) enum Thing {
+pub(in crate::check::tests) enum Thing {
     None,
     Bool(bool),
     Int(i32),
@@ -22,7 +22,7 @@ pub(super) enum Thing {
 }
 
 /// A whole pickle of a protocol.
-pub(super) fn whole(thing: &Thing, protocol: u8) -> Vec<u8> {
+pub(in crate::check::tests) fn whole(thing: &Thing, protocol: u8) -> Vec<u8> {
     let mut writer = Writer {
         protocol,
         bytes: Vec::new(),

@@ -80,6 +80,8 @@ impl Drop for UnderWay {
 pub(super) struct Source {
     node: Node,
     manifest: Hash,
+    /// What it was asked for by, where that is a name.
+    repo: Option<RepoId>,
     file: FileEntry,
     /// The blob, opened once, if all of it is here.
     whole: Option<Blob>,
@@ -105,13 +107,15 @@ impl Source {
     /// - `ours`: the manifest is our own word.
     ///
     /// # Errors
-    /// The store fails; the blob has another length or another digest than the manifest says.
+    /// It is denied; the store fails; the blob has another length or another digest than the manifest says.
     pub(super) async fn find(
         node: &Node,
         manifest: Hash,
+        repo: Option<RepoId>,
         file: &FileEntry,
         ours: bool,
-    ) -> Result<Source, StoreError> {
+    ) -> Result<Source, FetchError> {
+        refuse_denied(node, repo.as_ref(), manifest, file)?;
         let (store, hash) = (node.library().store(), file.blake3);
         let whole = match store.blob(hash).await {
             Ok(Blob::Growing(_)) | Err(StoreError::Missing(_)) => None,
@@ -122,16 +126,18 @@ impl Source {
                     blob: hash,
                     len: file.size,
                     actual: blob.len(),
-                });
+                }
+                .into());
             }
             Ok(blob) => Some(blob),
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         let (judge, said, blob) = (store.clone(), file.clone(), whole.clone());
         let proven = ours || blocking(move || judge.is_proven(&said, blob.as_ref())).await?;
         Ok(Source {
             node: node.clone(),
             manifest,
+            repo,
             file: file.clone(),
             whole,
             fetches: false,
@@ -226,6 +232,8 @@ impl Source {
     }
 
     async fn read(&self, piece: Range<u64>) -> Result<Bytes, FetchError> {
+        // It may have been denied since the answer began.
+        refuse_denied(&self.node, self.repo.as_ref(), self.manifest, &self.file)?;
         let (store, hash) = (self.node.library().store(), self.file.blake3);
         let here = match &self.whole {
             Some(blob) => {
@@ -261,6 +269,25 @@ impl Source {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Refuses a file that is denied by itself, or with what it belongs to.
+fn refuse_denied(
+    node: &Node,
+    repo: Option<&RepoId>,
+    manifest: Hash,
+    file: &FileEntry,
+) -> Result<(), FetchError> {
+    let denials = node.library().denials();
+    denials.check(repo, Some(manifest))?;
+    match denials.file(file.blake3) {
+        None => Ok(()),
+        Some(why) => Err(FetchError::DeniedFile {
+            path: file.path.as_str().to_owned(),
+            manifest,
+            why: Box::new(why),
+        }),
     }
 }
 
