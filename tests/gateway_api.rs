@@ -407,13 +407,13 @@ async fn folders_are_listed_and_paths_looked_up() {
         gateway
             .post(info, "application/json", body)
             .await
-            .fails(400, None);
+            .fails(400, Some("BadRequest"));
     }
     let long = format!("paths={}", "x".repeat(1024 * 1024));
     gateway
         .post(info, "application/x-www-form-urlencoded", long)
         .await
-        .fails(413, None);
+        .fails(413, Some("PayloadTooLarge"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -607,7 +607,7 @@ async fn repos_are_searched_filtered_sorted_and_paged() {
         gateway
             .get(&format!("/api/models?{wrong}"))
             .await
-            .fails(400, None);
+            .fails(400, Some("BadRequest"));
     }
 
     let short = gateway.get("/api/models?search=alpha").await.good();
@@ -655,7 +655,10 @@ async fn clients_learn_who_they_are_and_whether_a_card_reads() {
     let gateway = Gateway::start().await;
     gateway.publish("model", Kind::Model, &MODEL).await;
     gateway.follow();
-    gateway.get("/api/whoami-v2").await.fails(401, None);
+    gateway
+        .get("/api/whoami-v2")
+        .await
+        .fails(401, Some("Unauthorized"));
     let url = gateway.url("/api/whoami-v2");
     let answer = gateway
         .ask(move |agent| agent.get(url).header("authorization", "Bearer hf_x").call())
@@ -701,7 +704,7 @@ async fn clients_learn_who_they_are_and_whether_a_card_reads() {
         "/api/models/me/model/discussions",
         "/api/resolve-cache/x",
     ] {
-        gateway.get(path).await.fails(404, None);
+        gateway.get(path).await.fails(404, Some("NotFound"));
     }
 }
 
@@ -770,13 +773,16 @@ async fn ollama_pulls_a_model_by_its_tag() {
             }
         }
     }
-    gateway.get("/v2/me/model/manifests/Q2_K").await.fails(404, None);
+    gateway
+        .get("/v2/me/model/manifests/Q2_K")
+        .await
+        .fails(404, Some("NotFound"));
     gateway
         .get("/v2/me/missing/manifests/latest")
         .await
         .fails(404, Some("RepoNotFound"));
     let other = format!("/v2/me/model/blobs/sha256:{}", "0".repeat(64));
-    gateway.get(&other).await.fails(404, None);
+    gateway.get(&other).await.fails(404, Some("NotFound"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

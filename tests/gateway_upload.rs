@@ -749,11 +749,17 @@ async fn oldest_of_many_revisions_is_still_had_by_its_id() {
         let said = gateway.commit("local/model", &lines).of(200);
         commits.push(said["commitOid"].as_str().unwrap().to_owned());
     }
-    for (number, commit) in commits.iter().enumerate() {
-        let path = format!("/local/model/resolve/{commit}/n.json");
-        assert_eq!(gateway.get(&path).of(200), number);
-        let path = format!("/api/models/local/model/revision/{commit}");
-        assert_eq!(gateway.get(&path).of(200)["sha"], *commit);
+    for lost in [false, true] {
+        if lost {
+            let library = gateway.net.node(0).library();
+            library.rebuild_catalog().await.unwrap();
+        }
+        for (number, commit) in commits.iter().enumerate() {
+            let path = format!("/local/model/resolve/{commit}/n.json");
+            assert_eq!(gateway.get(&path).of(200), number);
+            let path = format!("/api/models/local/model/revision/{commit}");
+            assert_eq!(gateway.get(&path).of(200)["sha"], *commit);
+        }
     }
     // It is a revision of this repo, and of no other.
     gateway

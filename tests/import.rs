@@ -243,9 +243,20 @@ fn what_leads_out_of_the_repo_or_is_not_whole_is_left_out() {
     symlink(&secret, blobs.join("0".repeat(64))).unwrap();
     cache.link(name, MAIN, "by-blob.txt", &"0".repeat(64));
     symlink(cache.folder.path(), snapshot.join("folder")).unwrap();
-    cache.link(name, MAIN, "gone.bin", &"1".repeat(64));
-    fs::write(blobs.join(format!("{}.incomplete", "2".repeat(64))), b"half").unwrap();
-    cache.link(name, MAIN, "half.bin", &format!("{}.incomplete", "2".repeat(64)));
+    // Two of whose files something is missing.
+    for (name, link, blob) in [
+        ("models--acme--part", "gone.bin", "1".repeat(64)),
+        (
+            "models--acme--half",
+            "half.bin",
+            format!("{}.incomplete", "2".repeat(64)),
+        ),
+    ] {
+        cache.tiny(name, 6);
+        let blobs = cache.repo(name).join("blobs");
+        fs::write(blobs.join(format!("{}.incomplete", "2".repeat(64))), b"half").unwrap();
+        cache.link(name, MAIN, link, &blob);
+    }
     fs::create_dir_all(cache.repo(name).join(".no_exist").join(MAIN)).unwrap();
     // Refs that name no commit, or one that is not here.
     cache.tiny("models--acme--climbs", 3);
@@ -283,16 +294,25 @@ fn what_leads_out_of_the_repo_or_is_not_whole_is_left_out() {
         "ref.txt",
         "by-blob.txt",
         "folder",
-        "gone.bin",
-        "half.bin",
     ] {
         assert!(told.contains(left_out), "{left_out}: {told}");
     }
     let told = words(tiny);
-    assert!(
-        told.contains(".no_exist") && told.contains(".incomplete"),
-        "{told}"
-    );
+    assert!(told.contains(".no_exist"), "{told}");
+    // What is not whole is no copy of its upstream: clients would remember that what is missing does not exist.
+    for (name, link, why) in [
+        ("acme/part", "gone.bin", "its blob is not here"),
+        ("acme/half", "half.bin", "its download did not end"),
+    ] {
+        let revision = &repo(&imported, name, "model")["revisions"][0];
+        assert_eq!(
+            (&revision["fate"], &revision["missing"]),
+            (&json!("stored"), &json!(1))
+        );
+        assert_eq!(revision["copy"], false);
+        let told = words(revision);
+        assert!(told.contains(link) && told.contains(why), "{told}");
+    }
     for (name, why) in [
         ("acme/climbs", "names no commit"),
         ("acme/links", "no refs/main"),

@@ -149,6 +149,10 @@ pub fn settings(http: SocketAddr) -> Vec<Setting> {
             "huggingface_hub, hf, transformers, datasets, diffusers, vLLM",
             format!("export HF_ENDPOINT={url}"),
         ),
+        (
+            "the same, without what only the Hub has",
+            "export HF_HUB_DISABLE_XET=1 DISABLE_SAFETENSORS_CONVERSION=1".to_owned(),
+        ),
         ("llama.cpp", format!("export MODEL_ENDPOINT={url}")),
         ("Ollama", format!("ollama pull {url}/owner/name --insecure")),
         ("@huggingface/hub (on every call)", format!("hubUrl: \"{url}\"")),

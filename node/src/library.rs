@@ -28,7 +28,7 @@ use libp2p::PeerId;
 use opening::Opened;
 use protocol::{Alias, FileEntry, Hash, Manifest, RepoId, RepoRef, SignedRelease};
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fs::File,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
@@ -440,10 +440,12 @@ impl Library {
             match release {
                 Ok(release) => {
                     let repo = release.release().repo();
-                    names
-                        .entry(release.release().manifest)
-                        .or_default()
-                        .push(repo.clone());
+                    // What was released before is a revision of the repo too.
+                    let before = self.0.names.history(&repo)?;
+                    let manifests = before.iter().chain([&release]).map(|it| it.release().manifest);
+                    for manifest in manifests.collect::<BTreeSet<_>>() {
+                        names.entry(manifest).or_default().push(repo.clone());
+                    }
                     let ours = self.is_ours(repo.publisher);
                     self.0.catalog.write_soon(|batch| {
                         batch.put_repo(&repo, &RepoRow::of(&release, ours));

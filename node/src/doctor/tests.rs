@@ -339,6 +339,7 @@ fn settings_name_the_address_that_the_node_has() {
     let sets: Vec<&str> = settings.iter().map(|setting| setting.set.as_str()).collect();
     for wanted in [
         "export HF_ENDPOINT=http://127.0.0.1:4711",
+        "export HF_HUB_DISABLE_XET=1 DISABLE_SAFETENSORS_CONVERSION=1",
         "export MODEL_ENDPOINT=http://127.0.0.1:4711",
         "ollama pull http://127.0.0.1:4711/owner/name --insecure",
         "hubUrl: \"http://127.0.0.1:4711\"",

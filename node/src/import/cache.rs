@@ -320,6 +320,7 @@ pub(super) fn walk(
     left_out: &mut LeftOut,
 ) -> Result<Walked, PublishError> {
     let mut walked = Walked::default();
+    let mut absent = 0;
     let mut walk = walkdir::WalkDir::new(&snapshot.folder)
         .min_depth(1)
         .sort_by_file_name()
@@ -347,6 +348,7 @@ pub(super) fn walk(
             match target(repo, entry.path()) {
                 Ok((path, blob)) => (path, Some(blob)),
                 Err(why) => {
+                    absent += u64::from([ABSENT, UNENDED].contains(&why));
                     left_out.say(format!("{}: {why}", name.display()));
                     continue;
                 }
@@ -372,9 +374,14 @@ pub(super) fn walk(
             left_out.say(format!("{}: neither a file nor a folder", name.display()));
         }
     }
-    walked.missing = missing(repo, snapshot, &walked.found);
+    let missing = missing(repo, snapshot, &walked.found);
+    walked.missing = missing.max((absent > 0).then_some(absent));
     Ok(walked)
 }
+
+/// Why a link is left out whose file belongs to the revision, and is not here.
+const ABSENT: &str = "its blob is not here";
+const UNENDED: &str = "its download did not end";
 
 /// Follows a link of a snapshot to its blob: where the bytes lie, and what the blob is called.
 fn target(repo: &CachedRepo, link: &Path) -> Result<(PathBuf, String), &'static str> {
@@ -386,15 +393,15 @@ fn target(repo: &CachedRepo, link: &Path) -> Result<(PathBuf, String), &'static 
     if blobs.canonicalize().ok() != Some(repo.folder.join("blobs")) {
         return Err(match blobs.exists() {
             true => LEAVES,
-            false => "its blob is not here",
+            false => ABSENT,
         });
     }
     let name = blob.file_name().and_then(|name| name.to_str()).ok_or(LEAVES)?;
     if name.ends_with(".incomplete") {
-        return Err("its download did not end");
+        return Err(UNENDED);
     }
     let blob = repo.folder.join("blobs").join(name);
-    let kind = fs::symlink_metadata(&blob).map_err(|_| "its blob is not here")?;
+    let kind = fs::symlink_metadata(&blob).map_err(|_| ABSENT)?;
     let path = match kind.is_symlink() {
         false => blob,
         true => {

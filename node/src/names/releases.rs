@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! releases/PUBLISHER/NAME.release              what we follow
-//!                    NAME@SEQ.release          every release we accepted, the last 16: older revisions stay addressable
+//!                    NAME@SEQ.release          every release we accepted, the last 64: older revisions stay addressable
 //!                    NAME@fork-HASH.release    the other side of a fork: evidence, never followed
 //!                    NAME@card-HASH.json       the summary of the card that the current release names
 //! ```
@@ -32,7 +32,7 @@ use files::Files;
 pub(in crate::names) use files::io_error;
 
 /// Releases of one repo that are kept, the current one among them.
-pub const HISTORY_KEPT_MAX: usize = 16;
+pub const HISTORY_KEPT_MAX: usize = 64;
 
 /// Other sides of forks that are kept of one repo: two prove it, and a stolen key can't fill the disk with more.
 pub const FORKS_KEPT_MAX: usize = 4;

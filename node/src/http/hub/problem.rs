@@ -119,6 +119,21 @@ impl<E: Error + 'static> From<E> for Problem {
     }
 }
 
+/// The code of a problem that clients have no name for.
+fn code_of(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::BAD_REQUEST => "BadRequest",
+        StatusCode::UNAUTHORIZED => "Unauthorized",
+        StatusCode::FORBIDDEN => "Forbidden",
+        StatusCode::NOT_FOUND => "NotFound",
+        StatusCode::METHOD_NOT_ALLOWED => "MethodNotAllowed",
+        StatusCode::PRECONDITION_FAILED => "PreconditionFailed",
+        StatusCode::PAYLOAD_TOO_LARGE => "PayloadTooLarge",
+        StatusCode::RANGE_NOT_SATISFIABLE => "RangeNotSatisfiable",
+        _ => "Refused",
+    }
+}
+
 /// A text as the value of a header: its visible ASCII, cut where it is long.
 pub(super) fn header_text(text: &str) -> HeaderValue {
     let plain = |character: char| match character {
@@ -134,9 +149,8 @@ impl IntoResponse for Problem {
         let mut response = (self.status, Json(json!({ "error": self.message }))).into_response();
         let headers = response.headers_mut();
         headers.insert(ERROR_MESSAGE, header_text(&self.message));
-        if let Some(code) = self.code {
-            headers.insert(ERROR_CODE, HeaderValue::from_static(code));
-        }
+        let code = self.code.unwrap_or_else(|| code_of(self.status));
+        headers.insert(ERROR_CODE, HeaderValue::from_static(code));
         if let Some(commit) = &self.commit {
             headers.insert(REPO_COMMIT, header_text(commit));
         }
