@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use node::denials::What;
 use node::mirror::{Lack, MirrorView};
 use node::names::Mirror;
 use node::node::Node;
@@ -127,6 +128,49 @@ async fn mirror_gets_everything_by_itself_and_serves_it_when_its_publisher_has_g
         net.node(C).fetch(ask, &unseen()).await.unwrap();
         fixture::assert_same(&scratch.join(name), &out);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mirror_goes_on_with_the_key_that_its_publisher_goes_on_with() {
+    let net = Testnet::start(3).await.unwrap();
+    let folder = net.scratch().join("model");
+    content(&folder, 1, 40_000);
+    let (first, _) = publish(net.node(A), &folder, "model").await;
+    mirror(net.node(A), net.node(B), "*", Some(100_000)).await;
+    has(&net, B, &first).await;
+    let moved = net.node(A).rotate(None).await.unwrap();
+    let seen = until(&net, B, "the new key", |view| view.publisher == moved.to).await;
+    assert_eq!(seen.mirror.quota, Some(100_000));
+    content(&folder, 2, 40_000);
+    let (second, _) = publish(net.node(A), &folder, "model").await;
+    assert_eq!(second.repo.publisher, moved.to);
+    has(&net, B, &second).await;
+    // What was released under the old key counts, and is what goes when the quota needs it.
+    let both = until(&net, B, "both revisions", |view| view.older == 1).await;
+    assert_eq!((both.known, both.kept), (1, 1), "{both:?}");
+    assert!(both.bytes > 80_000, "{both:?}");
+    content(&folder, 3, 40_000);
+    let (third, _) = publish(net.node(A), &folder, "model").await;
+    has(&net, B, &third).await;
+    assert!(!is_here(net.node(B), first.manifest) && is_here(net.node(B), second.manifest));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_denied_is_not_mirrored_until_it_is_allowed() {
+    let net = Testnet::start(3).await.unwrap();
+    let (a, b) = (net.node(A), net.node(B));
+    let folder = net.scratch().join("model");
+    content(&folder, 1, 40_000);
+    let (model, _) = publish(a, &folder, "model").await;
+    let what = What::Repo(RepoRef::Id(model.repo.clone()));
+    b.library().deny(&what, None, None).await.unwrap();
+    mirror(a, b, "*", None).await;
+    content(&net.scratch().join("other"), 2, 40_000);
+    let (other, _) = publish(a, &net.scratch().join("other"), "other").await;
+    has(&net, B, &other).await;
+    assert!(!is_here(b, model.manifest));
+    b.library().allow(&what).await.unwrap();
+    has(&net, B, &model).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

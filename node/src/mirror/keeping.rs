@@ -120,7 +120,10 @@ pub(crate) async fn keep_mirroring(node: WeakNode, mut news: broadcast::Receiver
     let mut mirroring = Mirroring::default();
     let mut begun_at = Instant::now();
     let mut survey_at = begun_at;
-    let Some(board) = node.upgrade().map(|node| node.mirror_board().clone()) else {
+    let Some((board, mut denials)) = node.upgrade().map(|node| {
+        let denials = node.library().denials().changes();
+        (node.mirror_board().clone(), denials)
+    }) else {
         return;
     };
     loop {
@@ -130,6 +133,7 @@ pub(crate) async fn keep_mirroring(node: WeakNode, mut news: broadcast::Receiver
             biased;
             Some(ended) = mirroring.works.join_next_with_id() => Event::Ended(Box::new(ended)),
             () = board.changed() => Event::Changed,
+            Ok(()) = denials.changed() => Event::Changed,
             heard = news.recv() => match heard {
                 Ok(news) => Event::News(news),
                 Err(RecvError::Lagged(_)) => Event::Changed,
