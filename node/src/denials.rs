@@ -108,7 +108,6 @@ pub struct Denials(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    own: Publisher,
     held: Mutex<Held>,
     rules: RwLock<Arc<Rules>>,
     /// Counts the changes of what is denied.
@@ -122,6 +121,8 @@ struct Inner {
 #[derive(Debug)]
 struct Held {
     file: File,
+    /// Whose repos no list withholds.
+    own: BTreeSet<Publisher>,
     /// Why the file as it is now cannot be read; the former one is in force then.
     wrong: Option<String>,
     lists: Lists,
@@ -145,14 +146,14 @@ impl Denials {
     ///
     /// # Errors
     /// [`DenialsError::Malformed`], [`DenialsError::TooLong`] and [`DenialsError::Io`]: a node that cannot read it would serve what it should not.
-    pub fn open(data: &Path, own: Publisher) -> Result<Denials, DenialsError> {
+    pub fn open(data: &Path, own: BTreeSet<Publisher>) -> Result<Denials, DenialsError> {
         let path = data.join("denied.toml");
         let file = File::load(&path)?;
         let denials = Denials(Arc::new(Inner {
             path,
-            own,
             held: Mutex::new(Held {
                 file,
+                own,
                 wrong: None,
                 lists: Lists::default(),
                 base: None,
@@ -321,6 +322,15 @@ impl Denials {
         self.held().file.lists.clone()
     }
 
+    /// Says whose repos no list withholds from now on.
+    pub(crate) fn set_own(&self, own: BTreeSet<Publisher>) {
+        let mut held = self.held();
+        held.own = own;
+        held.base = None;
+        drop(held);
+        self.look_again();
+    }
+
     /// Somebody thinks that what is known has changed: it is looked at soon.
     pub(crate) fn look_again(&self) {
         self.0.look.notify_one();
@@ -413,7 +423,7 @@ impl Denials {
             user,
             held.lists.in_order(),
             held.file.allow.iter().map(|allowed| &allowed.what),
-            self.0.own,
+            &held.own,
             &subscribed,
         ));
         held.base = Some(base.clone());

@@ -8,7 +8,7 @@
 //! Which key is the current one no file says: the statements do, as they do for everybody else. So a change is done when its statement is on disk, and a
 //! thief who makes one is seen here as by all others. Every call blocks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -234,6 +234,11 @@ impl Identity {
         self.keys().contains_key(&key)
     }
 
+    /// Every key whose secret is here.
+    pub(crate) fn all(&self) -> BTreeSet<Publisher> {
+        self.keys().keys().copied().collect()
+    }
+
     fn secret(&self, key: Publisher) -> Option<SigningKey> {
         self.keys().get(&key).cloned()
     }
@@ -324,6 +329,13 @@ impl Library {
         Ok(Some(path))
     }
 
+    /// Makes a key of ours: what it will publish is ours at once, whatever lists say.
+    fn new_key(&self) -> Result<SigningKey, KeyError> {
+        let key = self.identity().add()?;
+        self.denials().set_own(self.identity().all());
+        Ok(key)
+    }
+
     /// Goes on as a new key: the old one says so, and everybody who follows it follows the new one.
     ///
     /// `recovery`: the file of the recovery key, to be bound to the new key too; where it is not given and still lies in the data folder, that one.
@@ -350,7 +362,7 @@ impl Library {
             }
             None => None,
         };
-        let new = self.identity().add()?;
+        let new = self.new_key()?;
         let to = Publisher::from(new.verifying_key());
         let rotate = Statement::Rotate {
             from,
@@ -387,7 +399,7 @@ impl Library {
         }
         let ours = self.standing_of(self.identity().first());
         let new = match ours.step(from) {
-            Some(_) => self.identity().add()?,
+            Some(_) => self.new_key()?,
             None => self.publisher_key()?,
         };
         let to = Publisher::from(new.verifying_key());

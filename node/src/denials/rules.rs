@@ -93,7 +93,7 @@ pub(crate) struct Base {
     /// Repos that no list withholds: the lists themselves.
     subscribed: BTreeSet<RepoId>,
     /// Whose repos no list withholds.
-    own: Option<Publisher>,
+    own: BTreeSet<Publisher>,
 }
 
 impl Base {
@@ -102,11 +102,11 @@ impl Base {
         user: Vec<Denial>,
         lists: Vec<Arc<List>>,
         excepted: impl Iterator<Item = &'a Denied>,
-        own: Publisher,
+        own: &BTreeSet<Publisher>,
         subscribed: &BTreeSet<RepoId>,
     ) -> Base {
         let mut base = Base {
-            own: Some(own),
+            own: own.clone(),
             subscribed: subscribed.clone(),
             ..Base::default()
         };
@@ -160,7 +160,7 @@ impl Base {
 
     /// Whether no list withholds a repo.
     fn spares_repo(&self, repo: &RepoId) -> bool {
-        Some(repo.publisher) == self.own || self.subscribed.contains(repo)
+        self.own.contains(&repo.publisher) || self.subscribed.contains(repo)
     }
 
     fn of_user(&self, key: Key<'_>, now: u64) -> Option<Why> {
@@ -317,7 +317,7 @@ impl Rules {
     pub(super) fn spares(&self, key: Key<'_>) -> bool {
         match key {
             Key::Repo(repo) => self.base.spares_repo(repo),
-            Key::Publisher(publisher) => Some(publisher) == self.base.own,
+            Key::Publisher(publisher) => self.base.own.contains(&publisher),
             Key::Manifest(hash) => self.reach.spared.contains(&hash),
             Key::Blob(hash) => self.blobs.spared.contains(&hash),
         }

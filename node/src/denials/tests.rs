@@ -46,7 +46,7 @@ fn rules(denials: &Denials) -> Rules {
 #[test]
 fn denials_exceptions_and_lists_are_there_after_reopening() {
     let data = tempfile::tempdir().unwrap();
-    let denials = Denials::open(data.path(), publisher(OWN)).unwrap();
+    let denials = Denials::open(data.path(), BTreeSet::from([publisher(OWN)])).unwrap();
     let (what, other) = (Denied::Repo(repo(2, "model")), Denied::Blob(Hash::of(b"x")));
     let said = Denial {
         reason: r#"it says "C:\x" – ü"#.to_owned(),
@@ -58,7 +58,7 @@ fn denials_exceptions_and_lists_are_there_after_reopening() {
     assert!(denials.subscribe(&repo(3, "denylist"), 8).unwrap());
     assert!(!denials.subscribe(&repo(3, "denylist"), 9).unwrap());
 
-    let again = Denials::open(data.path(), publisher(OWN)).unwrap();
+    let again = Denials::open(data.path(), BTreeSet::from([publisher(OWN)])).unwrap();
     let why = again.repo(&repo(2, "model")).unwrap();
     assert_eq!((why.reason, why.since), (said.reason.clone(), 7));
     assert_eq!(again.file(Hash::of(b"x")).unwrap().by, None);
@@ -78,7 +78,7 @@ fn denials_exceptions_and_lists_are_there_after_reopening() {
     assert_eq!((allowed.lifted, allowed.despite), (false, None));
     assert!(again.unsubscribe(&repo(3, "denylist")).unwrap());
     assert!(!again.unsubscribe(&repo(3, "denylist")).unwrap());
-    let last = Denials::open(data.path(), publisher(OWN)).unwrap();
+    let last = Denials::open(data.path(), BTreeSet::from([publisher(OWN)])).unwrap();
     assert_eq!(last.view(true, NOW).denials.len(), 1);
     assert!(last.lists().is_empty() && last.file(Hash::of(b"x")).is_some());
 }
@@ -86,7 +86,7 @@ fn denials_exceptions_and_lists_are_there_after_reopening() {
 #[test]
 fn edits_by_hand_are_noticed_and_mistakes_in_them_change_nothing() {
     let data = tempfile::tempdir().unwrap();
-    let denials = Denials::open(data.path(), publisher(OWN)).unwrap();
+    let denials = Denials::open(data.path(), BTreeSet::from([publisher(OWN)])).unwrap();
     assert!(!denials.reread(), "there is no file");
     let path = data.path().join("denied.toml");
     let by_hand = format!("# mine\n[[deny]]\nwhat = 'publisher:{}'\n", publisher(2));
@@ -170,7 +170,7 @@ fn bad_files_are_refused_with_their_line() {
     for (case, text, line, word) in table {
         let data = tempfile::tempdir().unwrap();
         fs::write(data.path().join("denied.toml"), &text).unwrap();
-        match Denials::open(data.path(), publisher(OWN)) {
+        match Denials::open(data.path(), BTreeSet::from([publisher(OWN)])) {
             Err(DenialsError::Malformed { line: at, why, .. }) => {
                 assert_eq!(at, line, "{case}: {why}\n{text}");
                 assert!(why.contains(word), "{case}: {why}");
@@ -181,23 +181,23 @@ fn bad_files_are_refused_with_their_line() {
     let data = tempfile::tempdir().unwrap();
     let path = data.path().join("denied.toml");
     fs::write(&path, vec![b'#'; DENIED_LEN_MAX as usize + 1]).unwrap();
-    let opened = Denials::open(data.path(), publisher(OWN));
+    let opened = Denials::open(data.path(), BTreeSet::from([publisher(OWN)]));
     assert!(matches!(opened, Err(DenialsError::TooLong { .. })));
     fs::write(&path, b"# \xff").unwrap();
-    let opened = Denials::open(data.path(), publisher(OWN));
+    let opened = Denials::open(data.path(), BTreeSet::from([publisher(OWN)]));
     assert!(matches!(opened, Err(DenialsError::Malformed { line: 1, .. })));
     let many: String = (0..=DENIED_MAX)
         .map(|n| format!("[[deny]]\nwhat = 'blob:{}'\n", Hash::of(&n.to_le_bytes())))
         .collect();
     fs::write(&path, many).unwrap();
-    let opened = Denials::open(data.path(), publisher(OWN));
+    let opened = Denials::open(data.path(), BTreeSet::from([publisher(OWN)]));
     assert!(matches!(opened, Err(DenialsError::Malformed { why, .. }) if why.contains("more than")));
 }
 
 #[test]
 fn reason_that_is_none_is_refused_before_anything_is_written() {
     let data = tempfile::tempdir().unwrap();
-    let denials = Denials::open(data.path(), publisher(OWN)).unwrap();
+    let denials = Denials::open(data.path(), BTreeSet::from([publisher(OWN)])).unwrap();
     for reason in ["", "a\nb", "\u{202e}x"] {
         let refused = denials.deny(Denial {
             reason: reason.to_owned(),
@@ -211,7 +211,7 @@ fn reason_that_is_none_is_refused_before_anything_is_written() {
 #[test]
 fn denial_ends_by_the_clock_alone() {
     let data = tempfile::tempdir().unwrap();
-    let denials = Denials::open(data.path(), publisher(OWN)).unwrap();
+    let denials = Denials::open(data.path(), BTreeSet::from([publisher(OWN)])).unwrap();
     let model = repo(2, "model");
     denials
         .deny(denial(Denied::Repo(model.clone()), Some(NOW)))
@@ -245,7 +245,7 @@ fn denial_ends_by_the_clock_alone() {
 #[test]
 fn what_the_user_allows_goes_before_lists_and_before_what_it_belongs_to() {
     let data = tempfile::tempdir().unwrap();
-    let denials = Denials::open(data.path(), publisher(OWN)).unwrap();
+    let denials = Denials::open(data.path(), BTreeSet::from([publisher(OWN)])).unwrap();
     let (by, model, other) = (repo(3, "denylist"), repo(2, "model"), repo(2, "other"));
     denials.subscribe(&by, 1).unwrap();
     let entries = [denial(Denied::Repo(model.clone()), None)];
@@ -278,7 +278,7 @@ fn what_the_user_allows_goes_before_lists_and_before_what_it_belongs_to() {
 #[test]
 fn lists_do_not_withhold_what_is_the_users_own_and_this_is_said() {
     let data = tempfile::tempdir().unwrap();
-    let denials = Denials::open(data.path(), publisher(OWN)).unwrap();
+    let denials = Denials::open(data.path(), BTreeSet::from([publisher(OWN)])).unwrap();
     let (by, second) = (repo(3, "denylist"), repo(4, "denylist"));
     denials.subscribe(&by, 1).unwrap();
     denials.subscribe(&second, 1).unwrap();
@@ -315,12 +315,21 @@ fn lists_do_not_withhold_what_is_the_users_own_and_this_is_said() {
         .deny(denial(Denied::Repo(repo(OWN, "mine")), None))
         .unwrap();
     assert!(rules(&denials).repo(&repo(OWN, "mine"), NOW).is_some());
+    // The user's keys may become more.
+    denials.put_list(
+        &by,
+        Some(list(&by, 2, &[denial(Denied::Publisher(publisher(5)), None)])),
+        None,
+    );
+    assert!(rules(&denials).repo(&repo(5, "next"), NOW).is_some());
+    denials.set_own([OWN, 5].map(publisher).into());
+    assert_eq!(rules(&denials).repo(&repo(5, "next"), NOW), None);
 }
 
 #[test]
 fn of_two_lists_the_one_that_denies_longer_counts_and_older_releases_do_not_come_back() {
     let data = tempfile::tempdir().unwrap();
-    let denials = Denials::open(data.path(), publisher(OWN)).unwrap();
+    let denials = Denials::open(data.path(), BTreeSet::from([publisher(OWN)])).unwrap();
     let (one, other) = (repo(3, "denylist"), repo(4, "denylist"));
     denials.subscribe(&one, 1).unwrap();
     denials.subscribe(&other, 1).unwrap();
@@ -347,7 +356,7 @@ fn of_two_lists_the_one_that_denies_longer_counts_and_older_releases_do_not_come
 #[test]
 fn blob_is_withheld_with_its_manifest_and_as_the_encoding_of_one() {
     let data = tempfile::tempdir().unwrap();
-    let denials = Denials::open(data.path(), publisher(OWN)).unwrap();
+    let denials = Denials::open(data.path(), BTreeSet::from([publisher(OWN)])).unwrap();
     denials
         .deny(denial(Denied::Repo(repo(2, "model")), Some(NOW + 1)))
         .unwrap();

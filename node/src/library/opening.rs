@@ -56,7 +56,7 @@ impl Opened {
             inventory: Inventory::open(&data),
             attestations: Attestations::open(&data)?,
             node_key: keys::load_or_create(&data.join("node.key"), KeyKind::Node)?,
-            denials: Denials::open(&data, identity.first())?,
+            denials: Denials::open(&data, identity.all())?,
             identity,
             statements: Statements::open(&data)?,
             catalog: opened.catalog,
