@@ -113,6 +113,28 @@ async fn three_nodes_that_know_one_bootstrap_peer_find_each_others_models_by_wor
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn search_counts_who_has_what_it_finds_where_it_is_asked_to() {
+    let net = Testnet::start(4).await.unwrap();
+    let folder = net.scratch().join("gull");
+    model(&folder, 1, "---\nlicense: mit\n---\nGulls.\n");
+    let (gull, _) = publish(net.node(A), &folder, "gull").await;
+    let hit = found(&net, C, "gull", 1).await.remove(0);
+    assert_eq!(hit.sources, 0, "nobody was asked");
+    fetch(net.node(B), &gull.repo, None).await;
+    let counted = async || {
+        let ask = SearchAsk {
+            words: "gull".to_owned(),
+            sources: true,
+            ..SearchAsk::default()
+        };
+        let answer = net.node(C).find(ask).await.unwrap();
+        assert!(answer.asked);
+        (answer.hits[0].sources == 2).then_some(())
+    };
+    net.until("both to be found", counted).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_known_outlives_the_node_and_reaches_who_comes_later() {
     let mut net = Testnet::start(3).await.unwrap();
     let folder = net.scratch().join("model");

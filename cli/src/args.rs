@@ -641,6 +641,9 @@ pub(crate) struct Search {
     /// Go on where a page ended: its cursor
     #[arg(long, value_name = "CURSOR")]
     pub(crate) after: Option<String>,
+    /// Ask the network who has the hits, for up to 5 seconds: without it nobody learns what you look for
+    #[arg(long)]
+    pub(crate) sources: bool,
 }
 
 #[derive(Debug, clap::Args)]

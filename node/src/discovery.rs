@@ -4,6 +4,9 @@
 //! - [`taking`]: what of a message enters, and what becomes of it.
 //! - [`meeting`]: the side that asks: a sync with each peer now and then, and what peers say is new.
 //! - [`answers`]: the side that is asked.
+//! - [`searching`], [`lineage`] and [`alike`]: what is looked up in it, [`sources`]: and who has it.
+//! - [`keys`] and [`following`]: as whom publishers go on, and what is new of those whom the user follows.
+//! - [`relay`]: how much is kept for others.
 //! - [`withholding`]: what is denied.
 //! - [`set`] and [`reconcile`]: finding out what differs, without files, clock or network.
 //!
@@ -20,6 +23,7 @@ pub(crate) mod reconcile;
 mod relay;
 mod searching;
 pub(crate) mod set;
+mod sources;
 mod taking;
 mod withholding;
 

@@ -70,7 +70,7 @@ pub(super) const LS: &str = "Examples:
 pub(super) const SEARCH: &str = "Examples:
   shoal search llama instruct --format gguf --max-size 8G
   shoal search --task sentence-similarity --license apache-2.0 --sort modified
-  shoal search --base meta-llama/Llama-3.1-8B
+  shoal search --base meta-llama/Llama-3.1-8B --sources
   shoal search bert --publisher meta --json";
 
 pub(super) const SIMILAR: &str = "Example:

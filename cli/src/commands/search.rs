@@ -15,10 +15,16 @@ const WORD_MAX: usize = 24;
 const NAME_MAX: usize = 72;
 
 pub(crate) async fn run(search: Search, context: &mut Context<'_>) -> Result<(), Failure> {
+    let wants_sources = search.sources;
     let session = Session::open(context).await?;
     let answer = ask(&session, search).await;
     session.close().await;
     let answer = answer?;
+    if wants_sources && !answer.asked {
+        context.note(format_args!(
+            "nobody was asked who has it: no node runs (shoal up)"
+        ));
+    }
     if context.json {
         return Ok(context.print_json(&answer)?);
     }
@@ -40,7 +46,7 @@ pub(crate) async fn run(search: Search, context: &mut Context<'_>) -> Result<(),
             "nothing has these words; these differ from them by a letter"
         ));
     }
-    write!(context.io.stdout, "{}", table(&answer.hits))?;
+    write!(context.io.stdout, "{}", table(&answer.hits, answer.asked))?;
     for hit in &answer.hits {
         if let Some(like) = &hit.looks_like {
             context.note(format_args!(
@@ -88,6 +94,7 @@ async fn ask(session: &Session, search: Search) -> Result<node::discovery::Searc
         ascending: search.ascending != (sort == SearchSort::Name),
         limit: search.limit,
         after: search.after,
+        sources: search.sources,
     };
     session.search(ask).await
 }
@@ -119,7 +126,7 @@ pub(crate) async fn similar(asked: Similar, context: &mut Context<'_>) -> Result
 }
 
 fn relatives(lineage: &Lineage) -> String {
-    let mut text = table(std::slice::from_ref(&lineage.repo));
+    let mut text = table(std::slice::from_ref(&lineage.repo), false);
     let mut bases = Vec::new();
     for base in &lineage.bases {
         let how = base.relation.as_deref().unwrap_or("made");
@@ -140,13 +147,14 @@ fn relatives(lineage: &Lineage) -> String {
         ("made from the same", &lineage.siblings),
     ] {
         if !hits.is_empty() {
-            text.push_str(&format!("\n{heading}:\n{}", table(hits)));
+            text.push_str(&format!("\n{heading}:\n{}", table(hits, false)));
         }
     }
     text
 }
 
-fn table(hits: &[Hit]) -> String {
+/// - `asked`: whether others were asked who has them; without it that nobody is known says nothing.
+fn table(hits: &[Hit], asked: bool) -> String {
     let heading = [
         ("KIND", Side::Left),
         ("TASK", Side::Left),
@@ -158,11 +166,11 @@ fn table(hits: &[Hit]) -> String {
         ("STATE", Side::Left),
         ("REPO", Side::Left),
     ];
-    let rows: Vec<_> = hits.iter().map(row).collect();
+    let rows: Vec<_> = hits.iter().map(|hit| row(hit, asked)).collect();
     output::table(heading, &rows)
 }
 
-fn row(hit: &Hit) -> [String; 9] {
+fn row(hit: &Hit, asked: bool) -> [String; 9] {
     let dash = || "-".to_owned();
     let card = hit.card.as_ref();
     let word = |word: Option<&String>| {
@@ -176,7 +184,10 @@ fn row(hit: &Hit) -> [String; 9] {
             .map_or_else(dash, output::short_count),
         card.and_then(|card| card.bytes).map_or_else(dash, output::size),
         output::day(hit.issued),
-        hit.sources.to_string(),
+        match hit.sources {
+            0 if !asked => dash(),
+            sources => sources.to_string(),
+        },
         state(hit),
         name(hit),
     ]

@@ -65,6 +65,8 @@ pub struct SearchAsk {
     pub limit: usize,
     /// The cursor of the page before.
     pub after: Option<String>,
+    /// Whether others are asked who has the hits, for up to 5 seconds; only a running node can.
+    pub sources: bool,
 }
 
 /// What comes first.
@@ -99,6 +101,9 @@ pub struct SearchAnswer {
     pub fuzzy: bool,
     /// How many releases are known at all.
     pub known: u64,
+    /// Whether others were asked who has the hits.
+    #[serde(default)]
+    pub asked: bool,
 }
 
 /// A repo that was found.
@@ -129,7 +134,7 @@ pub struct Hit {
     pub card: Option<Summary>,
     /// Whether all of it is here.
     pub here: bool,
-    /// Nodes that are known to have some of it, this one among them.
+    /// Nodes that are known to have it, this one among them; where nobody was asked, those that it was fetched from.
     pub sources: u64,
     /// Keys that the user follows and that reproduced it.
     pub reproduced: u64,
@@ -355,6 +360,7 @@ impl Discovery {
             next: page.next.map(|next| next.to_string()),
             fuzzy: page.fuzzy,
             known: self.len() as u64,
+            asked: false,
         })
     }
 

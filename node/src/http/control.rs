@@ -252,10 +252,7 @@ async fn show(
 }
 
 async fn search(State(desk): State<Desk>, Told(ask): Told<SearchAsk>) -> Result<Json<SearchAnswer>, Refused> {
-    let discovery = desk.node.discovery().clone();
-    let found = spawn_blocking(move || discovery.search(&ask)).await;
-    let found = found.map_err(|_| LibraryError::Store(StoreError::Closed))?;
-    Ok(Json(found?))
+    Ok(Json(desk.node.find(ask).await?))
 }
 
 async fn similar(
