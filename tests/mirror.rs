@@ -243,16 +243,17 @@ async fn old_revisions_go_only_when_the_quota_needs_it_and_never_what_the_user_p
 #[tokio::test(flavor = "multi_thread")]
 async fn mirror_goes_on_after_a_restart_and_what_it_kept_stays_when_it_ends() {
     let mut net = Testnet::start(3).await.unwrap();
-    let folder = net.scratch().join("model");
-    content(&folder, 1, 40_000);
-    let (first, _) = publish(net.node(A), &folder, "llama-1").await;
-    content(&folder, 2, 40_000);
-    let (other, _) = publish(net.node(A), &folder, "qwen-1").await;
+    let folder = |name: &str| -> PathBuf { net.scratch().join(name) };
+    for (name, seed) in [("llama-1", 1), ("qwen-1", 2), ("llama-2", 3)] {
+        content(&folder(name), seed, 40_000);
+    }
+    let (first, _) = publish(net.node(A), &folder("llama-1"), "llama-1").await;
+    let (other, _) = publish(net.node(A), &folder("qwen-1"), "qwen-1").await;
+    let later = folder("llama-2");
     mirror(net.node(A), net.node(B), "llama-*", Some(1 << 20)).await;
     has(&net, B, &first).await;
     net.stop(B).await;
-    content(&folder, 3, 40_000);
-    let (second, _) = publish(net.node(A), &folder, "llama-2").await;
+    let (second, _) = publish(net.node(A), &later, "llama-2").await;
     net.start_again(B).await.unwrap();
     has(&net, B, &second).await;
     let view = until(&net, B, "both", |view| view.kept == 2).await;

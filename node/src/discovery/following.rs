@@ -137,6 +137,22 @@ impl Node {
         }
     }
 
+    /// Makes what is known of all whom the user follows what the user acts on: it may have been denied when it came.
+    async fn adopt_allowed(&self) {
+        let discovery = self.discovery().clone();
+        let adopted = blocking(move || {
+            for publisher in discovery.library().near() {
+                if let Err(error) = discovery.adopt_known(publisher) {
+                    debug!(%publisher, error = &error as &dyn std::error::Error, "what is known is not followed");
+                }
+            }
+            Ok(())
+        });
+        if adopted.await.is_ok() {
+            self.mirror_board().change();
+        }
+    }
+
     /// Stays up with a publisher that is followed from now on.
     pub fn keep_up_with(&self, publisher: Publisher) {
         let node = self.clone();
@@ -163,9 +179,18 @@ pub(crate) async fn keep_following(node: WeakNode) {
     let mut due: HashMap<Publisher, Instant> = HashMap::new();
     let mut told: HashSet<Publisher> = HashSet::new();
     let mut told_of_keys = HashSet::new();
+    let Some(mut denials) = node.upgrade().map(|node| node.library().denials().changes()) else {
+        return;
+    };
+    // It may have been allowed while no node ran.
+    denials.mark_changed();
     loop {
         sleep(GLANCE).await;
         let Some(node) = node.upgrade() else { return };
+        if denials.has_changed().is_ok_and(|changed| changed) {
+            denials.mark_unchanged();
+            node.adopt_allowed().await;
+        }
         let library = node.library().clone();
         let own = library.publisher();
         if !told.contains(&own)

@@ -439,6 +439,8 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
         return;
     };
     let mut missed = true;
+    // Counts when something was allowed that was not taken in: a sync that began before may not have brought it.
+    let mut lifts = 0u64;
     loop {
         if std::mem::take(&mut missed) {
             let Some(node) = node.upgrade() else { return };
@@ -464,11 +466,13 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
             Ok(()) = denials.changed() => {
                 let Some(node) = node.upgrade() else { return };
                 if node.discovery().lifted() {
+                    lifts += 1;
                     due.values_mut().for_each(|at| *at = Instant::now());
                 }
             }
-            Some((peer, pause)) = ends.recv() => {
+            Some((peer, pause, begun)) = ends.recv() => {
                 if let Some(at) = due.get_mut(&peer) {
+                    let pause = if begun == lifts { pause } else { Duration::ZERO };
                     *at = Instant::now() + pause;
                 }
             }
@@ -478,7 +482,7 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
                 // Until it has ended.
                 due.insert(peer, Instant::now() + SYNC_WAIT + SYNC_AGAIN);
                 let Some(node) = node.upgrade() else { return };
-                let ended = ended.clone();
+                let (ended, begun) = (ended.clone(), lifts);
                 tokio::spawn(async move {
                     let synced = node.sync_with(peer).await;
                     drop((turn, node));
@@ -498,7 +502,7 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
                     };
                     // Not all at once.
                     let pause = pause.mul_f64(rand::rng().random_range(0.7..1.3));
-                    let _ = ended.send((peer, pause));
+                    let _ = ended.send((peer, pause, begun));
                 });
             }
         }

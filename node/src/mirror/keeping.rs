@@ -179,6 +179,8 @@ impl Mirroring {
         let look = blocking(move || {
             let known = |id: &protocol::ReleaseId| library.catalog().known(id.name_half()).ok().flatten();
             let mut rows = news.ids.iter().filter_map(known);
+            // Who was looked at last may have gone on as another key.
+            let of: HashSet<_> = of.into_iter().map(|key| library.today(key)).collect();
             Ok(rows.any(|row| of.contains(&library.today(row.release.publisher))))
         });
         look.await.unwrap_or(true)
