@@ -168,6 +168,8 @@ pub struct SwarmCounts {
     pub releases: usize,
     /// Keys and releases that we announce.
     pub announced: usize,
+    /// Requests that announcing them has sent since the start.
+    pub announce_requests: u64,
     /// Inbound streams dropped since the start because nobody took them in time.
     pub streams_dropped: u64,
 }
@@ -317,7 +319,7 @@ impl Swarm {
     /// Announces that we provide `key`, now and every 6 to 12 hours until [`Swarm::stop_providing`].
     ///
     /// Returns when the first announcement is through, with whether any other node heard it. If none did, it is repeated soon
-    /// after one turns up. Announcements are paced: among thousands, one waits its turn. Not kept over a restart.
+    /// after one turns up. Announcements are paced: thousands take hours, and what comes last goes out first. Not kept over a restart.
     pub async fn start_providing(&self, key: [u8; 32]) -> Result<bool, PutError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::StartProviding { key, reply })
