@@ -53,8 +53,9 @@ const FALSE_PAUSE: Duration = Duration::from_secs(60 * 60);
 const BROKEN_PAUSE: Duration = Duration::from_secs(30);
 /// What no publisher signed ends a sync when it is more than this: a few may come of a peer's disk, or of rules that it has and we do not yet.
 const FALSE_MAX: usize = 16;
-/// Peers that are told of what is new: each tells others.
-const TOLD_MAX: usize = 32;
+/// Peers that are told of what is new: each tells others, so that of all nodes one in e¹² hears of it by its next sync only. More would tell
+/// most of them what they know.
+const TOLD_MAX: usize = 12;
 /// News are gathered for so long before they are told.
 const GATHER: Duration = Duration::from_millis(100);
 /// News are gathered for so long before searches see them.
