@@ -54,7 +54,7 @@ const OPEN_TRIES: usize = 3;
 /// Most providers one search hands out.
 const PROVIDERS_MAX: usize = 1_024;
 /// Memory of this process, in bytes, beyond which no new connection is taken.
-const MEMORY_MAX: usize = 2 * 1024 * 1024 * 1024;
+pub(crate) const MEMORY_MAX: usize = 2 * 1024 * 1024 * 1024;
 
 /// This node's part in the DHT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
