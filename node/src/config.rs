@@ -1,7 +1,11 @@
 //! How a node is started: one struct, one file. `DATA/config.toml` is laid over the defaults, and flags over both.
 
 use crate::{
-    discovery::Relay, limits::UPLOAD_SLOTS_MAX, run::EnginesConfig, swarm::DhtRole, throttle::Limits,
+    discovery::Relay,
+    limits::UPLOAD_SLOTS_MAX,
+    run::EnginesConfig,
+    swarm::{DhtRole, MEMORY_MAX},
+    throttle::Limits,
 };
 use libp2p::Multiaddr;
 use serde::{Deserialize, Deserializer, de::Error};
@@ -47,6 +51,8 @@ pub struct Config {
     pub engines: EnginesConfig,
     /// Whose releases are kept and told to others.
     pub relay: Relay,
+    /// Memory of this process, in bytes, beyond which no new connection is taken. Many nodes in one process share it.
+    pub memory_max: usize,
 }
 
 /// What a node fetches because a local tool asks for it.
@@ -214,6 +220,7 @@ impl Config {
             quota: None,
             engines: EnginesConfig::default(),
             relay: Relay::default(),
+            memory_max: MEMORY_MAX,
         }
     }
 

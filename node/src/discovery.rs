@@ -21,6 +21,8 @@ mod lineage;
 pub(crate) mod meeting;
 pub(crate) mod reconcile;
 mod relay;
+#[cfg(test)]
+mod samples;
 mod searching;
 pub(crate) mod set;
 mod sources;

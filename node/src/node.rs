@@ -148,6 +148,7 @@ impl Node {
         swarm.peers = config.peers.clone();
         (swarm.mdns, swarm.upnp, swarm.dht) = (config.mdns, config.upnp, config.dht);
         swarm.folder = Some(library.data().join("swarm"));
+        swarm.memory_max = config.memory_max;
         swarm.protocols = vec![
             Protocol::direct(wire::BLOBS_PROTOCOL),
             Protocol::anywhere(wire::SWARM_PROTOCOL),

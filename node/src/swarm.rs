@@ -54,7 +54,7 @@ const OPEN_TRIES: usize = 3;
 /// Most providers one search hands out.
 const PROVIDERS_MAX: usize = 1_024;
 /// Memory of this process, in bytes, beyond which no new connection is taken.
-const MEMORY_MAX: usize = 2 * 1024 * 1024 * 1024;
+pub(crate) const MEMORY_MAX: usize = 2 * 1024 * 1024 * 1024;
 
 /// This node's part in the DHT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -168,6 +168,8 @@ pub struct SwarmCounts {
     pub releases: usize,
     /// Keys and releases that we announce.
     pub announced: usize,
+    /// Requests that announcing them has sent since the start.
+    pub announce_requests: u64,
     /// Inbound streams dropped since the start because nobody took them in time.
     pub streams_dropped: u64,
 }
@@ -317,7 +319,7 @@ impl Swarm {
     /// Announces that we provide `key`, now and every 6 to 12 hours until [`Swarm::stop_providing`].
     ///
     /// Returns when the first announcement is through, with whether any other node heard it. If none did, it is repeated soon
-    /// after one turns up. Announcements are paced: among thousands, one waits its turn. Not kept over a restart.
+    /// after one turns up. Announcements are paced: thousands take hours, and what comes last goes out first. Not kept over a restart.
     pub async fn start_providing(&self, key: [u8; 32]) -> Result<bool, PutError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::StartProviding { key, reply })

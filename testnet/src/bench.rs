@@ -12,6 +12,7 @@ mod hostile;
 mod import;
 mod link;
 mod meter;
+mod names;
 mod options;
 mod part;
 mod race;
@@ -85,6 +86,8 @@ pub(crate) enum Bench {
     Gateway(gateway::Gateway),
     /// A catalogue as large as a hub's: filling it, opening it, searching it.
     Catalog(catalog::Catalog),
+    /// Many whole nodes: a new release on its way to those who follow its publisher, to searches, and names in the DHT.
+    Names(names::Names),
 }
 
 #[derive(Args)]
@@ -145,6 +148,7 @@ impl Bench {
             Bench::Resume(resume) => (resume.run()?, resume.json),
             Bench::Gateway(gateway) => (gateway.run()?, gateway.json),
             Bench::Catalog(catalog) => (catalog.run()?, catalog.json),
+            Bench::Names(names) => (names.run()?, names.json),
         };
         let mut out = io::stdout().lock();
         if json {

@@ -2,6 +2,9 @@
 //!
 //! A peer that speaks version 1 of the protocol is asked for nothing new. One that tells much that no publisher signed is asked no more for an hour.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -50,8 +53,9 @@ const FALSE_PAUSE: Duration = Duration::from_secs(60 * 60);
 const BROKEN_PAUSE: Duration = Duration::from_secs(30);
 /// What no publisher signed ends a sync when it is more than this: a few may come of a peer's disk, or of rules that it has and we do not yet.
 const FALSE_MAX: usize = 16;
-/// Peers that are told of what is new: each tells others.
-const TOLD_MAX: usize = 32;
+/// Peers that are told of what is new: each tells others, so that of all nodes one in e¹² hears of it by its next sync only. More would tell
+/// most of them what they know.
+const TOLD_MAX: usize = 12;
 /// News are gathered for so long before they are told.
 const GATHER: Duration = Duration::from_millis(100);
 /// News are gathered for so long before searches see them.
@@ -430,11 +434,43 @@ pub(crate) async fn keep_hearing(node: WeakNode, mut heard: Heard) {
     }
 }
 
+/// Peers that are asked no more for a while, also when they go and come again.
+#[derive(Default)]
+struct Shunned(HashMap<PeerId, Instant>);
+
+impl Shunned {
+    fn add(&mut self, peer: PeerId, until: Instant, now: Instant) {
+        if self.0.len() >= PEERS_MAX {
+            self.0.retain(|_, until| *until > now);
+        }
+        if self.0.len() < PEERS_MAX {
+            self.0.insert(peer, until);
+        }
+    }
+
+    /// When a peer may be asked first.
+    fn first(&self, peer: PeerId, now: Instant) -> Instant {
+        self.0.get(&peer).map_or(now, |until| now.max(*until))
+    }
+}
+
+/// How long to wait before the next sync with a peer, about.
+fn pause(synced: &Result<usize, SyncError>) -> Duration {
+    match synced {
+        Ok(_) | Err(SyncError::Timeout) => SYNC_AGAIN,
+        Err(SyncError::False | SyncError::Reconcile(_) | SyncError::Unasked) => FALSE_PAUSE,
+        Err(SyncError::Open(_) | SyncError::Frame(_) | SyncError::Library(_) | SyncError::Store(_)) => {
+            BROKEN_PAUSE
+        }
+    }
+}
+
 /// Syncs with peers when they come, now and then, and when something is allowed that was not taken in; ends with the node.
 pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver<SwarmEvent>) {
     let mut due: HashMap<PeerId, Instant> = HashMap::new();
+    let mut shunned = Shunned::default();
     let running = Arc::new(Semaphore::new(SYNCS_MAX));
-    let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel::<(PeerId, Duration)>();
     let Some(mut denials) = node.upgrade().map(|node| node.library().denials().changes()) else {
         return;
     };
@@ -445,7 +481,8 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
         if std::mem::take(&mut missed) {
             let Some(node) = node.upgrade() else { return };
             for peer in node.swarm().peers().await {
-                due.entry(peer.peer).or_insert_with(Instant::now);
+                let first = || shunned.first(peer.peer, Instant::now());
+                due.entry(peer.peer).or_insert_with(first);
             }
         }
         let next = due
@@ -456,7 +493,7 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
         tokio::select! {
             event = events.recv() => match event {
                 Ok(SwarmEvent::Connected(peer)) if due.len() < PEERS_MAX => {
-                    due.entry(peer).or_insert_with(Instant::now);
+                    due.entry(peer).or_insert_with(|| shunned.first(peer, Instant::now()));
                 }
                 Ok(SwarmEvent::Disconnected(peer)) => drop(due.remove(&peer)),
                 Ok(_) => {}
@@ -467,13 +504,17 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
                 let Some(node) = node.upgrade() else { return };
                 if node.discovery().lifted() {
                     lifts += 1;
-                    due.values_mut().for_each(|at| *at = Instant::now());
+                    due.iter_mut().for_each(|(peer, at)| *at = shunned.first(*peer, Instant::now()));
                 }
             }
             Some((peer, pause, begun)) = ends.recv() => {
+                // Not all at once.
+                let again = Instant::now() + pause.mul_f64(rand::rng().random_range(0.7..1.3));
+                if pause == FALSE_PAUSE {
+                    shunned.add(peer, again, Instant::now());
+                }
                 if let Some(at) = due.get_mut(&peer) {
-                    let pause = if begun == lifts { pause } else { Duration::ZERO };
-                    *at = Instant::now() + pause;
+                    *at = if begun == lifts || pause == FALSE_PAUSE { again } else { Instant::now() };
                 }
             }
             () = sleep_until(soon.into()), if running.available_permits() > 0 => {
@@ -486,23 +527,13 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
                 tokio::spawn(async move {
                     let synced = node.sync_with(peer).await;
                     drop((turn, node));
-                    let pause = match synced {
-                        Ok(new) => {
-                            debug!(%peer, new, "in sync");
-                            SYNC_AGAIN
-                        }
+                    match &synced {
+                        Ok(new) => debug!(%peer, new, "in sync"),
                         Err(error) => {
-                            debug!(%peer, error = &error as &dyn std::error::Error, "a sync ended early");
-                            match error {
-                                SyncError::False | SyncError::Reconcile(_) | SyncError::Unasked => FALSE_PAUSE,
-                                SyncError::Timeout => SYNC_AGAIN,
-                                _ => BROKEN_PAUSE,
-                            }
+                            debug!(%peer, error = error as &dyn std::error::Error, "a sync ended early");
                         }
-                    };
-                    // Not all at once.
-                    let pause = pause.mul_f64(rand::rng().random_range(0.7..1.3));
-                    let _ = ended.send((peer, pause, begun));
+                    }
+                    let _ = ended.send((peer, pause(&synced), begun));
                 });
             }
         }

@@ -1,13 +1,20 @@
 //! Taking in what others tell: each release is verified, judged by the ratchet, and kept if it is wanted here.
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use libp2p::PeerId;
 use protocol::{Decision, Known, Publisher, ReleaseId, SignedRelease, Summary, ratchet, release::id_of};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use tracing::{debug, warn};
 
-use super::{Discovery, News, Relay, State, relay::NAMES_PER_PUBLISHER_MAX, set::Item, short};
+use super::{Discovery, News, Relay, relay::NAMES_PER_PUBLISHER_MAX, set::Item, short};
 use crate::{
     catalog::{Batch, CatalogError, KnownRow},
     library::{LibraryError, now},
@@ -168,17 +175,26 @@ impl Discovery {
         };
         let strangers_before = names_left;
         let mut arrived = state.arrived;
+        // Names that come now, of each publisher: those of one batch count as those of many.
+        let mut coming: HashMap<u64, u32> = HashMap::new();
         let kept = self.0.library.catalog().write_soon(|batch| {
             let mut kept = Vec::new();
             for (release, card, near) in passing {
-                let Some(one) = judge(batch, &state, release, card, near, arrived, now)? else {
+                let publisher = short(release.release().publisher);
+                let known = state.names_of.get(&publisher).copied().unwrap_or(0);
+                let come = coming.entry(publisher).or_default();
+                let full = !near && known.saturating_add(*come) >= NAMES_PER_PUBLISHER_MAX;
+                let Some(one) = judge(batch, release, card, near, full, arrived, now)? else {
                     continue;
                 };
-                if one.old.is_none() && !near {
-                    let Some(left) = names_left.checked_sub(1) else {
-                        continue;
-                    };
-                    names_left = left;
+                if one.old.is_none() {
+                    if !near {
+                        let Some(left) = names_left.checked_sub(1) else {
+                            continue;
+                        };
+                        names_left = left;
+                    }
+                    *come = come.saturating_add(1);
                 }
                 batch.put_known(&one.row)?;
                 arrived = arrived.saturating_add(1);
@@ -202,35 +218,29 @@ impl Discovery {
             if let Err(error) = put {
                 warn!(%error, "a release is known and not told of");
             }
-            if one.old.is_none() {
-                let count = state
-                    .names_of
-                    .entry(short(one.row.release.publisher))
-                    .or_default();
-                *count = count.saturating_add(1);
-            }
+        }
+        for (publisher, come) in coming.into_iter().filter(|(_, come)| *come > 0) {
+            let count = state.names_of.entry(publisher).or_default();
+            *count = count.saturating_add(come);
         }
         Ok(kept)
     }
 }
 
-/// Judges a release by what is known of its name. `None`: it stays as it is.
+/// Judges a release by what is known of its name; where its publisher is `full`, no new name comes. `None`: it stays as it is.
 fn judge(
     batch: &Batch<'_>,
-    state: &State,
     release: SignedRelease,
     card: Option<Summary>,
     near: bool,
+    full: bool,
     arrived: u64,
     now: u64,
 ) -> Result<Option<Kept>, CatalogError> {
     let (id, said) = (id_of(&release), release.release());
     let known = batch.known(id.name_half())?;
-    if known.is_none() && !near {
-        let names = state.names_of.get(&short(said.publisher)).copied();
-        if names.unwrap_or(0) >= NAMES_PER_PUBLISHER_MAX {
-            return Ok(None);
-        }
+    if known.is_none() && full {
+        return Ok(None);
     }
     let old = match &known {
         None => None,

@@ -477,6 +477,7 @@ impl Actor {
             provider_records,
             releases,
             announced: self.schedule.len(),
+            announce_requests: self.schedule.sent(),
             streams_dropped: streams.inbox().dropped(),
         }
     }

@@ -2,7 +2,9 @@
 //!
 //! Each thing is said again after 6 to 12 hours, at a random moment, so that thousands announced together spread out over
 //! the day by themselves. What reached nobody, or only the few nodes of a small network, is said again soon after a new node
-//! turns up. Invariant: `order` holds exactly the things that wait, each at its moment.
+//! turns up. However much is due, it goes out at a steady pace, what became due last before what waits already: thousands that
+//! a node announces at its start don't hold up what is published meanwhile. Invariant: `order` holds exactly the things that
+//! wait, each at its moment.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,8 +15,18 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::records::Key;
 
-/// Announcements on their way at once: each is a lookup of about 21 requests and 20 more to tell the nodes found.
+/// Announcements on their way at once: each is a lookup, and telling the 20 nodes found.
 const RUNNING_MAX: usize = 16;
+/// Requests that our announcements may send within an hour: 55 a second. 10,000 manifests with their names take 110,000 an hour
+/// while they are said again and again; after a start they are all said for the first time within 5 hours.
+const REQUESTS_PER_HOUR_MAX: u32 = 200_000;
+/// Requests of an announcement, until one has told how many there are in this network: 46 were measured among 100 nodes.
+const REQUESTS_USUAL: u32 = 50;
+/// Within this time everything can be said once, even if the budget doesn't suffice: that is for tens of thousands of things, and
+/// more than that would be forgotten before they are said again.
+const ROUND: Duration = Duration::from_secs(6 * 60 * 60);
+/// Announcements that may go out at once after a while without any: a user who publishes doesn't wait.
+const BURST: u32 = 16;
 /// Longest time between two announcements; provider records hold 24 h, so one may be lost.
 const AGAIN_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 /// How long after a new node turned up we tell it: others often come with it, and they are told together.
@@ -54,6 +66,12 @@ pub(super) struct Schedule {
     entries: HashMap<Item, Entry>,
     order: BTreeSet<(Instant, Item)>,
     running: usize,
+    /// When the pace lets the next one go out; the past if it was quiet. `None`: nothing has gone out yet.
+    free: Option<Instant>,
+    /// Requests of the last announcement that reached somebody.
+    requests: u32,
+    /// Requests of all announcements so far.
+    sent: u64,
     /// How many things nobody has heard yet, or heard last time.
     unheard: usize,
     rng: StdRng,
@@ -65,6 +83,9 @@ impl Default for Schedule {
             entries: HashMap::new(),
             order: BTreeSet::new(),
             running: 0,
+            free: None,
+            requests: REQUESTS_USUAL,
+            sent: 0,
             unheard: 0,
             rng: StdRng::from_os_rng(),
         }
@@ -102,11 +123,15 @@ impl Schedule {
 
     /// The next thing to announce now, if any; [`Schedule::finished`] must follow, also when it could not be started.
     pub(super) fn next(&mut self, now: Instant) -> Option<Item> {
-        let (due, item) = *self.order.first()?;
-        if due > now || self.running >= RUNNING_MAX {
+        let last = Item::Value([u8::MAX; 32]);
+        let (due, item) = *self.order.range(..=(now, last)).next_back()?;
+        if self.running >= RUNNING_MAX || self.free.is_some_and(|free| free > now) {
             return None;
         }
-        self.order.pop_first();
+        let gap = self.gap();
+        let earliest = now.checked_sub(gap * (BURST - 1)).unwrap_or(now);
+        self.free = Some(self.free.map_or(earliest, |free| free.max(earliest)) + gap);
+        self.order.remove(&(due, item));
         self.running += 1;
         if let Some(entry) = self.entries.get_mut(&item) {
             entry.due = None;
@@ -115,9 +140,20 @@ impl Schedule {
         Some(item)
     }
 
-    /// Notes that `item` went out, and whether anybody heard it.
-    pub(super) fn finished(&mut self, item: Item, reached: bool, now: Instant) {
+    /// The time from one announcement to the next while more are due.
+    fn gap(&self) -> Duration {
+        let budget = Duration::from_secs(60 * 60) * self.requests / REQUESTS_PER_HOUR_MAX;
+        let round = ROUND / u32::try_from(self.entries.len().max(1)).unwrap_or(u32::MAX);
+        budget.min(round)
+    }
+
+    /// Notes that `item` went out with so many requests, and whether anybody heard it.
+    pub(super) fn finished(&mut self, item: Item, reached: bool, requests: u32, now: Instant) {
         self.running = self.running.saturating_sub(1);
+        self.sent += u64::from(requests);
+        if reached {
+            self.requests = requests;
+        }
         let wait = if reached {
             AGAIN_MAX.mul_f64(self.rng.random_range(0.5..1.0))
         } else {
@@ -154,6 +190,11 @@ impl Schedule {
         }
     }
 
+    /// How many requests announcements have sent since the start.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// How many things are announced.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
@@ -168,118 +209,4 @@ fn reschedule(order: &mut BTreeSet<(Instant, Item)>, item: Item, entry: &mut Ent
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn schedule() -> Schedule {
-        Schedule {
-            rng: StdRng::seed_from_u64(7),
-            ..Schedule::default()
-        }
-    }
-
-    fn item(n: u16) -> Item {
-        let mut key = [0; 32];
-        key[..2].copy_from_slice(&n.to_be_bytes());
-        Item::Provider(key)
-    }
-
-    #[test]
-    fn a_new_item_goes_out_at_once_and_again_within_twelve_hours() {
-        let (mut schedule, start) = (schedule(), Instant::now());
-        schedule.add(item(1), start);
-        assert_eq!(schedule.next(start), Some(item(1)));
-        assert_eq!(schedule.next(start), None);
-        schedule.finished(item(1), true, start);
-        assert_eq!(schedule.next(start + AGAIN_MAX / 2 - SOON), None);
-        assert_eq!(schedule.next(start + AGAIN_MAX), Some(item(1)));
-    }
-
-    #[test]
-    fn no_more_than_the_bound_are_on_their_way() {
-        let (mut schedule, start) = (schedule(), Instant::now());
-        (0..100).for_each(|n| schedule.add(item(n), start));
-        let out: Vec<_> = std::iter::from_fn(|| schedule.next(start)).collect();
-        assert_eq!(out.len(), RUNNING_MAX);
-        schedule.finished(out[0], true, start);
-        assert!(schedule.next(start).is_some());
-    }
-
-    #[test]
-    fn what_went_out_together_comes_back_spread_out() {
-        let (mut schedule, start) = (schedule(), Instant::now());
-        (0..10_000).for_each(|n| schedule.add(item(n), start));
-        while let Some(item) = schedule.next(start) {
-            schedule.finished(item, true, start);
-        }
-        // Six hours for ten thousand is one in 2.2 s: no minute has more than twice its share.
-        let mut per_minute = HashMap::<u64, u32>::new();
-        for (due, _) in &schedule.order {
-            *per_minute
-                .entry(due.duration_since(start).as_secs() / 60)
-                .or_default() += 1;
-        }
-        assert!(
-            per_minute.values().all(|count| *count < 60),
-            "{:?}",
-            per_minute.values().max()
-        );
-    }
-
-    #[test]
-    fn what_reached_nobody_goes_out_when_a_node_turns_up() {
-        let (mut schedule, start) = (schedule(), Instant::now());
-        schedule.add(item(1), start);
-        schedule.next(start).unwrap();
-        schedule.finished(item(1), false, start);
-        assert_eq!(schedule.next(start + SOON * 2), None);
-        schedule.node_joined(1_000, start);
-        assert_eq!(schedule.next(start + SOON * 2), Some(item(1)));
-    }
-
-    #[test]
-    fn a_small_network_tells_its_new_nodes_and_a_large_one_waits() {
-        let (mut schedule, start) = (schedule(), Instant::now());
-        schedule.add(item(1), start);
-        schedule.next(start).unwrap();
-        schedule.finished(item(1), true, start);
-        schedule.node_joined(1_000, start);
-        assert_eq!(schedule.next(start + 2 * PAUSE), None);
-        schedule.node_joined(3, start);
-        assert_eq!(
-            schedule.next(start + PAUSE / 2),
-            None,
-            "not more often than once a minute"
-        );
-        assert_eq!(schedule.next(start + 2 * PAUSE), Some(item(1)));
-    }
-
-    #[test]
-    fn a_removed_item_never_goes_out() {
-        let (mut schedule, start) = (schedule(), Instant::now());
-        schedule.add(item(1), start);
-        schedule.add(item(2), start);
-        schedule.remove(item(1));
-        assert_eq!(schedule.next(start), Some(item(2)));
-        schedule.remove(item(2));
-        schedule.finished(item(2), true, start);
-        assert_eq!(
-            (
-                schedule.next(start + AGAIN_MAX * 2),
-                schedule.len(),
-                schedule.order.len(),
-                schedule.unheard
-            ),
-            (None, 0, 0, 0)
-        );
-    }
-
-    #[test]
-    fn an_item_on_its_way_is_not_started_twice() {
-        let (mut schedule, start) = (schedule(), Instant::now());
-        schedule.add(item(1), start);
-        schedule.next(start).unwrap();
-        schedule.add(item(1), start);
-        assert_eq!(schedule.next(start), None);
-    }
-}
+mod tests;

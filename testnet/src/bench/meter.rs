@@ -8,7 +8,7 @@ use std::{fs, time::Instant};
 const TICKS: f64 = 100.0;
 
 /// What a stretch of work took.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Measured {
     /// Time, in seconds.
     pub(crate) seconds: f64,

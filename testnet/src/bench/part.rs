@@ -2,7 +2,7 @@
 
 pub(super) mod peer;
 
-use super::{baseline, catalog, meter::Meter};
+use super::{baseline, catalog, meter::Meter, names};
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use libp2p::Multiaddr;
@@ -89,6 +89,8 @@ pub(crate) enum Part {
         from: Multiaddr,
         count: usize,
     },
+    /// Start many nodes, and say how releases and names do among them.
+    Names { folder: PathBuf, asked: String },
 }
 
 impl Part {
@@ -129,6 +131,7 @@ impl Part {
                 new,
                 rounds,
             } => tell(&catalog::search(&folder, count, new, rounds)?),
+            Part::Names { folder, asked } => names::crowd(&folder, &asked),
             Part::CatalogTeller { data } => block(catalog::teller(&data)),
             Part::CatalogLearner { data, from, count } => block(catalog::learner(&data, from, count)),
             Part::Receive { address, path } => measured(|| baseline::receive(&address, &path)),

@@ -1,50 +1,12 @@
 //! What is denied stays out of what is known, and out of what is told and found.
 
-use ed25519_dalek::SigningKey;
-use libp2p::PeerId;
 use protocol::release::id_of;
-use protocol::{Hash, Kind, Known, RepoName, RepoRef, SignedRelease};
-use tempfile::TempDir;
+use protocol::{Known, RepoRef, SignedRelease};
 
-use super::*;
 use crate::denials::What;
+use crate::discovery::samples::{discovery, forged, peer, signed, told};
 use crate::discovery::searching::ROUNDS_MAX;
 use crate::discovery::{Relay, SearchAnswer, SearchAsk, SearchSort};
-use crate::library::{Library, now};
-
-async fn discovery(relay: Relay) -> (Discovery, TempDir) {
-    let data = tempfile::tempdir().unwrap();
-    let library = Library::open(data.path()).await.unwrap();
-    (Discovery::open(library, relay).unwrap().0, data)
-}
-
-fn signed(seed: u8, name: &str, seq: u64) -> SignedRelease {
-    let key = SigningKey::from_bytes(&[seed; 32]);
-    let release = Release {
-        publisher: key.verifying_key().into(),
-        name: RepoName::new(name).unwrap(),
-        kind: Kind::Dataset,
-        manifest: Hash::of(&[seed, seq as u8]),
-        seq,
-        prev: None,
-        issued: now() - 1_000 + seq,
-        expires: now() + 1_000,
-        upstream: None,
-        card: None,
-    };
-    SignedRelease::sign(release, &key).unwrap()
-}
-
-fn told(release: &SignedRelease) -> Known {
-    Known {
-        release: release.encode(),
-        card: None,
-    }
-}
-
-fn peer() -> Option<PeerId> {
-    Some(PeerId::random())
-}
 
 fn all_of(release: &SignedRelease) -> What {
     What::Publisher(release.release().publisher)
@@ -153,9 +115,7 @@ async fn followed_list_is_kept_without_its_publisher_and_only_with_the_right_sig
     assert_eq!(discovery.take(&[told(&list)], peer()).unwrap().new.len(), 0);
     library.subscribe(&RepoRef::Id(repo.clone())).await.unwrap();
 
-    let mut forged = told(&list);
-    *forged.release.last_mut().unwrap() ^= 1;
-    let taken = discovery.take(&[forged], peer()).unwrap();
+    let taken = discovery.take(&[forged(&list)], peer()).unwrap();
     assert_eq!((taken.new.len(), taken.false_ones), (0, 1));
     assert_eq!(library.names().get(&repo).unwrap(), None);
 

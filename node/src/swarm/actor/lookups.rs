@@ -176,7 +176,7 @@ impl Actor {
                 None => {
                     // Its time is over, or a newer release of somebody else's stands there.
                     debug!(?item, "announced no more");
-                    self.schedule.finished(item, false, now.instant);
+                    self.schedule.finished(item, false, 0, now.instant);
                     self.schedule.remove(item);
                     self.announced(item, false);
                 }
@@ -239,7 +239,8 @@ impl Actor {
     ) {
         match result {
             QueryResult::StartProviding(result) => {
-                self.finish_announcement(id, result.is_ok() && stats.num_successes() > 0, now);
+                let reached = result.is_ok() && stats.num_successes() > 0;
+                self.finish_announcement(id, reached, stats.num_requests(), now);
             }
             QueryResult::PutRecord(result) => {
                 let reached = match result {
@@ -249,7 +250,7 @@ impl Actor {
                         | kad::PutRecordError::Timeout { success, .. },
                     ) => !success.is_empty(),
                 };
-                self.finish_announcement(id, reached, now);
+                self.finish_announcement(id, reached, stats.num_requests(), now);
             }
             QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) => {
                 self.found_providers(id, providers);
@@ -273,9 +274,9 @@ impl Actor {
         }
     }
 
-    fn finish_announcement(&mut self, id: QueryId, reached: bool, now: Now) {
+    fn finish_announcement(&mut self, id: QueryId, reached: bool, requests: u32, now: Now) {
         if let Some(Query::Announce(item)) = self.lookups.running.remove(&id) {
-            self.schedule.finished(item, reached, now.instant);
+            self.schedule.finished(item, reached, requests, now.instant);
             self.announced(item, reached);
         }
     }
