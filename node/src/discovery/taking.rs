@@ -28,6 +28,16 @@ pub struct Taken {
     pub false_ones: usize,
 }
 
+/// A release that is wanted, and passed the ratchet on disk where the user acts on it.
+struct Passing {
+    release: SignedRelease,
+    card: Option<Summary>,
+    /// The user acts on it.
+    near: bool,
+    /// When the first release of its name that is here was signed.
+    created: u64,
+}
+
 /// What is to become of a release that is wanted.
 struct Kept {
     row: KnownRow,
@@ -77,7 +87,16 @@ impl Discovery {
                 continue;
             }
             if !is_near || self.on_disk(&release, card.as_ref(), now)? {
-                passing.push((release, card, is_near));
+                let created = match is_near || from.is_none() {
+                    true => self.created(&release)?,
+                    false => release.release().issued,
+                };
+                passing.push(Passing {
+                    release,
+                    card,
+                    near: is_near,
+                    created,
+                });
             }
         }
         let kept = self.keep(passing, from, now)?;
@@ -153,13 +172,16 @@ impl Discovery {
         }
     }
 
+    /// When the first release of a name was signed, as far as its files tell.
+    fn created(&self, release: &SignedRelease) -> Result<u64, LibraryError> {
+        let release = release.release();
+        let history = self.0.library.names().history(&release.repo())?;
+        let issued = history.iter().map(|before| before.release().issued);
+        Ok(issued.fold(release.issued, u64::min))
+    }
+
     /// Keeps what the ratchet lets pass, and returns it.
-    fn keep(
-        &self,
-        passing: Vec<(SignedRelease, Option<Summary>, bool)>,
-        from: Option<PeerId>,
-        now: u64,
-    ) -> Result<Vec<Kept>, LibraryError> {
+    fn keep(&self, passing: Vec<Passing>, from: Option<PeerId>, now: u64) -> Result<Vec<Kept>, LibraryError> {
         let mut state = self.state();
         let known = state.set.len();
         let mut names_left = match from {
@@ -170,8 +192,9 @@ impl Discovery {
         let mut arrived = state.arrived;
         let kept = self.0.library.catalog().write_soon(|batch| {
             let mut kept = Vec::new();
-            for (release, card, near) in passing {
-                let Some(one) = judge(batch, &state, release, card, near, arrived, now)? else {
+            for passing in passing {
+                let near = passing.near;
+                let Some(one) = judge(batch, &state, passing, arrived, now)? else {
                     continue;
                 };
                 if one.old.is_none() && !near {
@@ -218,12 +241,16 @@ impl Discovery {
 fn judge(
     batch: &Batch<'_>,
     state: &State,
-    release: SignedRelease,
-    card: Option<Summary>,
-    near: bool,
+    passing: Passing,
     arrived: u64,
     now: u64,
 ) -> Result<Option<Kept>, CatalogError> {
+    let Passing {
+        release,
+        card,
+        near,
+        created,
+    } = passing;
     let (id, said) = (id_of(&release), release.release());
     let known = batch.known(id.name_half())?;
     if known.is_none() && !near {
@@ -232,33 +259,30 @@ fn judge(
             return Ok(None);
         }
     }
-    let old = match &known {
-        None => None,
-        Some(row) => {
-            let old = Item::new(row.release.issued, *row.id().as_bytes()).ok();
-            // A card that came later than its release.
-            let carded = row.card.is_none() && card.is_some() && row.release == *said;
-            if carded {
-                return Ok(Some(Kept {
-                    row: KnownRow::of(&release, card, arrived),
-                    id,
-                    old,
-                }));
-            }
-            old
-        }
-    };
+    let old = known
+        .as_ref()
+        .and_then(|row| Item::new(row.release.issued, *row.id().as_bytes()).ok());
+    // A card that came later than its release.
+    let is_late = |row: &KnownRow| row.card.is_none() && card.is_some() && row.release == *said;
     let decision = match &known {
+        Some(row) if is_late(row) => Decision::Accept,
         // What is near passed the ratchet on disk, which knows more.
         Some(row) if near && row.release != *said => Decision::Accept,
         known => ratchet::judge(known.as_ref().map(|row| &row.release), said, now),
     };
     Ok(match decision {
-        Decision::Accept => Some(Kept {
-            row: KnownRow::of(&release, card, arrived),
-            id,
-            old,
-        }),
+        Decision::Accept => {
+            let before = known.map_or(created, |row| row.created);
+            let row = KnownRow::of(&release, card, arrived);
+            Some(Kept {
+                row: KnownRow {
+                    created: row.created.min(created).min(before),
+                    ..row
+                },
+                id,
+                old,
+            })
+        }
         Decision::Same
         | Decision::Fork
         | Decision::Older { .. }
