@@ -629,8 +629,8 @@ pub(crate) struct Search {
     /// Only up to this size, such as 8G
     #[arg(long, value_name = "SIZE", value_parser = amounts::size)]
     pub(crate) max_size: Option<u64>,
-    /// What comes first: relevance, modified, size, parameters or name
-    #[arg(long, default_value = "relevance", value_parser = clap::builder::PossibleValuesParser::new(["relevance", "modified", "size", "parameters", "name"]))]
+    /// What comes first: relevance, modified, created, size, parameters or name
+    #[arg(long, default_value = "relevance", value_parser = clap::builder::PossibleValuesParser::new(["relevance", "modified", "created", "size", "parameters", "name"]))]
     pub(crate) sort: String,
     /// The smallest, the oldest or A first
     #[arg(long)]

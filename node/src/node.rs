@@ -352,6 +352,15 @@ impl Node {
         });
     }
 
+    /// Puts a release among what is known, from where searches and peers have it.
+    pub(crate) async fn know(&self, release: SignedRelease) {
+        let (discovery, repo) = (self.discovery().clone(), release.release().repo());
+        let known = blocking(move || Ok(discovery.released(&release))).await;
+        if let Err(error) = known.map_err(LibraryError::from).and_then(|known| known) {
+            warn!(%repo, %error, "a release is not told to peers");
+        }
+    }
+
     pub(crate) async fn tell(&self, manifest: Hash, release: Option<SignedRelease>) {
         let (swarm, denials) = (self.swarm(), self.library().denials());
         // What is new may have files that only what is denied had.
@@ -361,11 +370,7 @@ impl Node {
             return;
         }
         if let Some(release) = release.clone() {
-            let discovery = self.discovery().clone();
-            let known = blocking(move || Ok(discovery.released(&release))).await;
-            if let Err(error) = known.map_err(LibraryError::from).and_then(|known| known) {
-                warn!(manifest = %manifest.short(), %error, "a release is not told to peers");
-            }
+            self.know(release).await;
         }
         let provide = swarm.start_providing(provider_key(manifest));
         let put = async {

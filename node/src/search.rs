@@ -258,7 +258,7 @@ impl Index {
     /// # Errors
     /// [`SearchError::Facts`], [`SearchError::Damaged`] and [`SearchError::Closed`].
     pub fn search(&self, query: &Query, favoured: &Arc<Favoured>) -> Result<Page, SearchError> {
-        let found = query.facts.len();
+        let found = query.facts.len() + query.any.len();
         if found > FACTS_MAX {
             return Err(SearchError::Facts { found });
         }

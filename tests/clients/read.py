@@ -55,7 +55,11 @@ check("list_repo_commits", commits[0].commit_id == info.sha)
 check("repo_exists", api.repo_exists(repo) and not api.repo_exists(repo + "-that-nobody-has"))
 check("file_exists", api.file_exists(repo, files[0]) and not api.file_exists(repo, "no-such-file"))
 name = repo.split("/")[1]
+owner = repo.split("/")[0]
 check("list_models", repo in [model.id for model in api.list_models(search=name, limit=10)])
+labelled = api.list_models(author=owner, filter=["test", "license:mit"], sort="created_at")
+check("list_models: by its author and its card", [model.id for model in labelled] == [repo])
+check("list_models: others", list(api.list_models(search=name, filter="license:apache-2.0")) == [])
 
 one = hub.hf_hub_download(repo, largest)
 check("hf_hub_download", same(largest, one))
@@ -88,6 +92,9 @@ check("hf download", said.returncode == 0 and str(snapshot) in said.stdout)
 if not hub.__version__.startswith("0."):
     said = subprocess.run([hf, "cache", "verify", repo], capture_output=True, text=True)
     check("hf cache verify", said.returncode == 0 and f"Verified {len(files)} file(s)" in said.stdout)
+    listing = [hf, "models", "ls", "--search", name, "--author", owner, "--format", "json"]
+    said = subprocess.run(listing, capture_output=True, text=True)
+    check("hf models ls", said.returncode == 0 and repo in said.stdout)
 
 fs = hub.HfFileSystem()
 check("HfFileSystem.find", sorted(name[len(repo) + 1 :] for name in fs.find(repo)) == files)

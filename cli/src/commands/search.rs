@@ -71,6 +71,7 @@ async fn ask(session: &Session, search: Search) -> Result<node::discovery::Searc
     };
     let sort = match search.sort.as_str() {
         "modified" => SearchSort::Modified,
+        "created" => SearchSort::Created,
         "size" => SearchSort::Size,
         "parameters" => SearchSort::Parameters,
         "name" => SearchSort::Name,
@@ -85,6 +86,7 @@ async fn ask(session: &Session, search: Search) -> Result<node::discovery::Searc
         library: search.library,
         language: search.language,
         tags: search.tags,
+        labels: Vec::new(),
         format: search.format,
         base: search.base,
         dtype: search.dtype,

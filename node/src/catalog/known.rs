@@ -32,6 +32,8 @@ pub struct KnownRow {
     pub signature: [u8; SIGNATURE_LEN],
     /// Its card. `None`: it has none, or we do not have it.
     pub card: Option<Summary>,
+    /// When the first release of this name that was seen here was signed, in Unix seconds; never later than this one.
+    pub created: u64,
     /// A number that only grows, the caller's: what came later has a larger one. By it the search index knows what it has yet to take in.
     pub arrived: u64,
 }
@@ -50,13 +52,14 @@ pub struct KnownItem {
 }
 
 impl KnownRow {
-    /// The row of a release. A card that is not the release's is left out.
+    /// The row of the first release of its name. A card that is not the release's is left out.
     pub fn of(signed: &SignedRelease, card: Option<Summary>, arrived: u64) -> KnownRow {
         let release = signed.release().clone();
         let belongs = |card: &Summary| card.hash().is_ok_and(|hash| release.card == Some(hash));
         KnownRow {
             card: card.filter(belongs),
             signature: signed.signature(),
+            created: release.issued,
             release,
             arrived,
         }
@@ -108,6 +111,7 @@ struct Body {
     life: u64,
     upstream: Option<Origin>,
     card: Card,
+    // Behind it, where it is not 0: how many seconds before this release the first one of its name was signed.
 }
 
 /// The card of a release: its hash, or that of which the hash is made.
@@ -157,7 +161,12 @@ pub(super) fn encode(row: &KnownRow) -> Vec<u8> {
         },
     };
     let bytes = postcard::to_extend(&head, vec![VERSION]).expect("integers and bytes are written");
-    postcard::to_extend(&body, bytes).expect("rows have no map, float or unsized sequence")
+    let bytes = postcard::to_extend(&body, bytes).expect("rows have no map, float or unsized sequence");
+    // Of most names one release is known. What earlier builds wrote ends here as well.
+    match release.issued.saturating_sub(row.created) {
+        0 => bytes,
+        older => postcard::to_extend(&older, bytes).expect("integers are written"),
+    }
 }
 
 /// Reads the first part of a row.
@@ -179,8 +188,11 @@ pub(super) fn decode_item(key: &[u8], value: &[u8]) -> Result<KnownItem, Unreada
 /// Reads a row whole. That it has the key of its name is checked, and that it still is what its id was made of; the signature is not.
 pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<KnownRow, Unreadable> {
     let (head, rest) = head(value)?;
-    let Ok((body, [])) = postcard::take_from_bytes::<Body>(rest) else {
-        return Err(Unreadable);
+    let (body, rest) = postcard::take_from_bytes::<Body>(rest).map_err(|_| Unreadable)?;
+    let older = match (rest, postcard::take_from_bytes::<u64>(rest)) {
+        ([], _) => 0,
+        (_, Ok((older, []))) if older > 0 => older,
+        (_, Ok(_) | Err(_)) => return Err(Unreadable),
     };
     let (card, hash) = match body.card {
         Card::None => (None, None),
@@ -214,6 +226,7 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<KnownRow, Unreadable> {
     first.copy_from_slice(&body.signature.0);
     second.copy_from_slice(&body.signature.1);
     let row = KnownRow {
+        created: head.issued.checked_sub(older).ok_or(Unreadable)?,
         release,
         signature,
         card,

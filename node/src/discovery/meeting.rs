@@ -470,7 +470,7 @@ pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver
     let mut due: HashMap<PeerId, Instant> = HashMap::new();
     let mut shunned = Shunned::default();
     let running = Arc::new(Semaphore::new(SYNCS_MAX));
-    let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel::<(PeerId, Duration)>();
+    let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel::<(PeerId, Duration, u64)>();
     let Some(mut denials) = node.upgrade().map(|node| node.library().denials().changes()) else {
         return;
     };

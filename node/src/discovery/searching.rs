@@ -1,5 +1,8 @@
 //! Finding repos among what is known, offline: the search index, kept up with the catalog, and what is said of each hit.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -37,7 +40,7 @@ pub struct SearchAsk {
     pub words: String,
     /// Only models, datasets or spaces.
     pub kind: Option<Kind>,
-    /// Only of this publisher.
+    /// Only of this publisher, by any of its keys.
     pub publisher: Option<Publisher>,
     /// Only for this task: `text-generation`.
     pub task: Option<String>,
@@ -49,6 +52,9 @@ pub struct SearchAsk {
     pub language: Option<String>,
     /// Only with all of these tags.
     pub tags: Vec<String>,
+    /// Only with all of these, each as the Hub labels repos: `license:mit`, `language:en`, `base_model:OWNER/NAME`, or a word alone, which is a tag, a
+    /// library, a format, a language or a task.
+    pub labels: Vec<String>,
     /// Only with files of this format: `gguf`.
     pub format: Option<String>,
     /// Only what was made from this: `OWNER/NAME`.
@@ -78,6 +84,8 @@ pub enum SearchSort {
     Relevance,
     /// What was released last.
     Modified,
+    /// What was first seen last: by its first known release.
+    Created,
     /// What is largest.
     Size,
     /// What has most parameters.
@@ -123,6 +131,9 @@ pub struct Hit {
     pub seq: u64,
     /// When that was signed, in Unix seconds.
     pub issued: u64,
+    /// When the first release of it that was seen here was signed, likewise.
+    #[serde(default)]
+    pub created: u64,
     /// Whether it should have been replaced by now.
     pub stale: bool,
     /// Why the key that signed it was revoked; `None`: it was not.
@@ -304,7 +315,6 @@ impl Discovery {
         });
         let mut facts = Vec::new();
         facts.extend(ask.kind.map(Fact::Kind));
-        facts.extend(ask.publisher.map(Fact::Publisher));
         facts.extend(ask.task.clone().map(Fact::Task));
         facts.extend(ask.license.clone().map(Fact::License));
         facts.extend(ask.library.clone().map(Fact::Library));
@@ -313,9 +323,12 @@ impl Discovery {
         facts.extend(ask.format.clone().map(Fact::Format));
         facts.extend(ask.base.clone().map(Fact::Base));
         facts.extend(ask.dtype.clone().map(Fact::Dtype));
+        let mut any: Vec<Vec<Fact>> = ask.labels.iter().map(|label| meanings(label)).collect();
+        any.extend(ask.publisher.map(|publisher| self.keys_of(publisher)));
         let mut query = Query {
             text: ask.words.clone(),
             facts,
+            any,
             bytes: (None, ask.max_size),
             sort: ask.sort.into(),
             ascending: ask.ascending,
@@ -364,6 +377,18 @@ impl Discovery {
         })
     }
 
+    /// Whoever signs as this publisher, or did.
+    fn keys_of(&self, publisher: Publisher) -> Vec<Fact> {
+        let standing = self.0.library.standing_of(publisher);
+        let keys = standing.steps.iter().map(|step| step.key);
+        let others = keys.filter(|key| *key != publisher);
+        [publisher]
+            .into_iter()
+            .chain(others)
+            .map(Fact::Publisher)
+            .collect()
+    }
+
     /// What is said of a hit.
     pub(super) fn hit(&self, row: KnownRow) -> Result<Hit, LibraryError> {
         let library = &self.0.library;
@@ -393,6 +418,7 @@ impl Discovery {
             manifest: release.manifest,
             seq: release.seq,
             issued: release.issued,
+            created: row.created,
             stale: release.expires < now(),
             revoked: library.revocation_of(repo.publisher),
             upstream: release.upstream,
@@ -454,6 +480,23 @@ impl Discovery {
     }
 }
 
+/// What a label of the Hub's says of a release: one of these.
+fn meanings(label: &str) -> Vec<Fact> {
+    let tag = Fact::Tag(label.to_owned());
+    let words: [fn(String) -> Fact; 4] = [Fact::Library, Fact::Format, Fact::Language, Fact::Task];
+    match label.split_once(':') {
+        Some(("license", value)) => vec![tag, Fact::License(value.to_owned())],
+        Some(("language", value)) => vec![tag, Fact::Language(value.to_owned())],
+        Some(("base_model", value)) => vec![tag, Fact::Base(value.to_owned())],
+        // `dataset:` and others are parts of tags.
+        Some(_) => vec![tag],
+        None => [tag]
+            .into_iter()
+            .chain(words.map(|fact| fact(label.to_owned())))
+            .collect(),
+    }
+}
+
 fn own_alias() -> Alias {
     Alias::new("local").expect("a short word is an alias")
 }
@@ -464,6 +507,7 @@ impl From<SearchSort> for crate::search::Sort {
         match sort {
             SearchSort::Relevance => Sort::Relevance,
             SearchSort::Modified => Sort::Modified,
+            SearchSort::Created => Sort::Created,
             SearchSort::Size => Sort::Bytes,
             SearchSort::Parameters => Sort::Parameters,
             SearchSort::Name => Sort::Name,

@@ -35,6 +35,16 @@ pub struct Taken {
     pub false_ones: usize,
 }
 
+/// A release that is wanted, and passed the ratchet on disk where the user acts on it.
+struct Passing {
+    release: SignedRelease,
+    card: Option<Summary>,
+    /// The user acts on it.
+    near: bool,
+    /// When the first release of its name that is here was signed.
+    created: u64,
+}
+
 /// What is to become of a release that is wanted.
 struct Kept {
     row: KnownRow,
@@ -84,7 +94,16 @@ impl Discovery {
                 continue;
             }
             if !is_near || self.on_disk(&release, card.as_ref(), now)? {
-                passing.push((release, card, is_near));
+                let created = match is_near || from.is_none() {
+                    true => self.created(&release)?,
+                    false => release.release().issued,
+                };
+                passing.push(Passing {
+                    release,
+                    card,
+                    near: is_near,
+                    created,
+                });
             }
         }
         let kept = self.keep(passing, from, now)?;
@@ -160,13 +179,16 @@ impl Discovery {
         }
     }
 
+    /// When the first release of a name was signed, as far as its files tell.
+    fn created(&self, release: &SignedRelease) -> Result<u64, LibraryError> {
+        let release = release.release();
+        let history = self.0.library.names().history(&release.repo())?;
+        let issued = history.iter().map(|before| before.release().issued);
+        Ok(issued.fold(release.issued, u64::min))
+    }
+
     /// Keeps what the ratchet lets pass, and returns it.
-    fn keep(
-        &self,
-        passing: Vec<(SignedRelease, Option<Summary>, bool)>,
-        from: Option<PeerId>,
-        now: u64,
-    ) -> Result<Vec<Kept>, LibraryError> {
+    fn keep(&self, passing: Vec<Passing>, from: Option<PeerId>, now: u64) -> Result<Vec<Kept>, LibraryError> {
         let mut state = self.state();
         let known = state.set.len();
         let mut names_left = match from {
@@ -179,12 +201,12 @@ impl Discovery {
         let mut coming: HashMap<u64, u32> = HashMap::new();
         let kept = self.0.library.catalog().write_soon(|batch| {
             let mut kept = Vec::new();
-            for (release, card, near) in passing {
-                let publisher = short(release.release().publisher);
+            for passing in passing {
+                let (publisher, near) = (short(passing.release.release().publisher), passing.near);
                 let known = state.names_of.get(&publisher).copied().unwrap_or(0);
                 let come = coming.entry(publisher).or_default();
                 let full = !near && known.saturating_add(*come) >= NAMES_PER_PUBLISHER_MAX;
-                let Some(one) = judge(batch, release, card, near, full, arrived, now)? else {
+                let Some(one) = judge(batch, passing, full, arrived, now)? else {
                     continue;
                 };
                 if one.old.is_none() {
@@ -230,45 +252,46 @@ impl Discovery {
 /// Judges a release by what is known of its name; where its publisher is `full`, no new name comes. `None`: it stays as it is.
 fn judge(
     batch: &Batch<'_>,
-    release: SignedRelease,
-    card: Option<Summary>,
-    near: bool,
+    passing: Passing,
     full: bool,
     arrived: u64,
     now: u64,
 ) -> Result<Option<Kept>, CatalogError> {
+    let Passing {
+        release,
+        card,
+        near,
+        created,
+    } = passing;
     let (id, said) = (id_of(&release), release.release());
     let known = batch.known(id.name_half())?;
     if known.is_none() && full {
         return Ok(None);
     }
-    let old = match &known {
-        None => None,
-        Some(row) => {
-            let old = Item::new(row.release.issued, *row.id().as_bytes()).ok();
-            // A card that came later than its release.
-            let carded = row.card.is_none() && card.is_some() && row.release == *said;
-            if carded {
-                return Ok(Some(Kept {
-                    row: KnownRow::of(&release, card, arrived),
-                    id,
-                    old,
-                }));
-            }
-            old
-        }
-    };
+    let old = known
+        .as_ref()
+        .and_then(|row| Item::new(row.release.issued, *row.id().as_bytes()).ok());
+    // A card that came later than its release.
+    let is_late = |row: &KnownRow| row.card.is_none() && card.is_some() && row.release == *said;
     let decision = match &known {
+        Some(row) if is_late(row) => Decision::Accept,
         // What is near passed the ratchet on disk, which knows more.
         Some(row) if near && row.release != *said => Decision::Accept,
         known => ratchet::judge(known.as_ref().map(|row| &row.release), said, now),
     };
     Ok(match decision {
-        Decision::Accept => Some(Kept {
-            row: KnownRow::of(&release, card, arrived),
-            id,
-            old,
-        }),
+        Decision::Accept => {
+            let before = known.map_or(created, |row| row.created);
+            let row = KnownRow::of(&release, card, arrived);
+            Some(Kept {
+                row: KnownRow {
+                    created: row.created.min(created).min(before),
+                    ..row
+                },
+                id,
+                old,
+            })
+        }
         Decision::Same
         | Decision::Fork
         | Decision::Older { .. }

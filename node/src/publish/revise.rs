@@ -200,6 +200,8 @@ impl Node {
         library
             .record_published(&manifest, Some(&release), complete, Vec::new())
             .await?;
+        // Who lists repos right after it finds it.
+        self.know(release.clone()).await;
         self.announce(hash);
         info!(repo = %revised.repo, manifest = %hash.short(), seq = release.release().seq, "a revision is published");
         Ok(revised)

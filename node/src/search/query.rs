@@ -75,6 +75,8 @@ pub enum Sort {
     Relevance,
     /// When it was issued.
     Modified,
+    /// When the first release of its name that is known was issued.
+    Created,
     /// The size of all files together. Unknown ones come last.
     Bytes,
     /// How many numbers it has. Unknown ones come last.
@@ -91,8 +93,10 @@ pub type Within = (Option<u64>, Option<u64>);
 pub struct Query {
     /// Words that all have to be there, in any order. The last one may be the beginning of a frequent word, unless it is one itself. At most [`TEXT_LEN_MAX`] bytes and [`WORDS_MAX`] words are read.
     pub text: String,
-    /// What has to be so, at most [`FACTS_MAX`].
+    /// What has to be so, at most [`FACTS_MAX`] together with `any`.
     pub facts: Vec<Fact>,
+    /// Of each of these some fact has to be so.
+    pub any: Vec<Vec<Fact>>,
     /// Least and largest size of all files, in bytes. One without a known size is outside.
     pub bytes: Within,
     /// Least and largest number of parameters. One without is outside.
@@ -198,9 +202,13 @@ impl Query {
             clauses.extend(word_clauses(fields, word, goes_on));
         }
         let scored = !clauses.is_empty();
-        for fact in &self.facts {
-            let term = TermQuery::new(fields.fact_term(fact), IndexRecordOption::Basic);
-            clauses.push(filter(term));
+        let is_so = |fact: &Fact| TermQuery::new(fields.fact_term(fact), IndexRecordOption::Basic);
+        clauses.extend(self.facts.iter().map(|fact| filter(is_so(fact))));
+        for facts in &self.any {
+            let each = facts
+                .iter()
+                .map(|fact| -> Clause { (Occur::Should, Box::new(is_so(fact))) });
+            clauses.push(filter(BooleanQuery::new(each.collect())));
         }
         let query: Box<dyn tantivy::query::Query> = match clauses.pop() {
             None => Box::new(AllQuery),

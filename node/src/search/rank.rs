@@ -14,7 +14,7 @@ use tantivy::{DocId, Score, SegmentOrdinal, SegmentReader, TantivyError};
 
 use super::favour::{Favoured, Tiers};
 use super::query::{Cursor, Sort, Within};
-use super::schema::{BYTES, Fields, ISSUED, KEY_HIGH, KEY_LOW, NAME, PARAMETERS, known_number};
+use super::schema::{BYTES, CREATED, Fields, ISSUED, KEY_HIGH, KEY_LOW, NAME, PARAMETERS, known_number};
 
 /// What a release issued this moment is worth more than an old one, as a part of its score.
 const RECENCY_WEIGHT: f32 = 0.25;
@@ -113,6 +113,7 @@ impl Collector for Ranking {
         };
         let column = match self.sort {
             Sort::Relevance | Sort::Modified => Some(columns.u64(ISSUED)?),
+            Sort::Created => Some(columns.u64(CREATED)?),
             Sort::Bytes => Some(columns.u64(BYTES)?),
             Sort::Parameters => Some(columns.u64(PARAMETERS)?),
             Sort::Name => names.as_ref().map(|names| names.ords().clone()),
@@ -225,7 +226,7 @@ impl SegmentRanking {
             Sort::Relevance => self.tier(document) << TIER_SHIFT | number.min(BELOW_TIER),
             Sort::Bytes | Sort::Parameters => self.ranking.by_number(number),
             // Every document has these.
-            Sort::Modified | Sort::Name => self.ranking.by_number(known_number(Some(number))),
+            Sort::Modified | Sort::Created | Sort::Name => self.ranking.by_number(known_number(Some(number))),
         }
     }
 

@@ -11,7 +11,7 @@ use super::words;
 use crate::catalog::{KnownRow, NameKey};
 
 /// The version of what is in a document and of how texts are cut. Another one: the index is filled anew.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// How often a word of the name counts.
 const NAME_WEIGHT: usize = 3;
@@ -34,6 +34,7 @@ pub(super) struct Fields {
     key_high: Field,
     key_low: Field,
     issued: Field,
+    created: Field,
     bytes: Field,
     parameters: Field,
     name: Field,
@@ -43,6 +44,7 @@ pub(super) struct Fields {
 pub(super) const KEY_HIGH: &str = "key_high";
 pub(super) const KEY_LOW: &str = "key_low";
 pub(super) const ISSUED: &str = "issued";
+pub(super) const CREATED: &str = "created";
 pub(super) const BYTES: &str = "bytes";
 pub(super) const PARAMETERS: &str = "parameters";
 pub(super) const NAME: &str = "name";
@@ -61,6 +63,7 @@ impl Fields {
             key_high: schema.add_u64_field(KEY_HIGH, FAST),
             key_low: schema.add_u64_field(KEY_LOW, FAST),
             issued: schema.add_u64_field(ISSUED, FAST),
+            created: schema.add_u64_field(CREATED, FAST),
             bytes: schema.add_u64_field(BYTES, FAST),
             parameters: schema.add_u64_field(PARAMETERS, FAST),
             name: schema.add_text_field(NAME, TextOptions::default().set_fast("raw")),
@@ -87,6 +90,7 @@ impl Fields {
         document.add_u64(self.key_high, high);
         document.add_u64(self.key_low, low);
         document.add_u64(self.issued, release.issued);
+        document.add_u64(self.created, row.created);
         document.add_text(self.name, release.name.as_str().to_ascii_lowercase());
         let card = row.card.as_ref();
         document.add_u64(self.bytes, known_number(card.and_then(|card| card.bytes)));

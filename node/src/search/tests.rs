@@ -151,6 +151,57 @@ fn releases_are_found_by_parts_of_their_names_and_cards() {
 }
 
 #[test]
+fn of_facts_that_say_the_same_one_is_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = shelf();
+    let index = filled(&folder.path().join("search"), &rows);
+    let either = |word: &str| vec![Fact::Tag(word.to_owned()), Fact::Format(word.to_owned())];
+    let find = |words: &str, facts: Vec<Fact>, any: Vec<Vec<Fact>>| {
+        let query = Query {
+            facts,
+            any,
+            ..ask(words)
+        };
+        sorted(find(&index, &rows, &query))
+    };
+    let chats = ["TinyLlama-chat", "qwen2.5-7b-GGUF", "weather_talker-v2"];
+    assert_eq!(find("", vec![], vec![either("Chat")]), chats);
+    assert_eq!(find("", vec![], vec![either("onnx")]), ["qwen2-audio"]);
+    let both = vec![either("chat"), either("safetensors")];
+    assert_eq!(find("", vec![], both.clone()), ["weather_talker-v2"]);
+    assert!(find("qwen", vec![], both).is_empty());
+    let mit = vec![Fact::License("apache-2.0".to_owned())];
+    assert_eq!(find("qwen2", mit, vec![either("chat")]), ["qwen2.5-7b-GGUF"]);
+    assert!(find("", vec![], vec![vec![]]).is_empty(), "none of nothing is so");
+    let many = Query {
+        facts: vec![Fact::Kind(Kind::Model); FACTS_MAX],
+        any: vec![either("chat")],
+        ..ask("")
+    };
+    let refused = index.search(&many, &Arc::default()).unwrap_err();
+    assert!(matches!(refused, SearchError::Facts { found } if found == FACTS_MAX + 1));
+}
+
+#[test]
+fn first_release_of_a_name_says_when_it_was_created() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rows = shelf();
+    // It was there before all others.
+    rows[5].created = 1;
+    let index = filled(&folder.path().join("search"), &rows);
+    let created = |ascending| Query {
+        sort: Sort::Created,
+        ascending,
+        ..ask("")
+    };
+    let oldest = find(&index, &rows, &created(true));
+    assert_eq!(oldest[..2], ["nameless", "Llama-3.1-8B"]);
+    let mut newest = find(&index, &rows, &created(false));
+    newest.reverse();
+    assert_eq!(newest, oldest);
+}
+
+#[test]
 fn word_in_the_name_weighs_more_than_one_in_the_card_and_new_a_little_more_than_old() {
     let folder = tempfile::tempdir().unwrap();
     let rows = vec![
@@ -286,6 +337,7 @@ fn hits_are_sorted_either_way_and_what_is_unknown_comes_last() {
     let mut oldest = newest;
     oldest.reverse();
     assert_eq!(sort(Sort::Modified, true), oldest);
+    assert_eq!(sort(Sort::Created, true), oldest, "of each the first is known");
     let names = [
         "Llama-3.1-8B",
         "nameless",
@@ -372,6 +424,7 @@ fn cursor_pages_visit_every_hit_once_and_in_the_order_of_one_large_page() {
     let sorts = [
         Sort::Relevance,
         Sort::Modified,
+        Sort::Created,
         Sort::Bytes,
         Sort::Parameters,
         Sort::Name,
@@ -493,8 +546,8 @@ fn index_of_another_version_or_not_filled_to_its_end_is_begun_anew() {
     let path = folder.path().join("search");
     let rows = shelf();
     for (from, to) in [
-        ("\"1 5\"", "\"0 5\""),
-        ("\"1 5\"", "\"1 0\""),
+        ("\"2 5\"", "\"1 5\""),
+        ("\"2 5\"", "\"2 0\""),
         ("\"parameters\"", "\"parametres\""),
     ] {
         drop(filled_upto(&path, &rows, 5));
@@ -619,11 +672,11 @@ proptest! {
         (rank, key) in (any::<u64>(), any::<u128>()),
         (name, least, most) in (any::<Option<String>>(), any::<Option<u64>>(), any::<Option<u64>>()),
         (limit, now) in (any::<usize>(), any::<u64>()),
-        (at, ascending) in (0_usize..5, any::<bool>()),
+        (at, ascending) in (0_usize..6, any::<bool>()),
     ) {
         let folder = tempfile::tempdir().unwrap();
         let index = filled_upto(&folder.path().join("search"), &shelf(), 1);
-        let sort = [Sort::Relevance, Sort::Modified, Sort::Bytes, Sort::Parameters, Sort::Name][at];
+        let sort = [Sort::Relevance, Sort::Modified, Sort::Created, Sort::Bytes, Sort::Parameters, Sort::Name][at];
         for text in texts {
             let after = Some(Cursor { rank, key, name: name.clone(), now, fuzzy: ascending });
             for after in [None, after] {
@@ -631,6 +684,7 @@ proptest! {
                 for facts in [vec![], facts] {
                     let query = Query {
                         text: text.clone(),
+                        any: vec![facts.clone(), vec![]],
                         facts,
                         bytes: (least, most),
                         parameters: (None, None),

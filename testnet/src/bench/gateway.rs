@@ -40,12 +40,12 @@ const NGINX_TICK: Duration = Duration::from_millis(10);
 /// Where nginx may be: not everybody's path has the second place.
 const NGINX: [&str; 2] = ["nginx", "/usr/sbin/nginx"];
 
-/// What is asked, with `NNNN` for the number of a repo and `NN` for its last two digits.
+/// What is asked, with `NNNN` for the number of a repo.
 const QUESTIONS: [(&str, &str); 4] = [
     ("repo info", "/api/models/me/repo-NNNN"),
     ("tree", "/api/models/me/repo-NNNN/tree/main?recursive=true"),
     ("refs", "/api/models/me/repo-NNNN/refs"),
-    ("search", "/api/models?limit=30&search=NN"),
+    ("search", "/api/models?limit=30&search=NNNN"),
 ];
 
 #[derive(Args)]
@@ -177,9 +177,7 @@ fn make_repos(folder: &Path, count: u16) -> Result<()> {
 }
 
 fn question(path: &str, number: u32) -> String {
-    let number = format!("{number:04}");
-    let (_, last) = number.split_at(number.len() - 2);
-    path.replace("NNNN", &number).replace("NN", last)
+    path.replace("NNNN", &format!("{number:04}"))
 }
 
 /// The least value that so large a share of the sorted ones do not exceed.
@@ -394,11 +392,11 @@ mod tests {
     }
 
     #[test]
-    fn questions_are_about_one_repo_or_its_last_digits() {
+    fn questions_are_about_one_repo() {
         let asked = QUESTIONS.map(|(_, path)| question(path, 1_234));
         assert_eq!(asked[2], "/api/models/me/repo-1234/refs");
-        assert_eq!(asked[3], "/api/models?limit=30&search=34");
-        assert_eq!(question("NNNN NN", 7), "0007 07");
+        assert_eq!(asked[3], "/api/models?limit=30&search=1234");
+        assert_eq!(question("NNNN", 7), "0007");
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! The tags that follow from what a repo says of itself in its card and its configuration.
+//! The tags that follow from what a repo says of itself in its card and its configuration, or in what travels with its release.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use protocol::{Kind, Manifest};
+use protocol::{Kind, Manifest, Summary};
 use serde_json::{Value, json};
 
 use super::body;
@@ -60,12 +60,7 @@ impl Labels {
         }
         texts(config, "model_type").for_each(|model_type| labels.add(model_type));
         texts(card, "tags").for_each(|tag| labels.add(tag));
-        for language in texts(card, "language") {
-            match kind {
-                Kind::Model => labels.add(language),
-                Kind::Dataset | Kind::Space => labels.add(&format!("language:{language}")),
-            }
-        }
+        texts(card, "language").for_each(|language| labels.add_language(kind, language));
         let prefixed = [
             ("datasets", "dataset"),
             ("base_model", "base_model"),
@@ -81,17 +76,42 @@ impl Labels {
         labels
     }
 
+    /// Makes labels of what travels with a release.
+    pub(super) fn of_summary(kind: Kind, card: &Summary) -> Labels {
+        let mut labels = Labels {
+            pipeline_tag: card.task.clone(),
+            // Of a space it is what it runs with.
+            library_name: card.library.clone().filter(|_| kind != Kind::Space),
+            tags: Vec::new(),
+        };
+        let words = card.library.iter().chain(&card.formats).chain(&card.tags);
+        words.for_each(|word| labels.add(word));
+        let languages = card.languages.iter();
+        languages.for_each(|language| labels.add_language(kind, language));
+        for (values, prefix) in [
+            (card.base_model.as_slice(), "base_model"),
+            (card.license.as_slice(), "license"),
+        ] {
+            values
+                .iter()
+                .for_each(|value| labels.add(&format!("{prefix}:{value}")));
+        }
+        card.task.iter().for_each(|task| labels.add(task));
+        labels
+    }
+
+    fn add_language(&mut self, kind: Kind, language: &str) {
+        match kind {
+            Kind::Model => self.add(language),
+            Kind::Dataset | Kind::Space => self.add(&format!("language:{language}")),
+        }
+    }
+
     fn add(&mut self, tag: &str) {
         let fits = self.tags.len() < TAGS_MAX && (1..=TEXT_LEN_MAX).contains(&tag.len());
         if fits && !self.tags.iter().any(|known| known == tag) {
             self.tags.push(tag.to_owned());
         }
-    }
-
-    /// Whether a filter of a list lets this pass.
-    pub(super) fn has(&self, wanted: &str) -> bool {
-        let has = |wanted: &str| self.tags.iter().any(|tag| tag.eq_ignore_ascii_case(wanted));
-        has(wanted) || wanted.strip_prefix("language:").is_some_and(has) || has(&format!("language:{wanted}"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the answers about repos remember, so that a question costs no second look at the disk: heads of cards, folders, the index of lists.
+//! What the answers about repos remember, so that a question costs no second look at the disk: heads of cards, and folders.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -7,12 +7,10 @@ use bytes::Bytes;
 use moka::future::Cache;
 use protocol::{FileEntry, Hash, Kind, Manifest};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::Hub;
 use super::card::{self, Labels, Object};
-use super::lists::Index;
 use super::revisions::Revision;
 use super::tree::Folders;
 use crate::store::blocking;
@@ -43,7 +41,6 @@ pub(super) struct Facts {
     /// Blobs that were not to be had lately.
     absent: Cache<Hash, ()>,
     pub(super) folders: Cache<Hash, Arc<Folders>>,
-    pub(super) index: Mutex<Arc<Index>>,
 }
 
 impl Facts {
@@ -60,7 +57,6 @@ impl Facts {
                 .time_to_live(ABSENT_AGAIN)
                 .build(),
             folders: Cache::builder().weigher(count).max_capacity(FOLDERS_MAX).build(),
-            index: Mutex::default(),
         }
     }
 }

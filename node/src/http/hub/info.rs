@@ -84,7 +84,7 @@ impl Hub {
             id: &at.repo.id,
             commit: &revision.commit,
             issued: revision.release.as_ref().map(|_| revision.issued()),
-            created: self.created(&revision).await?,
+            created: self.created(&revision)?,
             labels: &labels,
         };
         let mut fields = said.fields();
@@ -111,16 +111,13 @@ impl Hub {
     }
 
     /// When the first revision that is known of a repo was published.
-    async fn created(&self, revision: &Revision) -> Result<Option<u64>, Problem> {
+    fn created(&self, revision: &Revision) -> Result<Option<u64>, Problem> {
         let Some(release) = revision.release.as_ref().map(|release| release.release()) else {
             return Ok(None);
         };
-        if release.seq == 1 {
-            return Ok(Some(release.issued));
-        }
-        let history = self.history(&release.repo()).await?;
-        let first = history.iter().map(|release| release.release().issued).min();
-        Ok(Some(first.unwrap_or(release.issued).min(release.issued)))
+        let known = self.node().discovery().known(&release.repo())?;
+        let first = known.map_or(release.issued, |row| row.created);
+        Ok(Some(first.min(release.issued)))
     }
 }
 

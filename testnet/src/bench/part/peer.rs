@@ -10,6 +10,7 @@ use node::{
     config::Config,
     fetch::{FetchRequest, FetchWhat},
     http::control,
+    library::Library,
     node::Node,
     progress::{Phase, Progress, Snapshot},
     publish::PublishRequest,
@@ -203,8 +204,8 @@ async fn tell_progress(mut watch: watch::Receiver<Snapshot>) -> Result<()> {
 }
 
 pub(super) async fn doors(data: PathBuf, large: PathBuf, repos: PathBuf) -> Result<()> {
-    let node = Node::start(Config::loopback(data)).await?;
-    let library = node.library();
+    // What is published before the node starts is announced to nobody.
+    let library = Library::open(&data).await?;
     let publish = async |path: &Path, name: &str| {
         let request = PublishRequest {
             name: Some(name.parse()?),
@@ -219,6 +220,8 @@ pub(super) async fn doors(data: PathBuf, large: PathBuf, repos: PathBuf) -> Resu
         publish(&repo.path(), &repo.file_name().to_string_lossy()).await?;
     }
     library.follow(library.publisher(), &"me".parse()?)?;
+    library.close().await;
+    let node = Node::start(Config::loopback(data)).await?;
     let door = control::serve(node.clone(), (Ipv4Addr::LOCALHOST, 0).into()).await?;
     let name = large.file_name().context("a file has a name")?;
     tell(&Opened {

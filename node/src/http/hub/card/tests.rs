@@ -101,14 +101,8 @@ fn labels_follow_from_the_card_the_configuration_and_the_files() {
     ];
     assert_eq!(labels.tags, tags);
     assert_eq!(labels.pipeline_tag.as_deref(), Some("text-generation"));
-    for wanted in ["LICENSE:MIT", "language:en", "en", "dataset:d/x", "two"] {
-        assert!(labels.has(wanted), "{wanted}");
-    }
-    for other in ["language:de", "license:apache-2.0", "tw", ""] {
-        assert!(!labels.has(other), "{other}");
-    }
     let data = Labels::new(Kind::Dataset, &card, &Object::new(), &manifest(&["a.parquet"]));
-    assert!(data.has("en") && data.has("language:en"));
+    assert!(data.tags.contains(&"language:en".to_owned()) && !data.tags.contains(&"en".to_owned()));
 }
 
 #[test]
@@ -120,4 +114,44 @@ fn a_card_of_wrong_types_makes_no_label() {
     let card = of_readme(format!("---\ntags: [{}]\n---\n", many.join(",")).as_bytes());
     let labels = Labels::new(Kind::Model, &card, &Object::new(), &manifest(&["a"]));
     assert_eq!(labels.tags.len(), TAGS_MAX);
+}
+
+#[test]
+fn labels_of_what_travels_with_a_release_have_the_names_that_the_card_gives_them() {
+    let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let summary = Summary {
+        base_model: texts(&["b/y"]),
+        formats: texts(&["gguf"]),
+        languages: texts(&["en"]),
+        library: Some("transformers".to_owned()),
+        license: Some("mit".to_owned()),
+        tags: texts(&["one", "dataset:d/x"]),
+        task: Some("text-generation".to_owned()),
+        ..Summary::default()
+    };
+    let model = Labels::of_summary(Kind::Model, &summary);
+    let tags = [
+        "transformers",
+        "gguf",
+        "one",
+        "dataset:d/x",
+        "en",
+        "base_model:b/y",
+        "license:mit",
+        "text-generation",
+    ];
+    assert_eq!(model.tags, tags);
+    assert_eq!(
+        (model.pipeline_tag.as_deref(), model.library_name.as_deref()),
+        (Some("text-generation"), Some("transformers"))
+    );
+    let space = Labels::of_summary(Kind::Space, &summary);
+    assert_eq!(
+        (space.tags[4].as_str(), space.library_name),
+        ("language:en", None)
+    );
+    assert_eq!(
+        Labels::of_summary(Kind::Model, &Summary::default()),
+        Labels::default()
+    );
 }
