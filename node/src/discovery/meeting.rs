@@ -53,8 +53,10 @@ const FALSE_PAUSE: Duration = Duration::from_secs(60 * 60);
 const BROKEN_PAUSE: Duration = Duration::from_secs(30);
 /// What no publisher signed ends a sync when it is more than this: a few may come of a peer's disk, or of rules that it has and we do not yet.
 const FALSE_MAX: usize = 16;
-/// Peers that are told of what is new: each tells others, so that of all nodes one in e¹² hears of it by its next sync only. More would tell
-/// most of them what they know.
+/// Peers that are told of what we released: each tells others.
+const TOLD_OURS_MAX: usize = 32;
+/// Peers that are told of what others released: with so many, one node in e¹² hears of it by its next sync only. More would tell most of them
+/// what they know.
 const TOLD_MAX: usize = 12;
 /// News are gathered for so long before they are told.
 const GATHER: Duration = Duration::from_millis(100);
@@ -375,7 +377,8 @@ pub(crate) async fn spread(node: WeakNode, mut news: broadcast::Receiver<Arc<New
         let Some(node) = node.upgrade() else { return };
         let mut peers: Vec<PeerId> = node.swarm().peers().await.iter().map(|peer| peer.peer).collect();
         peers.shuffle(&mut rand::rng());
-        peers.truncate(TOLD_MAX);
+        let ours = gathered.iter().any(|news| news.from.is_none());
+        peers.truncate(if ours { TOLD_OURS_MAX } else { TOLD_MAX });
         for peer in peers {
             let (mut ids, mut statements) = (Vec::new(), Vec::new());
             for news in gathered.iter().filter(|news| news.from != Some(peer)) {

@@ -20,8 +20,6 @@ use crate::{
 
 /// Longest wait for anything: generous, for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// From one look at a state to the next.
-const LOOK: Duration = Duration::from_millis(10);
 
 async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
     timeout(DEADLINE, work)
@@ -35,9 +33,11 @@ async fn node(data: &Path) -> Node {
 
 /// Waits until so many releases are known.
 async fn knows(node: &Node, count: usize) {
+    let mut news = node.discovery().news();
     let known = async {
         while node.discovery().len() < count {
-            tokio::time::sleep(LOOK).await;
+            // Who missed some looks as well.
+            let _ = news.recv().await;
         }
     };
     within("what is told to be known", known).await;

@@ -49,8 +49,8 @@ const LOOK: Duration = Duration::from_millis(5);
 const SEARCH: Duration = Duration::from_millis(20);
 /// How long a release may take to be known and found.
 const ROUND_DEADLINE: Duration = Duration::from_secs(60);
-/// How long all nodes may take to have met.
-const MEET_DEADLINE: Duration = Duration::from_secs(300);
+/// How long a node may take to meet another one.
+const MEET_DEADLINE: Duration = Duration::from_secs(120);
 /// Over what time the nodes are quiet or not.
 const QUIET: Duration = Duration::from_secs(2);
 /// Share of the machine that they may take and be quiet: 200 whole nodes that ping each other are never silent.
@@ -159,7 +159,11 @@ impl<'a> Crowd<'a> {
                     ..Config::loopback(data)
                 };
                 let node = runtime.spawn(Node::start(config)).await?;
-                node.with_context(|| format!("starting node {host}"))
+                let node = node.with_context(|| format!("starting node {host}"))?;
+                // The next ones wait: hundreds at once would time out at the one that all know.
+                let met = timeout(MEET_DEADLINE, meet(&node, host)).await;
+                met.with_context(|| format!("node {host} has not met another one"))?;
+                anyhow::Ok(node)
             }
         };
         let first = start(BOOTSTRAP, Vec::new()).await?;
@@ -167,19 +171,7 @@ impl<'a> Crowd<'a> {
         let others = stream::iter(1..asked.nodes).map(|host| start(host, meeting.clone()));
         let others: Vec<Result<Node>> = others.buffered(STARTING).collect().await;
         let nodes = std::iter::once(Ok(first)).chain(others).collect::<Result<_>>()?;
-        let crowd = Crowd { nodes, runtimes };
-        let met = timeout(MEET_DEADLINE, crowd.meet()).await;
-        met.context("the nodes have not met")?;
-        Ok(crowd)
-    }
-
-    /// Waits until each node has another one in its routing table.
-    async fn meet(&self) {
-        for node in &self.nodes {
-            while node.swarm().counts().await.routing == 0 {
-                sleep(LOOK).await;
-            }
-        }
+        Ok(Crowd { nodes, runtimes })
     }
 
     /// Has all nodes but one follow that one.
@@ -299,6 +291,13 @@ impl<'a> Crowd<'a> {
         let stopped: Vec<_> = (0..self.nodes.len()).map(stopping).collect();
         // At worst a folder is not tidy: it goes.
         let _ = join_all(stopped).await;
+    }
+}
+
+/// Waits until a node has another one in its routing table; the first has nobody to wait for.
+async fn meet(node: &Node, host: usize) {
+    while host != BOOTSTRAP && node.swarm().counts().await.routing == 0 {
+        sleep(LOOK).await;
     }
 }
 
