@@ -417,7 +417,7 @@ async fn what_there_is_not_is_said_so_that_clients_understand() {
             "RepoNotFound",
         ),
         ("/gpt2/resolve/main/config.json".into(), 404, "RepoNotFound"),
-        (format!("/{id}/blob/main/config.json"), 404, ""),
+        (format!("/{id}/blob/main/config.json"), 404, "NotFound"),
     ];
     for (address, status, code) in table {
         for method in [Method::HEAD, Method::GET] {

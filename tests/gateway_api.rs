@@ -929,10 +929,12 @@ async fn what_a_followed_publisher_has_is_described_before_it_is_fetched() {
         info["cardData"]["license"], "mit",
         "the card is read once it is here"
     );
-    assert_eq!(
-        gateway.ids("/api/models?filter=license:mit").await,
-        ["them/model"]
-    );
+    // What the DHT told of comes without its card, which is asked for.
+    let listed = gateway.net.until("the card to be here", async || {
+        let ids = gateway.ids("/api/models?filter=license:mit").await;
+        (ids == ["them/model"]).then_some(())
+    });
+    listed.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

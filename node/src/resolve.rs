@@ -13,7 +13,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use libp2p::{PeerId, StreamProtocol};
 use protocol::{
     CatalogAsk, CatalogTell, Kind, Publisher, RepoId, RepoRef, SignedRelease,
-    release::{copy_key, key_of},
+    release::{copy_key, id_of, key_of},
     wire,
 };
 use std::time::{Duration, Instant};
@@ -181,6 +181,7 @@ impl Node {
         if release.release().repo() != *repo || self.library().denials().repo(repo).is_some() {
             return;
         }
+        let id = id_of(&release);
         let library = self.library().clone();
         let discovery = self.discovery().clone();
         let taken = tokio::task::spawn_blocking(move || {
@@ -189,7 +190,11 @@ impl Node {
         })
         .await;
         match taken {
-            Ok(Ok(())) | Err(_) => {}
+            Ok(Ok(())) => {
+                let node = self.clone();
+                self.task(async move { node.complete(id).await });
+            }
+            Err(_) => {}
             Ok(Err(LibraryError::Names(
                 error @ (NamesError::Older { .. }
                 | NamesError::NotYetIssued { .. }

@@ -34,6 +34,7 @@ use super::{
     taking::TAKEN_MAX,
 };
 use crate::{
+    catalog::KnownRow,
     frame::{self, FrameError},
     library::LibraryError,
     node::{Node, WeakNode},
@@ -66,6 +67,8 @@ const INDEX_GATHER: Duration = Duration::from_millis(500);
 const LACKS_MAX: usize = 4 * IDS_MAX;
 /// Peers whose last sync is remembered.
 const PEERS_MAX: usize = 4_096;
+/// Peers that are asked for a card that did not come with its release.
+const CARD_ASKED: usize = 8;
 /// What peers say is new, and is asked for at once.
 const HEARD_MAX: usize = 16;
 
@@ -88,6 +91,11 @@ pub(crate) enum SyncError {
     Library(#[from] LibraryError),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Whether a release names a card that is not here.
+fn lacks_card(known: &KnownRow) -> bool {
+    known.card.is_none() && known.release.card.is_some()
 }
 
 /// One stream of asks to a peer.
@@ -244,11 +252,11 @@ impl Discovery {
         state.budget.left(peer, known, Instant::now())
     }
 
-    /// Which of these ids are not known here, nor denied. Blocking.
+    /// Which of these ids are not known here with their cards, nor denied. Blocking.
     fn unknown(&self, ids: &[ReleaseId]) -> Result<Vec<ReleaseId>, LibraryError> {
         let mut unknown = Vec::new();
         for id in ids {
-            if self.asks_for(id.name_half(), |known| known.id() != *id)? {
+            if self.asks_for(id.name_half(), |known| known.id() != *id || lacks_card(known))? {
                 unknown.push(*id);
             }
         }
@@ -342,6 +350,25 @@ impl Node {
         }
         let mut asking = Asking::open(self, peer).await?;
         asking.get(&discovery, peer, unknown).await
+    }
+
+    /// Gets the card of a release that came without it, as those do that the DHT has.
+    pub(crate) async fn complete(&self, id: ReleaseId) {
+        for peer in self.swarm().peers().await.iter().take(CARD_ASKED) {
+            let library = self.library().clone();
+            let lacks =
+                blocking(move || {
+                    let known = library.catalog().known(id.name_half());
+                    Ok(known
+                        .is_ok_and(|known| known.is_some_and(|known| known.id() == id && lacks_card(&known))))
+                });
+            if !lacks.await.unwrap_or(false) {
+                return;
+            }
+            if let Err(error) = self.hear(peer.peer, vec![id]).await {
+                debug!(peer = %peer.peer, error = &error as &dyn std::error::Error, "a card was not had");
+            }
+        }
     }
 
     /// Tells a peer what is new.

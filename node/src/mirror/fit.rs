@@ -55,7 +55,7 @@ pub(crate) fn may_go(kept: &Kept, newest: Option<Hash>, needed: &Needed) -> bool
 
 /// The order in which entries go: the oldest first.
 pub(crate) fn oldest_first(kept: &mut [&Kept]) {
-    kept.sort_by_key(|kept| (kept.issued, &kept.repo, kept.seq));
+    kept.sort_by_key(|kept| (kept.issued, kept.seq, &kept.repo));
 }
 
 /// The union of revisions, which knows how many of them have a blob.
