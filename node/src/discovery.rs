@@ -93,6 +93,8 @@ struct State {
     names_of: HashMap<u64, u32>,
     /// Names that were not taken in because they are denied.
     refused: Refused,
+    /// The peers with which a sync runs, and what they said meanwhile that we lack.
+    syncing: HashMap<PeerId, Vec<ReleaseId>>,
 }
 
 /// What was taken in just now.
@@ -141,6 +143,7 @@ impl Discovery {
                 unindexed: Vec::new(),
                 names_of,
                 refused: Refused::default(),
+                syncing: HashMap::new(),
             }),
             news: broadcast::channel(NEWS_MAX).0,
         }));

@@ -65,6 +65,8 @@ const GATHER: Duration = Duration::from_millis(100);
 const INDEX_GATHER: Duration = Duration::from_millis(500);
 /// Releases that a peer is told of when a sync shows that it lacks them: the newest. It finds the rest when it asks.
 const LACKS_MAX: usize = 4 * IDS_MAX;
+/// More than so many at once are no news, but what a sync showed.
+const FEW: usize = 64;
 /// Peers whose last sync is remembered.
 const PEERS_MAX: usize = 4_096;
 /// Peers that are asked for a card that did not come with its release.
@@ -269,7 +271,8 @@ impl Node {
     /// kept here is not asked for: where only followed publishers are, those alone are compared.
     pub(crate) async fn sync_with(&self, peer: PeerId) -> Result<usize, SyncError> {
         let discovery = self.discovery().clone();
-        timeout(SYNC_WAIT, async {
+        discovery.state().syncing.insert(peer, Vec::new());
+        let synced = timeout(SYNC_WAIT, async {
             let mut new = 0;
             if discovery.0.relay == Relay::All {
                 new += self.sync(peer, &[]).await?;
@@ -285,7 +288,14 @@ impl Node {
             Ok(new)
         })
         .await
-        .map_err(|_| SyncError::Timeout)?
+        .map_err(|_| SyncError::Timeout);
+        let late = discovery.state().syncing.remove(&peer);
+        // Most of it the sync brought.
+        let late = late.unwrap_or_default();
+        match synced? {
+            Ok(new) if !late.is_empty() => Ok(new + self.hear(peer, late).await?),
+            synced => synced,
+        }
     }
 
     /// The same for one publisher's releases only.
@@ -343,6 +353,14 @@ impl Node {
     /// Asks a peer for what it says is new.
     pub(crate) async fn hear(&self, peer: PeerId, ids: Vec<ReleaseId>) -> Result<usize, SyncError> {
         let discovery = self.discovery().clone();
+        if ids.len() > FEW
+            && let Some(late) = discovery.state().syncing.get_mut(&peer)
+        {
+            // It says what its sync with us showed, and ours brings that.
+            let room = LACKS_MAX.saturating_sub(late.len());
+            late.extend(ids.into_iter().take(room));
+            return Ok(0);
+        }
         let asked = discovery.clone();
         let unknown = blocking(move || Ok(asked.unknown(&ids))).await??;
         if unknown.is_empty() {
