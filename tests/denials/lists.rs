@@ -131,7 +131,8 @@ async fn followed_list_counts_when_it_is_here_and_its_next_release_lifts_what_it
     soon(b, "the next release of the list", lifted).await;
     let view = b.library().list_view(&list.repo).unwrap();
     assert_eq!((view.seq, view.entries, view.trouble), (Some(3), 1, None));
-    assert!(b.library().denials().file(Hash::of(b"x")).is_some());
+    let denied = async || b.library().denials().file(Hash::of(b"x"));
+    soon(b, "its entry to be in force", denied).await;
     let (_, was) = b
         .library()
         .unsubscribe(&RepoRef::Id(list.repo.clone()))
@@ -277,7 +278,9 @@ async fn list_that_denies_everything_withholds_neither_what_is_ours_nor_itself_a
         let path = format!("/{}/resolve/main/config.json", of.repo);
         get(&door, &path, &[]).await.status
     };
-    assert_eq!((status(&ours).await, status(&other).await), (200, 403));
+    let denied = async || (status(&other).await == 403).then_some(());
+    soon(b, "what it denies to be withheld", denied).await;
+    assert_eq!(status(&ours).await, 200);
     assert_eq!(fetch(c, &ours.repo, None).await.files, 3);
 
     publish_list(net.node(A), &folder, &encoded(Vec::new())).await;
@@ -287,5 +290,6 @@ async fn list_that_denies_everything_withholds_neither_what_is_ours_nor_itself_a
             .filter(|list| list.seq == Some(3))
     };
     soon(b, "the list that denies nothing", obeyed).await;
-    assert_eq!(status(&other).await, 200);
+    let lifted = async || (status(&other).await == 200).then_some(());
+    soon(b, "what it denied to be back", lifted).await;
 }

@@ -234,7 +234,7 @@ impl Library {
 
     /// Finds the manifests that are denied with their repos, and those that are here. Blocking.
     fn reach(&self, rules: Rules, now: u64) -> Result<(Reach, Here), LibraryError> {
-        let (catalog, own) = (&self.0.catalog, self.publisher());
+        let catalog = &self.0.catalog;
         let mut reach = Reach::default();
         let mut free: HashSet<Hash> = HashSet::new();
         let mut ours: HashSet<Hash> = HashSet::new();
@@ -258,7 +258,7 @@ impl Library {
             for (repo, row) in page {
                 let Some(why) = rules.repo(&repo, now) else {
                     free.insert(row.manifest);
-                    if repo.publisher == own && !listed.is_empty() {
+                    if self.is_ours(repo.publisher) && !listed.is_empty() {
                         ours.extend(self.once_named(&repo)?);
                         ours.insert(row.manifest);
                     }
@@ -285,7 +285,7 @@ impl Library {
                             free.insert(manifest);
                         }
                     }
-                    if repo.publisher == own {
+                    if self.is_ours(repo.publisher) {
                         ours.insert(manifest);
                     }
                 }
