@@ -15,6 +15,8 @@ use super::*;
 const HISTORIES: u64 = 200_000;
 const HISTORIES_ON_DISK: u64 = 200;
 const STEPS: usize = 12;
+/// Releases that are remembered: fewer than the files keep, so that some are forgotten.
+const KEPT: usize = 4;
 const NOW: u64 = 1_800_000_000;
 const TEN_YEARS: u64 = 10 * 365 * 24 * 60 * 60;
 
@@ -150,7 +152,7 @@ fn two_hundred_thousand_random_histories_only_move_forward_and_never_into_a_fork
                         accepts += 1;
                         accepted.push(offered.clone());
                         kept.insert(offered.seq, offered.clone());
-                        if kept.len() > HISTORY_KEPT_MAX {
+                        if kept.len() > KEPT {
                             kept.pop_first();
                         }
                     }

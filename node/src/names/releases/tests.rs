@@ -146,15 +146,16 @@ fn concurrent_accepts_keep_the_highest() {
 }
 
 #[test]
-fn history_keeps_the_last_sixteen() {
+fn history_keeps_the_last_ones() {
     let data = tempfile::tempdir().unwrap();
     let names = Names::open(data.path()).unwrap();
-    for seq in 1..=20 {
+    let newest = HISTORY_KEPT_MAX as u64 + 4;
+    for seq in 1..=newest {
         names.accept(&release("a", seq, seq as u8), NOW).unwrap();
     }
     let history = names.history(&repo("a")).unwrap();
     let seqs: Vec<_> = history.iter().map(|kept| kept.release().seq).collect();
-    assert_eq!(seqs, (5..=20).rev().collect::<Vec<_>>());
+    assert_eq!(seqs, (5..=newest).rev().collect::<Vec<_>>());
 }
 
 #[test]
