@@ -237,8 +237,10 @@ impl Index {
     pub fn clear(&self) -> Result<(), SearchError> {
         let mut writer = self.writer();
         let mut live = self.0.live.write().unwrap_or_else(PoisonError::into_inner);
-        // A writer that is dropped waits for its threads.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(writer.take())));
+        // No thread of its may write files while they are removed.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            writer.take().map(IndexWriter::wait_merging_threads)
+        }));
         live.take();
         let (schema, _) = Fields::build();
         let (anew, reader) = begin(&self.0.folder, schema)?;

@@ -61,16 +61,30 @@ pub(super) fn live(
     Ok(Some((upto, writer, reader)))
 }
 
+/// How often what is written to a folder while it is removed is removed again.
+const REMOVALS_MAX: usize = 100;
+
+/// Removes a folder with all that is in it. What tantivy collects on threads of its own may write there until it has ended.
+fn remove(folder: &Path) -> io::Result<()> {
+    let mut tries = 0;
+    loop {
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && tries < REMOVALS_MAX => {
+                tries += 1
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => return Ok(()),
+        }
+    }
+}
+
 /// Makes an empty index in the place of whatever is there.
 pub(super) fn begin(folder: &Path, schema: Schema) -> Result<(IndexWriter, IndexReader), SearchError> {
     let io = |source| SearchError::Io {
         folder: folder.to_owned(),
         source,
     };
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-        Ok(()) | Err(_) => {}
-    }
+    remove(folder).map_err(io)?;
     durable::create_folders(folder).map_err(io)?;
     guarded(folder, || {
         let settings = IndexSettings {
