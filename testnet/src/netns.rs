@@ -71,8 +71,9 @@ pub struct NetOptions {
     /// Whether hosts hand over runs of a flow's packets at once, as they do to network cards: the emulator then spends far less on
     /// a byte. A run passes the links as a whole, and counts as one packet of as many bytes as its packets have.
     pub offload: bool,
-    /// How the hosts' TCP finds its rate, by the kernel's name for it. Not the machine's default: machines differ in that.
-    pub congestion: String,
+    /// How the hosts' TCP finds its rate, by the kernel's name for it. `None`: [`CONGESTION`], whatever the machine's own choice is, unless the machine
+    /// lets namespaces have no other.
+    pub congestion: Option<String>,
     /// Decides which packets are lost, and the jitter of each.
     pub seed: u64,
 }
@@ -80,7 +81,7 @@ pub struct NetOptions {
 /// What most kernels use.
 pub const CONGESTION: &str = "cubic";
 
-/// Where a namespace keeps what its TCP uses.
+/// Where a namespace keeps what its TCP uses. It may choose among what the machine allows to everybody, in `tcp_allowed_congestion_control` beside it.
 const CONGESTION_PATH: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 
 impl Default for NetOptions {
@@ -90,7 +91,7 @@ impl Default for NetOptions {
             first: Ipv4Addr::new(10, 88, 0, 1),
             mtu: 1500,
             offload: false,
-            congestion: CONGESTION.to_owned(),
+            congestion: None,
             seed: 1,
         }
     }
@@ -151,8 +152,14 @@ impl Net {
                     options.mtu
                 ),
             )?;
-            host.enter(|| fs::write(CONGESTION_PATH, &options.congestion))
-                .map_err(io_error(format!("{CONGESTION_PATH}: {}", options.congestion)))?;
+            let choose = |name: &str| host.enter(|| fs::write(CONGESTION_PATH, name));
+            match &options.congestion {
+                Some(name) => choose(name).map_err(io_error(format!("{CONGESTION_PATH}: {name}")))?,
+                None => match choose(CONGESTION) {
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                    chosen => chosen.map_err(io_error(CONGESTION_PATH))?,
+                },
+            }
         }
         let wire = Arc::new(Mutex::new(Wire::new(options.hosts, options.seed)));
         let pump = Pump::start(

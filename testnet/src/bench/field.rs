@@ -50,7 +50,7 @@ impl Field {
             hosts: lines.len(),
             mtu: common.mtu,
             offload: common.offload,
-            congestion: common.congestion.clone(),
+            congestion: Some(common.congestion.clone()),
             ..NetOptions::default()
         })?;
         net.links().set_default(Link {

@@ -32,7 +32,7 @@ pub(crate) struct Common {
     /// Let hosts hand over runs of packets at once, as to a network card: the emulator then takes far less of the machine.
     #[arg(long)]
     pub(super) offload: bool,
-    /// How TCP finds its rate, by the kernel's name for it, such as bbr.
+    /// How TCP finds its rate, by the kernel's name for it, such as bbr: one of those in the machine's net.ipv4.tcp_allowed_congestion_control.
     #[arg(long, value_name = "NAME", default_value = CONGESTION)]
     pub(super) congestion: String,
     /// Where the files are made, and removed again; by default where the system keeps such.
