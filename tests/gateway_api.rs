@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use node::http::control::Door;
+use node::identity::Revoke;
 use node::keys::{self, KeyKind};
 use node::names::Names;
 use node::node::Node;
 use node::publish::PublishRequest;
 use protocol::release::copy_key;
-use protocol::{FileEntry, Hash, Kind, Publisher, Release, RepoPath, SignedRelease, Upstream};
+use protocol::{FileEntry, Hash, Kind, Publisher, Reason, Release, RepoPath, SignedRelease, Upstream};
 use serde_json::{Value, json};
 use testnet::fixture;
 use testnet::nodes::Testnet;
@@ -182,6 +183,25 @@ const MODEL: [(&str, &str); 6] = [
     ("deep/er/x.bin", "x"),
     ("empty.txt", ""),
 ];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn info_says_when_the_key_that_signed_a_release_was_revoked() {
+    let gateway = Gateway::start().await;
+    gateway.publish("model", Kind::Model, &MODEL).await;
+    gateway.follow();
+    let path = "/api/models/me/model";
+    assert_eq!(gateway.get(path).await.good().get("shoal"), None);
+    let revoke = Revoke {
+        key: None,
+        reason: Reason::Compromised,
+        recovery: None,
+    };
+    gateway.node().revoke(revoke).await.unwrap();
+    assert_eq!(
+        gateway.get(path).await.good()["shoal"],
+        json!({ "stale": false, "revoked": "compromised" })
+    );
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_repo_is_is_told_field_by_field() {

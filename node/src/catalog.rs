@@ -42,7 +42,7 @@ mod reserve;
 mod tests;
 
 pub use batch::{BATCH_CHANGES_MAX, Batch, TRANSACTION_CHANGES_MAX};
-pub use known::{KNOWN_ROW_LEN_MAX, KnownItem, KnownRow, NameKey, name_key};
+pub use known::{KNOWN_ROW_LEN_MAX, KnownItem, KnownRow, NameKey, Tally, name_key};
 pub use reads::PAGE_ROWS_MAX;
 pub use record::{
     ADDRESS_LEN_MAX, Digest, ManifestRow, NAMES_MAX, PEER_LEN_MAX, PROVIDER_ADDRESSES_MAX, PROVIDERS_MAX,

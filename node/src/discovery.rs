@@ -8,7 +8,7 @@
 //! - [`keys`] and [`following`]: as whom publishers go on, and what is new of those whom the user follows.
 //! - [`relay`]: how much is kept for others.
 //! - [`withholding`]: what is denied.
-//! - [`set`] and [`reconcile`]: finding out what differs, without files, clock or network.
+//! - [`set`] and [`reconcile`]: finding out what differs, without files, clock or network; [`held`]: the set of a running node.
 //!
 //! What is known here is a cache, like all of the catalog: it is synced again if it is lost. What the user acts on (ours, followed, fetched) is in release
 //! files as well, behind a ratchet that outlives everything ([`crate::names`]).
@@ -16,6 +16,7 @@
 mod alike;
 mod answers;
 pub(crate) mod following;
+mod held;
 mod keys;
 mod lineage;
 pub(crate) mod meeting;
@@ -43,15 +44,16 @@ use std::{
 
 use libp2p::PeerId;
 use protocol::{Hash, Known, Publisher, ReleaseId, RepoId, SignedRelease, SignedStatement, release::id_of};
-use tokio::sync::{broadcast, mpsc};
-use tracing::{info, warn};
+use tokio::sync::{broadcast, mpsc, watch};
+use tracing::warn;
 
 use crate::{
-    catalog::{KnownRow, NameKey, PAGE_ROWS_MAX, name_key},
+    catalog::{KnownRow, NameKey, name_key},
     library::{Library, LibraryError},
     search::Index,
     store::blocking,
 };
+use held::Held;
 use relay::Budget;
 use set::{Item, KnownSet, Snapshot};
 use withholding::Refused;
@@ -72,8 +74,10 @@ struct Inner {
     /// Held by who writes the index; whether it is closed.
     indexing: Mutex<bool>,
     trust: Mutex<searching::Trust>,
-    /// Locked while rows change: the set and the rows say the same outside of it.
+    /// Locked while rows change: a set that was read and the rows say the same outside of it.
     state: Mutex<State>,
+    /// Whether the set is read.
+    is_read: watch::Sender<bool>,
     news: broadcast::Sender<Arc<News>>,
     /// What peers say is new, for who asks them for it.
     heard: mpsc::Sender<(PeerId, Vec<ReleaseId>)>,
@@ -83,13 +87,15 @@ struct Inner {
 pub(crate) type Heard = mpsc::Receiver<(PeerId, Vec<ReleaseId>)>;
 
 struct State {
-    set: KnownSet,
+    set: Held,
+    /// How many releases are known.
+    names: u64,
     budget: Budget,
     /// The number of the next row that comes.
     arrived: u64,
     /// Names whose rows came since the index was written.
     unindexed: Vec<NameKey>,
-    /// How many names are known of each publisher, by a hash of its key.
+    /// How many names are known of a publisher, by a hash of its key: of those about whom it was asked.
     names_of: HashMap<u64, u32>,
     /// Names that were not taken in because they are denied.
     refused: Refused,
@@ -109,42 +115,30 @@ pub(crate) struct News {
 }
 
 impl Discovery {
-    /// Reads what is known from the catalog: a second for a million releases. Blocking.
+    /// Opens the search index; nothing is compared before [`Discovery::read_set`]. Blocking, for long only where the index must be filled.
     pub(crate) fn open(library: Library, relay: Relay) -> Result<(Discovery, Heard), LibraryError> {
-        let mut items = Vec::new();
-        let mut names_of: HashMap<u64, u32> = HashMap::new();
-        let (mut after, mut arrived) = (None, 1);
-        loop {
-            let page = library.catalog().known_items(after, PAGE_ROWS_MAX)?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.id.name_half());
-            for known in page {
-                arrived = arrived.max(known.arrived.saturating_add(1));
-                let count = names_of.entry(short(known.publisher)).or_default();
-                *count = count.saturating_add(1);
-                items.extend(Item::new(known.issued, *known.id.as_bytes()).ok());
-            }
-        }
-        items.truncate(set::ITEMS_MAX);
-        let set = KnownSet::build(items).unwrap_or_default();
-        info!(releases = set.len(), "what is known of others' releases");
+        let tally = library.catalog().tally()?;
+        let (index, upto) = searching::open(&library, &tally)?;
         let (heard, hearing) = mpsc::channel(HEARD_MAX);
         let discovery = Discovery(Arc::new(Inner {
-            index: searching::open(&library)?,
+            index,
             library,
             relay,
             indexing: Mutex::default(),
             trust: Mutex::default(),
             heard,
             state: Mutex::new(State {
-                set,
+                set: Held::default(),
+                names: tally.names,
                 budget: Budget::default(),
-                arrived,
+                // The index may have outlived what it was made of: what comes is newer than all that is in it.
+                arrived: tally.arrived.max(upto).saturating_add(1),
                 unindexed: Vec::new(),
-                names_of,
+                names_of: HashMap::new(),
                 refused: Refused::default(),
                 syncing: HashMap::new(),
             }),
+            is_read: watch::Sender::new(false),
             news: broadcast::channel(NEWS_MAX).0,
         }));
         discovery.adopt()?;
@@ -166,7 +160,7 @@ impl Discovery {
         let mut found = Vec::new();
         for release in self.0.library.names().all()? {
             match release {
-                Ok(release) => found.extend(self.told_of(&release)),
+                Ok(release) => found.extend(self.told_of(&release)?),
                 Err(error) => warn!(%error, "a release is not known to the catalog"),
             }
         }
@@ -177,18 +171,20 @@ impl Discovery {
     }
 
     /// A release as it is told, with the summary of its card where that lies beside it. `None`: it is known already.
-    fn told_of(&self, release: &SignedRelease) -> Option<Known> {
-        let known = Item::new(release.release().issued, *id_of(release).as_bytes()).ok()?;
-        let here = self.state().set.contains(&known);
-        (!here).then(|| Known {
+    fn told_of(&self, release: &SignedRelease) -> Result<Option<Known>, LibraryError> {
+        let here = self.known(&release.release().repo())?;
+        if here.is_some_and(|known| known.id() == id_of(release)) {
+            return Ok(None);
+        }
+        Ok(Some(Known {
             release: release.encode(),
             card: self.0.library.names().card(release).ok().flatten(),
-        })
+        }))
     }
 
     /// Takes in a release of ours, or one that was accepted by its name: what everybody may know from now on. Blocking.
     pub(crate) fn released(&self, release: &SignedRelease) -> Result<(), LibraryError> {
-        if let Some(known) = self.told_of(release) {
+        if let Some(known) = self.told_of(release)? {
             self.take(&[known], None)?;
         }
         Ok(())
@@ -206,7 +202,7 @@ impl Discovery {
 
     /// How many releases are known.
     pub fn len(&self) -> usize {
-        self.state().set.len()
+        usize::try_from(self.state().names).unwrap_or(usize::MAX)
     }
 
     /// Whether no release is known.

@@ -209,11 +209,17 @@ impl Node {
                 _ => node.task(sharing.clone().answer(streams)),
             }
         }
+        node.task(node.discovery().clone().read_set());
         node.announce_all()?;
         node.task(tend(Arc::downgrade(&node.0)));
         node.task(meeting::spread(node.downgrade(), node.discovery().news()));
-        node.task(meeting::keep_in_sync(node.downgrade(), node.swarm().subscribe()));
-        node.task(meeting::keep_hearing(node.downgrade(), heard));
+        let shunned = Arc::default();
+        node.task(meeting::keep_in_sync(
+            node.downgrade(),
+            node.swarm().subscribe(),
+            Arc::clone(&shunned),
+        ));
+        node.task(meeting::keep_hearing(node.downgrade(), heard, shunned));
         node.task(following::keep_following(node.downgrade()));
         node.task(meeting::keep_indexed(node.downgrade(), node.discovery().news()));
         node.task(keep_mirroring(node.downgrade(), node.discovery().news()));

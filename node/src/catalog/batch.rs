@@ -8,7 +8,7 @@ use std::path::Path;
 use protocol::{Hash, RepoId};
 
 use super::engine::{Change, Engine, Tree};
-use super::known::{KNOWN_ROW_LEN_MAX, KnownRow, NameKey};
+use super::known::{self, KNOWN_ROW_LEN_MAX, KnownRow, NameKey, Tally};
 use super::record::{
     self, Digest, Digests, Known, ManifestRow, Manifests, NAMES_MAX, Place, PlaceKind, Places, Provider,
     Providers, RepoRow, Repos, Sums, SumsOf, Table,
@@ -26,6 +26,8 @@ pub struct Batch<'a> {
     engine: &'a Engine,
     folder: &'a Path,
     changes: BTreeMap<(Tree, Vec<u8>), Option<Vec<u8>>>,
+    /// How much is known with these changes; `None`: they put in nothing known.
+    tally: Option<Tally>,
     len: u64,
 }
 
@@ -35,6 +37,7 @@ impl<'a> Batch<'a> {
             engine,
             folder,
             changes: BTreeMap::new(),
+            tally: None,
             len: 0,
         }
     }
@@ -181,7 +184,8 @@ impl<'a> Batch<'a> {
     /// Puts what is known of a name, in place of what was: which of two releases to keep is the caller's to say.
     ///
     /// # Errors
-    /// [`CatalogError::Unfit`]: the row takes more than [`KNOWN_ROW_LEN_MAX`] bytes, which none of a release that was read does.
+    /// [`CatalogError::Unfit`]: the row takes more than [`KNOWN_ROW_LEN_MAX`] bytes, which none of a release that was read does. As
+    /// [`super::Catalog::tally`].
     pub fn put_known(&mut self, row: &KnownRow) -> Result<(), CatalogError> {
         let key = row.key();
         let value = Known::encode(&key, row);
@@ -189,13 +193,19 @@ impl<'a> Batch<'a> {
             let what = format!("a known release of {} bytes", value.len());
             return Err(CatalogError::Unfit { what });
         }
-        self.change(Tree::Known, Known::key(&key), Some(value));
+        let fault = |fault| CatalogError::of(self.folder, fault);
+        let mut tally = match self.tally {
+            Some(tally) => tally,
+            None => known::tally(self.engine).map_err(fault)?,
+        };
+        let at = (Tree::Known, Known::key(&key));
+        if !self.changes.contains_key(&at) && self.engine.get(at.0, &at.1).map_err(fault)?.is_none() {
+            tally.names += 1;
+        }
+        tally.arrived = tally.arrived.max(row.arrived);
+        self.tally = Some(tally);
+        self.change(at.0, at.1, Some(value));
         Ok(())
-    }
-
-    /// Removes what is known of a name, if it is there.
-    pub fn remove_known(&mut self, key: NameKey) {
-        self.remove::<Known>(&key);
     }
 
     /// Bytes of the keys and values collected.
@@ -212,9 +222,11 @@ impl<'a> Batch<'a> {
             let what = format!("{} changes in one batch", self.changes.len());
             return Err(CatalogError::Unfit { what });
         }
+        let tally = self.tally.as_ref().map(known::tallied);
         let changes = self.changes.into_iter();
         let mut changes: Vec<Change> = changes
             .map(|((tree, key), value)| Change { tree, key, value })
+            .chain(tally)
             .collect();
         let names = |change: &Change| matches!(change.tree, Tree::Manifests | Tree::Repos);
         // Stable: within either half the changes stay sorted by tree and key.

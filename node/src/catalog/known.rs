@@ -8,6 +8,7 @@ use protocol::release::{self, ReleaseId, SIGNATURE_LEN};
 use protocol::{Hash, Kind, Publisher, Release, ReleaseError, RepoId, RepoName, SignedRelease, Upstream};
 use serde::{Deserialize, Serialize};
 
+use super::engine::{Change, Engine, Fault, Tree};
 use super::packed;
 use super::record::{Unreadable, VERSION};
 
@@ -35,6 +36,15 @@ pub struct KnownRow {
     /// When the first release of this name that was seen here was signed, in Unix seconds; never later than this one.
     pub created: u64,
     /// A number that only grows, the caller's: what came later has a larger one. By it the search index knows what it has yet to take in.
+    pub arrived: u64,
+}
+
+/// What is known in all: kept with the rows, so that nobody walks over millions to count them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// How many names there are rows of.
+    pub names: u64,
+    /// The largest [`KnownRow::arrived`] there was; 0 where nothing is known.
     pub arrived: u64,
 }
 
@@ -130,6 +140,41 @@ struct Origin {
     /// `None`: an owner's, of the same name as here.
     repo: Option<String>,
     owner: String,
+}
+
+/// Where the tally lies, in the tree of the catalog's own notes.
+const TALLY: &[u8] = b"known";
+/// Rows that are counted at a time where there is no tally.
+const COUNTED: usize = 1_024;
+
+/// Reads the tally. An earlier build kept none: then all rows are counted.
+pub(super) fn tally(engine: &Engine) -> Result<Tally, Fault> {
+    let unreadable = |what| Fault::Damaged(format!("{what} does not decode"));
+    if let Some(value) = engine.get(Tree::Meta, TALLY)? {
+        return postcard::from_bytes(&value).map_err(|_| unreadable("the tally of known releases"));
+    }
+    let (mut tally, mut after) = (Tally::default(), None::<Vec<u8>>);
+    loop {
+        let page = engine.page(Tree::Known, &[], after.as_deref(), COUNTED)?;
+        let Some((last, _)) = page.last() else {
+            return Ok(tally);
+        };
+        after = Some(last.clone());
+        for (key, value) in &page {
+            let item = decode_item(key, value).map_err(|_| unreadable("a known release"))?;
+            tally.names += 1;
+            tally.arrived = tally.arrived.max(item.arrived);
+        }
+    }
+}
+
+/// The change that writes the tally.
+pub(super) fn tallied(tally: &Tally) -> Change {
+    Change {
+        tree: Tree::Meta,
+        key: TALLY.to_vec(),
+        value: Some(postcard::to_stdvec(tally).expect("integers are written")),
+    }
 }
 
 pub(super) fn encode(row: &KnownRow) -> Vec<u8> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use protocol::{Hash, Publisher, RepoId};
 
 use super::engine::{Engine, Tree};
-use super::known::{self, KnownItem, KnownRow, NameKey};
+use super::known::{self, KnownItem, KnownRow, NameKey, Tally};
 use super::record::{
     self, Digest, Digests, Known, ManifestRow, Manifests, Place, Places, Provider, Providers, RepoRow, Repos,
     Rows, Sums, SumsOf, Table, Unreadable,
@@ -175,6 +175,15 @@ impl Catalog {
     /// As [`Catalog::repo`].
     pub fn known(&self, key: NameKey) -> Result<Option<KnownRow>, CatalogError> {
         self.0.get::<Known>(&key)
+    }
+
+    /// How much is known. Costs a walk over all that is known where an earlier build wrote it, and no more once something was put in.
+    ///
+    /// # Errors
+    /// As [`Catalog::repo`].
+    pub fn tally(&self) -> Result<Tally, CatalogError> {
+        self.0
+            .reading(|engine| known::tally(engine).map_err(|fault| CatalogError::of(&self.0.folder, fault)))
     }
 
     /// What is known, in the order of the keys, that after `after`; at most `limit` and [`PAGE_ROWS_MAX`].

@@ -84,6 +84,9 @@ impl Session {
                 CatalogTell::Attestations(told.await?)
             }
             CatalogAsk::Reconcile { of, message } => {
+                if of.is_empty() {
+                    self.discovery.is_read().await;
+                }
                 let (answerer, discovery) = (self.answerer.take(), self.discovery.clone());
                 let answered = blocking(move || {
                     let mut answerer = match answerer {

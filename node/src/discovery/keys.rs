@@ -61,7 +61,7 @@ impl Discovery {
             let before = known.len();
             for said in left {
                 let about = said.statement().about();
-                if wanted.contains(&about) || self.knows(about) {
+                if wanted.contains(&about) || self.knows(about)? {
                     match said.statement() {
                         Statement::Rotate { to, .. } | Statement::Recover { to, .. } => {
                             wanted.insert(*to);
@@ -98,8 +98,9 @@ impl Discovery {
     }
 
     /// Whether any release of a publisher is known.
-    fn knows(&self, publisher: Publisher) -> bool {
-        self.state().names_of.contains_key(&short(publisher))
+    fn knows(&self, publisher: Publisher) -> Result<bool, LibraryError> {
+        let counted = self.state().names_of.get(&short(publisher)).copied();
+        Ok(counted.is_some_and(|names| names > 0) || self.names_found(publisher)? > 0)
     }
 
     /// Tells peers what we say about our own keys, or heard.

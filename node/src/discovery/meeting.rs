@@ -7,7 +7,7 @@ mod tests;
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -250,7 +250,7 @@ impl Discovery {
     /// How many names of strangers a peer may bring now.
     fn room_for(&self, peer: PeerId) -> usize {
         let mut state = self.state();
-        let known = state.set.len();
+        let known = usize::try_from(state.names).unwrap_or(usize::MAX);
         state.budget.left(peer, known, Instant::now())
     }
 
@@ -307,6 +307,9 @@ impl Node {
 
     async fn sync(&self, peer: PeerId, of: &[Publisher]) -> Result<usize, SyncError> {
         let discovery = self.discovery().clone();
+        if of.is_empty() {
+            discovery.is_read().await;
+        }
         let mut asking = Asking::open(self, peer).await?;
         if asking.version().await? < CATALOG_VERSION {
             return Ok(0);
@@ -466,16 +469,25 @@ pub(crate) async fn keep_indexed(node: WeakNode, mut news: broadcast::Receiver<A
 }
 
 /// Asks peers for what they say is new; ends with the node.
-pub(crate) async fn keep_hearing(node: WeakNode, mut heard: Heard) {
+pub(crate) async fn keep_hearing(node: WeakNode, mut heard: Heard, shunned: Arc<Shunned>) {
     let turns = Arc::new(Semaphore::new(HEARD_MAX));
     while let Some((peer, ids)) = heard.recv().await {
+        if shunned.has(peer, Instant::now()) {
+            continue;
+        }
         let Ok(turn) = turns.clone().acquire_owned().await else {
             return;
         };
         let Some(node) = node.upgrade() else { return };
+        let shunned = shunned.clone();
         tokio::spawn(async move {
             let _turn = turn;
-            if let Err(error) = node.hear(peer, ids).await {
+            let had = node.hear(peer, ids).await;
+            if pause(&had) == FALSE_PAUSE {
+                let now = Instant::now();
+                shunned.add(peer, now + FALSE_PAUSE, now);
+            }
+            if let Err(error) = had {
                 debug!(%peer, error = &error as &dyn std::error::Error, "what a peer says is new was not had");
             }
         });
@@ -484,21 +496,30 @@ pub(crate) async fn keep_hearing(node: WeakNode, mut heard: Heard) {
 
 /// Peers that are asked no more for a while, also when they go and come again.
 #[derive(Default)]
-struct Shunned(HashMap<PeerId, Instant>);
+pub(crate) struct Shunned(Mutex<HashMap<PeerId, Instant>>);
 
 impl Shunned {
-    fn add(&mut self, peer: PeerId, until: Instant, now: Instant) {
-        if self.0.len() >= PEERS_MAX {
-            self.0.retain(|_, until| *until > now);
+    fn add(&self, peer: PeerId, until: Instant, now: Instant) {
+        let mut peers = self.peers();
+        if peers.len() >= PEERS_MAX {
+            peers.retain(|_, until| *until > now);
         }
-        if self.0.len() < PEERS_MAX {
-            self.0.insert(peer, until);
+        if peers.len() < PEERS_MAX {
+            peers.insert(peer, until);
         }
     }
 
     /// When a peer may be asked first.
     fn first(&self, peer: PeerId, now: Instant) -> Instant {
-        self.0.get(&peer).map_or(now, |until| now.max(*until))
+        self.peers().get(&peer).map_or(now, |until| now.max(*until))
+    }
+
+    fn has(&self, peer: PeerId, now: Instant) -> bool {
+        self.first(peer, now) > now
+    }
+
+    fn peers(&self) -> MutexGuard<'_, HashMap<PeerId, Instant>> {
+        self.0.lock().expect("nothing panics while it holds this")
     }
 }
 
@@ -514,9 +535,12 @@ fn pause(synced: &Result<usize, SyncError>) -> Duration {
 }
 
 /// Syncs with peers when they come, now and then, and when something is allowed that was not taken in; ends with the node.
-pub(crate) async fn keep_in_sync(node: WeakNode, mut events: broadcast::Receiver<SwarmEvent>) {
+pub(crate) async fn keep_in_sync(
+    node: WeakNode,
+    mut events: broadcast::Receiver<SwarmEvent>,
+    shunned: Arc<Shunned>,
+) {
     let mut due: HashMap<PeerId, Instant> = HashMap::new();
-    let mut shunned = Shunned::default();
     let running = Arc::new(Semaphore::new(SYNCS_MAX));
     let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel::<(PeerId, Duration, u64)>();
     let Some(mut denials) = node.upgrade().map(|node| node.library().denials().changes()) else {

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::{Discovery, alike::KnownNames};
 use crate::{
-    catalog::{KnownRow, NameKey, PAGE_ROWS_MAX, name_key},
+    catalog::{KnownRow, NameKey, PAGE_ROWS_MAX, Tally, name_key},
     denials::Why,
     library::{Library, LibraryError, now},
     search::{Fact, Favoured, Index, Query, SearchError, State as Opened},
@@ -189,21 +189,23 @@ pub(super) struct Trust {
     known: KnownNames,
 }
 
-/// Opens the index, and puts in what is missing: of a new one everything, a minute for a million. Blocking.
-pub(super) fn open(library: &Library) -> Result<Index, LibraryError> {
+/// Opens the index, and puts in what is missing: of a new one everything, a minute for a million. Returns with it the largest number that was in it.
+/// Blocking.
+pub(super) fn open(library: &Library, tally: &Tally) -> Result<(Index, u64), LibraryError> {
     let folder = library.data().join("search");
     let of_index = |error: SearchError| LibraryError::Search(Box::new(error));
     let opened = Index::open(&folder).map_err(of_index)?;
     let index = opened.index;
-    let filled = match opened.state {
-        Opened::Good { upto } => catch_up(library, &index, upto),
-        Opened::Missing | Opened::Other | Opened::Damaged { .. } => fill(library, &index),
+    let (filled, upto) = match opened.state {
+        Opened::Good { upto } if upto >= tally.arrived => (Ok(()), upto),
+        Opened::Good { upto } => (catch_up(library, &index, upto), upto),
+        Opened::Missing | Opened::Other | Opened::Damaged { .. } => (fill(library, &index), 0),
     };
     filled.map_err(|error| match error {
         FindError::Library(error) => error,
         error => LibraryError::Search(Box::new(error)),
     })?;
-    Ok(index)
+    Ok((index, upto))
 }
 
 fn fill(library: &Library, index: &Index) -> Result<(), FindError> {
@@ -305,6 +307,19 @@ impl Discovery {
                 None => return Ok(names),
             }
         }
+    }
+
+    /// How many names of a publisher searches see. Blocking.
+    pub(super) fn names_found(&self, publisher: Publisher) -> Result<u32, LibraryError> {
+        let query = Query {
+            facts: vec![Fact::Publisher(publisher)],
+            sort: crate::search::Sort::Name,
+            limit: 1,
+            ..Query::default()
+        };
+        let page = self.0.index.search(&query, &Arc::default());
+        let page = page.map_err(|error| LibraryError::Search(Box::new(error)))?;
+        Ok(u32::try_from(page.total).unwrap_or(u32::MAX))
     }
 
     /// Looks for repos; what is denied is left out. Blocking.

@@ -19,17 +19,17 @@ pub(crate) const ITEMS_MAX: usize = 4_000_000;
 /// Bytes of an item's id.
 pub(crate) const ID_LEN: usize = 32;
 
-/// Most items in a leaf (20 KB): few enough to be moved or copied within microseconds, many enough that the list of leaves is short.
-const LEAF_ITEMS_MAX: usize = 512;
+/// Most items in a leaf (2.5 KB): so few that changes all over the set while a snapshot is held copy little of it, and so many that the list of leaves is short.
+const LEAF_ITEMS_MAX: usize = 64;
 
 /// Items for which room is made at once when a leaf is full: more would be memory that nobody uses, fewer would be copied often.
-const LEAF_ROOM: usize = 32;
+const LEAF_ROOM: usize = 8;
 
 /// Items of neighbouring leaves that are put into one after a removal, at most: so few that it doesn't split again at once.
 const LEAF_MERGE_MAX: usize = LEAF_ITEMS_MAX / 4 * 3;
 
 /// Leaves cut off at once while a set is built, before the memory they came from is given back: 1.3 MB.
-const BUILD_LEAVES: usize = 64;
+const BUILD_LEAVES: usize = 512;
 
 /// One known release: when it was issued, and which it is. The order is that of time, then that of the id's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,7 +92,7 @@ impl std::fmt::Debug for Item {
 /// A part of the sorted list.
 type Leaf = Arc<Vec<Item>>;
 
-/// All items known now, at most [`ITEMS_MAX`]. It takes 40 to 45 bytes an item, and 50 where most of the neighbours were removed.
+/// All items known now, at most [`ITEMS_MAX`]. It takes 42 to 46 bytes an item, and 50 where most of the neighbours were removed.
 #[derive(Default)]
 pub(crate) struct KnownSet {
     leaves: Arc<Vec<Leaf>>,
@@ -105,14 +105,11 @@ impl KnownSet {
     ///
     /// # Errors
     /// [`SetError::Full`]: there are more than [`ITEMS_MAX`], counting each time that one comes.
-    pub(crate) fn build(items: impl IntoIterator<Item = Item>) -> Result<KnownSet, SetError> {
-        let mut sorted = Vec::new();
-        for item in items {
-            if sorted.len() == ITEMS_MAX {
-                return Err(SetError::Full);
-            }
-            sorted.push(item);
+    pub(crate) fn build(items: Vec<Item>) -> Result<KnownSet, SetError> {
+        if items.len() > ITEMS_MAX {
+            return Err(SetError::Full);
         }
+        let mut sorted = items;
         sorted.sort_unstable();
         sorted.dedup();
         let len = sorted.len();
@@ -144,14 +141,6 @@ impl KnownSet {
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
-    }
-
-    /// Whether the item is there.
-    pub(crate) fn contains(&self, item: &Item) -> bool {
-        let leaf = self.leaf_of(item);
-        self.leaves
-            .get(leaf)
-            .is_some_and(|leaf| leaf.binary_search(item).is_ok())
     }
 
     /// Puts an item in; returns whether it is new.
@@ -201,8 +190,8 @@ impl KnownSet {
         let leaves = Arc::make_mut(&mut self.leaves);
         let leaf = Arc::make_mut(&mut leaves[at]);
         leaf.remove(place);
-        if leaf.capacity() > leaf.len() + LEAF_ROOM {
-            leaf.shrink_to(leaf.len() + LEAF_ROOM / 2);
+        if leaf.capacity() > leaf.len() + LEAF_ROOM / 2 {
+            leaf.shrink_to_fit();
         }
         let left = leaf.len();
         self.len -= 1;

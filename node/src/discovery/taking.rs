@@ -4,7 +4,7 @@
 mod tests;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::Arc,
     time::Instant,
 };
@@ -14,7 +14,7 @@ use protocol::{Decision, Known, Publisher, ReleaseId, SignedRelease, Summary, ra
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use tracing::{debug, warn};
 
-use super::{Discovery, News, Relay, relay::NAMES_PER_PUBLISHER_MAX, set::Item, short};
+use super::{Discovery, News, Relay, State, relay::NAMES_PER_PUBLISHER_MAX, set::Item, short};
 use crate::{
     catalog::{Batch, CatalogError, KnownRow},
     library::{LibraryError, now},
@@ -23,6 +23,9 @@ use crate::{
 
 /// Releases that are taken in at once: one transaction of the catalog.
 pub(super) const TAKEN_MAX: usize = 1_000;
+
+/// Publishers of whom it is remembered how many names are known, at most: strangers make up as many publishers as they like.
+const COUNTED_MAX: usize = 65_536;
 
 /// What became of what was told.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -190,13 +193,17 @@ impl Discovery {
     /// Keeps what the ratchet lets pass, and returns it.
     fn keep(&self, passing: Vec<Passing>, from: Option<PeerId>, now: u64) -> Result<Vec<Kept>, LibraryError> {
         let mut state = self.state();
-        let known = state.set.len();
+        let known = usize::try_from(state.names).unwrap_or(usize::MAX);
         let mut names_left = match from {
             Some(peer) => state.budget.left(peer, known, Instant::now()),
             None => usize::MAX,
         };
         let strangers_before = names_left;
         let mut arrived = state.arrived;
+        // Whoever is near may have as many as they like.
+        for passing in passing.iter().filter(|passing| !passing.near) {
+            self.count_names(&mut state, passing.release.release().publisher)?;
+        }
         // Names that come now, of each publisher: those of one batch count as those of many.
         let mut coming: HashMap<u64, u32> = HashMap::new();
         let kept = self.0.library.catalog().write_soon(|batch| {
@@ -233,19 +240,29 @@ impl Discovery {
             let Ok(item) = Item::new(one.row.release.issued, *one.id.as_bytes()) else {
                 continue;
             };
-            let put = match &one.old {
-                Some(old) => state.set.replace(old, item),
-                None => state.set.insert(item),
-            };
-            if let Err(error) = put {
+            state.names += u64::from(one.old.is_none());
+            if let Err(error) = state.set.put(one.old, item) {
                 warn!(%error, "a release is known and not told of");
             }
         }
         for (publisher, come) in coming.into_iter().filter(|(_, come)| *come > 0) {
-            let count = state.names_of.entry(publisher).or_default();
-            *count = count.saturating_add(come);
+            // Who was not asked about is counted when somebody does.
+            if let Some(count) = state.names_of.get_mut(&publisher) {
+                *count = count.saturating_add(come);
+            }
         }
         Ok(kept)
+    }
+
+    /// Sees to it that `names_of` tells how many names are known of a publisher.
+    fn count_names(&self, state: &mut State, publisher: Publisher) -> Result<(), LibraryError> {
+        if state.names_of.len() >= COUNTED_MAX {
+            state.names_of.clear();
+        }
+        if let Entry::Vacant(vacant) = state.names_of.entry(short(publisher)) {
+            vacant.insert(self.names_found(publisher)?);
+        }
+        Ok(())
     }
 }
 

@@ -106,16 +106,11 @@ impl Catalog {
                 Cell::number(resident.own as f64 / MIB, 0),
             ]);
         };
-        row(
-            &format!("start, {} known", told.known),
-            told.seconds,
-            told.resident,
-        );
-        row(
-            &format!("start, {} known", lacks.known),
-            lacks.seconds,
-            lacks.resident,
-        );
+        for node in [&told, &lacks] {
+            let known = node.known;
+            row(&format!("start, {known} known"), node.seconds, node.resident);
+            row("until it can compare them", node.read, node.resident_read);
+        }
         row(
             &format!("sync of {}", told.known - lacks.known),
             synced.seconds,

@@ -5,7 +5,7 @@ use protocol::card::Summary;
 use protocol::release::{ReleaseId, id_of};
 use protocol::{Release, SignedRelease, Upstream};
 
-use super::super::{known, record};
+use super::super::{engine::Change, known, record};
 use super::*;
 
 fn key(seed: u8) -> SigningKey {
@@ -225,7 +225,7 @@ fn row_under_the_key_of_another_name_is_unreadable() {
 }
 
 #[test]
-fn known_releases_are_put_walked_replaced_and_removed() {
+fn known_releases_are_put_walked_replaced_and_counted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("catalog");
     let catalog = built(&path);
@@ -238,6 +238,8 @@ fn known_releases_are_put_walked_replaced_and_removed() {
         Ok(())
     });
     written.unwrap();
+    let tally = |names, arrived| Tally { names, arrived };
+    assert_eq!(catalog.tally().unwrap(), tally(50, 49));
     let mut sorted = rows.clone();
     sorted.sort_by_key(KnownRow::key);
     let (mut after, mut seen) = (None, Vec::new());
@@ -256,16 +258,40 @@ fn known_releases_are_put_walked_replaced_and_removed() {
         arrived: 99,
         ..rows[3].clone()
     };
+    // Twice in one batch is one name.
+    let fresh = row(1, "fresh", 98);
     let written = catalog.write(|batch| {
-        batch.remove_known(rows[4].key());
-        batch.put_known(&newer)
+        [&newer, &fresh, &fresh]
+            .iter()
+            .try_for_each(|row| batch.put_known(row))
     });
     written.unwrap();
     catalog.seal().unwrap();
     let Opened { catalog, state } = Catalog::open(&path).unwrap();
     assert_eq!(state, OpenState::Good);
     assert_eq!(catalog.known(rows[3].key()).unwrap(), Some(newer));
-    assert_eq!(catalog.known(rows[4].key()).unwrap(), None);
-    assert_eq!(catalog.known_items(None, 100).unwrap().len(), 49);
+    assert_eq!(catalog.known_items(None, 100).unwrap().len(), 51);
+    assert_eq!(catalog.tally().unwrap(), tally(51, 99));
     assert_eq!(name_key(&rows[5].release.repo()), rows[5].key());
+}
+
+#[test]
+fn rows_of_a_build_that_kept_no_tally_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let catalog = built(&folder.path().join("catalog"));
+    assert_eq!(catalog.tally().unwrap(), Tally::default());
+    let put = |rows: &[KnownRow]| catalog.write(|batch| rows.iter().try_for_each(|row| batch.put_known(row)));
+    put(&[row(1, "a", 3), row(1, "b", 2)]).unwrap();
+    let forgotten = Change {
+        value: None,
+        ..known::tallied(&Tally::default())
+    };
+    let forget = || {
+        let live = catalog.0.engine.read().unwrap();
+        live.as_ref().unwrap().engine.apply(&[forgotten]).unwrap();
+    };
+    forget();
+    assert_eq!(catalog.tally().unwrap(), Tally { names: 2, arrived: 3 });
+    put(&[row(2, "a", 4)]).unwrap();
+    assert_eq!(catalog.tally().unwrap(), Tally { names: 3, arrived: 4 });
 }

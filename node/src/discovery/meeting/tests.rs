@@ -49,6 +49,8 @@ struct Teller {
     swarm: Swarm,
     /// How many syncs others have opened with it.
     syncs: watch::Receiver<usize>,
+    /// How often it was asked for releases.
+    gets: watch::Receiver<usize>,
     // Aborted when dropped.
     _answering: JoinSet<()>,
 }
@@ -82,23 +84,24 @@ impl Teller {
         let items = tells
             .iter()
             .map(|(id, issued, _)| Item::new(*issued, *id.as_bytes()).unwrap());
-        let snapshot = KnownSet::build(items).unwrap().snapshot();
-        let (count, syncs) = watch::channel(0);
-        let (tells, count) = (Arc::new(tells), Arc::new(count));
+        let snapshot = KnownSet::build(items.collect()).unwrap().snapshot();
+        let ((count, syncs), (got, gets)) = (watch::channel(0), watch::channel(0));
+        let (tells, counts) = (Arc::new(tells), Arc::new((count, got)));
         let mut answering = JoinSet::new();
         answering.spawn(async move {
             let mut all = JoinSet::new();
             while let Some(inbound) = streams.recv().await {
-                let (tells, snapshot, count) = (tells.clone(), snapshot.clone(), count.clone());
+                let (tells, snapshot, counts) = (tells.clone(), snapshot.clone(), counts.clone());
                 all.spawn(async move {
                     // Whoever goes away is not our concern.
-                    let _ = answer(inbound.stream, &tells, snapshot, &count).await;
+                    let _ = answer(inbound.stream, &tells, snapshot, &counts).await;
                 });
             }
         });
         Teller {
             swarm,
             syncs,
+            gets,
             _answering: answering,
         }
     }
@@ -107,13 +110,30 @@ impl Teller {
         let met = node.swarm().connect(self.swarm.peer_id(), self.swarm.listeners());
         within("a connection", met).await.unwrap();
     }
+
+    /// Says that something is new.
+    async fn says(&self, node: &Node, id: ReleaseId) {
+        let protocol = StreamProtocol::new(wire::CATALOG_PROTOCOL);
+        let told = async {
+            let (peer, at) = (node.swarm().peer_id(), node.listeners());
+            self.swarm.connect(peer, at).await.unwrap();
+            let opened = self.swarm.open_stream(peer, protocol).await;
+            let mut stream = opened.unwrap();
+            frame::send(&mut stream, &CatalogAsk::Have(vec![id]))
+                .await
+                .unwrap();
+            let heard: CatalogTell = frame::read(&mut stream).await.unwrap();
+            assert!(matches!(heard, CatalogTell::Have), "{heard:?}");
+        };
+        within("news to be heard", told).await;
+    }
 }
 
 async fn answer(
     mut stream: Stream,
     tells: &Told,
     snapshot: Snapshot,
-    count: &watch::Sender<usize>,
+    (count, got): &(watch::Sender<usize>, watch::Sender<usize>),
 ) -> Result<(), FrameError> {
     let mut answerer = None;
     while let Some(ask) = frame::next(&mut stream).await? {
@@ -127,6 +147,7 @@ async fn answer(
                 CatalogTell::Reconcile(answerer.take(&message).unwrap())
             }
             CatalogAsk::Get(ids) => {
+                got.send_modify(|got| *got += 1);
                 let known = tells.iter().filter(|(id, ..)| ids.contains(id));
                 CatalogTell::Known(known.map(|(.., known)| known.clone()).collect())
             }
@@ -177,10 +198,12 @@ async fn more_false_releases_end_the_sync_and_the_peer_is_not_asked_again_even_i
     let liar = Teller::start(key, tells).await;
     liar.meets(&node).await;
     // Who comes after it is asked, and tells what is new.
+    liar.says(&node, good(4, 1)[0].0).await;
     let honest = Teller::start(Keypair::generate_ed25519(), good(3, 5)).await;
     honest.meets(&node).await;
     knows(&node, 45).await;
-    assert_eq!(*liar.syncs.borrow(), 0, "it was asked again");
+    let asked = (*liar.syncs.borrow(), *liar.gets.borrow());
+    assert_eq!(asked, (0, 0), "it was asked again, or for its news");
     let asked = within("a sync", node.sync_with(liar.swarm.peer_id())).await;
     assert!(matches!(asked, Err(SyncError::False)), "{asked:?}");
     assert_eq!(node.discovery().len(), 45);
@@ -202,17 +225,18 @@ fn a_liar_waits_longest_and_a_broken_line_least() {
 
 #[test]
 fn who_is_shunned_is_asked_later_and_many_cannot_make_the_list_grow() {
-    let (mut shunned, now) = (Shunned::default(), Instant::now());
+    let (shunned, now) = (Shunned::default(), Instant::now());
     let (liar, until) = (PeerId::random(), now + FALSE_PAUSE);
     shunned.add(liar, until, now);
     assert_eq!(shunned.first(liar, now), until);
+    assert!(shunned.has(liar, now) && !shunned.has(liar, until));
     assert_eq!(shunned.first(PeerId::random(), now), now);
     assert_eq!(shunned.first(liar, until + SYNC_AGAIN), until + SYNC_AGAIN);
     for _ in 0..PEERS_MAX + 10 {
         shunned.add(PeerId::random(), until, now);
     }
-    assert_eq!(shunned.0.len(), PEERS_MAX);
+    assert_eq!(shunned.peers().len(), PEERS_MAX);
     let late = until + SYNC_AGAIN;
     shunned.add(liar, late + FALSE_PAUSE, late);
-    assert_eq!(shunned.0.len(), 1);
+    assert_eq!(shunned.peers().len(), 1);
 }

@@ -65,7 +65,7 @@ fn session(opener: &Snapshot, answerer: &Snapshot) -> Session {
 }
 
 fn snapshot(items: impl IntoIterator<Item = Item>) -> Snapshot {
-    KnownSet::build(items).unwrap().snapshot()
+    KnownSet::build(items.into_iter().collect()).unwrap().snapshot()
 }
 
 fn random(rng: &mut StdRng, times: u64) -> Item {
@@ -246,7 +246,9 @@ fn what_does_not_fit_into_a_message_is_asked_again() {
 fn session_that_is_too_short_for_all_goes_on_in_the_next_one() {
     // Each message holds 16,000 items: 64 of them are not enough.
     let item = |n: u64| Item::new(n / 3, blake3::hash(&n.to_le_bytes()).into()).unwrap();
-    let all = KnownSet::build((0..1_100_000).map(item)).unwrap().snapshot();
+    let all = KnownSet::build((0..1_100_000).map(item).collect())
+        .unwrap()
+        .snapshot();
     let mut ours = KnownSet::default();
     let first = session(&ours.snapshot(), &all);
     assert!(!first.complete);

@@ -42,7 +42,7 @@ fn found(discovery: &Discovery, words: &str) -> Vec<Hit> {
 /// Lets a peer bring so many more names of strangers.
 fn leave(discovery: &Discovery, peer: PeerId, names: usize) {
     let mut state = discovery.state();
-    let known = state.set.len();
+    let known = usize::try_from(state.names).unwrap();
     let left = state.budget.left(peer, known, Instant::now());
     state.budget.brought(peer, left - names);
 }

@@ -25,6 +25,10 @@ pub(crate) struct Started {
     pub(super) seconds: f64,
     /// Its memory then.
     pub(super) resident: Resident,
+    /// Seconds until it could compare what it knows with others.
+    pub(super) read: f64,
+    /// Its memory then.
+    pub(super) resident_read: Resident,
     /// Releases that it knows.
     pub(super) known: usize,
 }
@@ -43,10 +47,14 @@ pub(crate) struct Synced {
 async fn start(data: &Path) -> Result<(Node, Started)> {
     let begun = Instant::now();
     let node = Node::start(Config::loopback(data)).await?;
+    let (seconds, at_first) = (begun.elapsed().as_secs_f64(), resident()?);
+    node.discovery().is_read().await;
     let started = Started {
         address: node.listeners().first().context("it listens nowhere")?.clone(),
-        seconds: begun.elapsed().as_secs_f64(),
-        resident: resident()?,
+        seconds,
+        resident: at_first,
+        read: begun.elapsed().as_secs_f64(),
+        resident_read: resident()?,
         known: node.discovery().len(),
     };
     Ok((node, started))
