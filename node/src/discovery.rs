@@ -101,6 +101,8 @@ struct State {
     refused: Refused,
     /// The peers with which a sync runs, and what they said meanwhile that we lack.
     syncing: HashMap<PeerId, Vec<ReleaseId>>,
+    /// What somebody is asked for who said that it is new, and who else said so meanwhile.
+    asked: HashMap<ReleaseId, Vec<PeerId>>,
 }
 
 /// What was taken in just now.
@@ -137,6 +139,7 @@ impl Discovery {
                 names_of: HashMap::new(),
                 refused: Refused::default(),
                 syncing: HashMap::new(),
+                asked: HashMap::new(),
             }),
             is_read: watch::Sender::new(false),
             news: broadcast::channel(NEWS_MAX).0,

@@ -119,6 +119,10 @@ impl Discovery {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::discovery::{
+        Relay,
+        samples::{discovery, peer, signed, told},
+    };
 
     fn item(n: u8) -> Item {
         Item::new(u64::from(n), [n; set::ID_LEN]).unwrap()
@@ -149,5 +153,20 @@ mod tests {
         let mut held = Held::default();
         held.put(None, item(1)).unwrap();
         assert_eq!(held.snapshot().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_known_before_and_what_comes_after_it_was_read_is_compared() {
+        let (discovery, _data) = discovery(Relay::All).await;
+        let take = |name: &str| discovery.take(&[told(&signed(1, name, 1))], peer()).unwrap();
+        take("herring");
+        take("sprat");
+        let compared = || discovery.snapshot_of(&[]).unwrap().len();
+        assert_eq!((compared(), discovery.len()), (0, 2));
+        discovery.clone().read_set().await;
+        discovery.is_read().await;
+        assert_eq!(compared(), 2);
+        take("eel");
+        assert_eq!((compared(), discovery.len()), (3, 3));
     }
 }

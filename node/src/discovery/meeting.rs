@@ -6,7 +6,7 @@
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
@@ -42,8 +42,10 @@ use crate::{
     swarm::{OpenError, SwarmEvent},
 };
 
-/// From the end of a sync with a peer to the next one, about.
+/// From the end of a sync with a peer to the next one, about, and at least.
 const SYNC_AGAIN: Duration = Duration::from_secs(10 * 60);
+/// From a sync with one peer to a sync with another, once there has been one with each, about: many peers need not be asked more often than a few.
+const SYNC_EACH: Duration = Duration::from_secs(15);
 /// Syncs that we open at once.
 const SYNCS_MAX: usize = 2;
 /// How long one may take: a million releases over a slow line come in several.
@@ -56,9 +58,9 @@ const BROKEN_PAUSE: Duration = Duration::from_secs(30);
 const FALSE_MAX: usize = 16;
 /// Peers that are told of what we released: each tells others.
 const TOLD_OURS_MAX: usize = 32;
-/// Peers that are told of what others released: with so many, one node in e¹² hears of it by its next sync only. More would tell most of them
-/// what they know.
-const TOLD_MAX: usize = 12;
+/// Peers that are told of what others released: with so many, one node in e⁸ (3,000) hears of it by its next sync only. More would tell most of
+/// them what they know.
+const TOLD_MAX: usize = 8;
 /// News are gathered for so long before they are told.
 const GATHER: Duration = Duration::from_millis(100);
 /// News are gathered for so long before searches see them.
@@ -73,6 +75,8 @@ const PEERS_MAX: usize = 4_096;
 const CARD_ASKED: usize = 8;
 /// What peers say is new, and is asked for at once.
 const HEARD_MAX: usize = 16;
+/// Peers that are remembered to have what another one is asked for.
+const OTHERS_MAX: usize = 4;
 
 /// Why a sync ended early.
 #[derive(Debug, thiserror::Error)]
@@ -254,6 +258,35 @@ impl Discovery {
         state.budget.left(peer, known, Instant::now())
     }
 
+    /// Which of these nobody is asked for at present: this peer is, from now on, until [`Discovery::end_asking`]. Of the others it is remembered that it
+    /// has them as well.
+    fn begin_asking(&self, peer: PeerId, ids: Vec<ReleaseId>) -> Vec<ReleaseId> {
+        let mut state = self.state();
+        let mut free = Vec::new();
+        for id in ids {
+            match state.asked.entry(id) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(Vec::new());
+                    free.push(id);
+                }
+                Entry::Occupied(mut asked) if asked.get().len() < OTHERS_MAX => asked.get_mut().push(peer),
+                Entry::Occupied(_) => {}
+            }
+        }
+        free
+    }
+
+    /// Who was asked for these has told or not: whoever else has them counts as having said so now, which comes to nothing if they are known.
+    fn end_asking(&self, ids: &[ReleaseId]) {
+        let mut state = self.state();
+        for id in ids {
+            for other in state.asked.remove(id).unwrap_or_default() {
+                // Where too much is said at once, the next sync finds it.
+                let _ = self.0.heard.try_send((other, vec![*id]));
+            }
+        }
+    }
+
     /// Which of these ids are not known here with their cards, nor denied. Blocking.
     fn unknown(&self, ids: &[ReleaseId]) -> Result<Vec<ReleaseId>, LibraryError> {
         let mut unknown = Vec::new();
@@ -366,11 +399,17 @@ impl Node {
         }
         let asked = discovery.clone();
         let unknown = blocking(move || Ok(asked.unknown(&ids))).await??;
-        if unknown.is_empty() {
+        let wanted = discovery.begin_asking(peer, unknown);
+        if wanted.is_empty() {
             return Ok(0);
         }
-        let mut asking = Asking::open(self, peer).await?;
-        asking.get(&discovery, peer, unknown).await
+        let had = async {
+            let mut asking = Asking::open(self, peer).await?;
+            asking.get(&discovery, peer, wanted.clone()).await
+        };
+        let had = had.await;
+        discovery.end_asking(&wanted);
+        had
     }
 
     /// Gets the card of a release that came without it, as those do that the DHT has.
@@ -399,10 +438,8 @@ impl Node {
         ids: Vec<ReleaseId>,
         statements: Vec<SignedStatement>,
     ) -> Result<(), SyncError> {
+        // One that speaks version 1 does not understand it, and closes the stream.
         let mut asking = Asking::open(self, peer).await?;
-        if asking.version().await? < CATALOG_VERSION {
-            return Ok(());
-        }
         asking.hear(&statements).await?;
         asking.have(&ids).await
     }
@@ -483,7 +520,7 @@ pub(crate) async fn keep_hearing(node: WeakNode, mut heard: Heard, shunned: Arc<
         tokio::spawn(async move {
             let _turn = turn;
             let had = node.hear(peer, ids).await;
-            if pause(&had) == FALSE_PAUSE {
+            if Ended::of(&had) == Ended::False {
                 let now = Instant::now();
                 shunned.add(peer, now + FALSE_PAUSE, now);
             }
@@ -523,13 +560,34 @@ impl Shunned {
     }
 }
 
-/// How long to wait before the next sync with a peer, about.
-fn pause(synced: &Result<usize, SyncError>) -> Duration {
-    match synced {
-        Ok(_) | Err(SyncError::Timeout) => SYNC_AGAIN,
-        Err(SyncError::False | SyncError::Reconcile(_) | SyncError::Unasked) => FALSE_PAUSE,
-        Err(SyncError::Open(_) | SyncError::Frame(_) | SyncError::Library(_) | SyncError::Store(_)) => {
-            BROKEN_PAUSE
+/// How asking a peer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Well,
+    /// The line broke, or something here.
+    Broken,
+    /// It told what no publisher signed, or not what it was asked.
+    False,
+}
+
+impl Ended {
+    fn of(asked: &Result<usize, SyncError>) -> Ended {
+        match asked {
+            Ok(_) | Err(SyncError::Timeout) => Ended::Well,
+            Err(SyncError::False | SyncError::Reconcile(_) | SyncError::Unasked) => Ended::False,
+            Err(SyncError::Open(_) | SyncError::Frame(_) | SyncError::Library(_) | SyncError::Store(_)) => {
+                Ended::Broken
+            }
+        }
+    }
+
+    /// How long to wait before the next sync with that peer, about, where there are so many.
+    fn pause(self, peers: usize) -> Duration {
+        let each = u32::try_from(peers).map_or(Duration::MAX, |peers| SYNC_EACH.saturating_mul(peers));
+        match self {
+            Ended::Well => each.max(SYNC_AGAIN),
+            Ended::Broken => BROKEN_PAUSE,
+            Ended::False => FALSE_PAUSE,
         }
     }
 }
@@ -542,7 +600,7 @@ pub(crate) async fn keep_in_sync(
 ) {
     let mut due: HashMap<PeerId, Instant> = HashMap::new();
     let running = Arc::new(Semaphore::new(SYNCS_MAX));
-    let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel::<(PeerId, Duration, u64)>();
+    let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel::<(PeerId, Ended, u64)>();
     let Some(mut denials) = node.upgrade().map(|node| node.library().denials().changes()) else {
         return;
     };
@@ -579,14 +637,15 @@ pub(crate) async fn keep_in_sync(
                     due.iter_mut().for_each(|(peer, at)| *at = shunned.first(*peer, Instant::now()));
                 }
             }
-            Some((peer, pause, begun)) = ends.recv() => {
+            Some((peer, how, begun)) = ends.recv() => {
                 // Not all at once.
+                let pause = how.pause(due.len());
                 let again = Instant::now() + pause.mul_f64(rand::rng().random_range(0.7..1.3));
-                if pause == FALSE_PAUSE {
+                if how == Ended::False {
                     shunned.add(peer, again, Instant::now());
                 }
                 if let Some(at) = due.get_mut(&peer) {
-                    *at = if begun == lifts || pause == FALSE_PAUSE { again } else { Instant::now() };
+                    *at = if begun == lifts || how == Ended::False { again } else { Instant::now() };
                 }
             }
             () = sleep_until(soon.into()), if running.available_permits() > 0 => {
@@ -605,7 +664,7 @@ pub(crate) async fn keep_in_sync(
                             debug!(%peer, error = error as &dyn std::error::Error, "a sync ended early");
                         }
                     }
-                    let _ = ended.send((peer, pause(&synced), begun));
+                    let _ = ended.send((peer, Ended::of(&synced), begun));
                 });
             }
         }

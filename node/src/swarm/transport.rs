@@ -35,8 +35,10 @@ const TCP_READ: usize = 64 * 1024;
 const QUIC_STREAM_WINDOW: u32 = 10 * 1024 * 1024;
 /// Bytes on their way per QUIC connection: one full stream does not stop the others.
 const QUIC_CONNECTION_WINDOW: u32 = 24 * 1024 * 1024;
-/// When a silent QUIC connection is given up. Keep-alives go out every 5 s.
-const QUIC_IDLE: Duration = Duration::from_secs(15);
+/// When a silent QUIC connection is given up: about when a ping that is not answered would end it.
+const QUIC_IDLE: Duration = Duration::from_secs(30);
+/// When a quiet QUIC connection says that it lives. Pings go out more often: this is for a peer that sends none, and before a router forgets who talks.
+const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 type Muxed = (PeerId, StreamMuxerBox);
 
@@ -91,6 +93,7 @@ fn quic_config(key: &identity::Keypair) -> quic::Config {
     config.max_stream_data = QUIC_STREAM_WINDOW;
     config.max_connection_data = QUIC_CONNECTION_WINDOW;
     config.max_idle_timeout = QUIC_IDLE.as_millis() as u32;
+    config.keep_alive_interval = QUIC_KEEP_ALIVE;
     config
 }
 

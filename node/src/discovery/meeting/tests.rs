@@ -212,15 +212,21 @@ async fn more_false_releases_end_the_sync_and_the_peer_is_not_asked_again_even_i
 
 #[test]
 fn a_liar_waits_longest_and_a_broken_line_least() {
-    assert_eq!(pause(&Err(SyncError::False)), FALSE_PAUSE);
-    assert_eq!(pause(&Err(SyncError::Unasked)), FALSE_PAUSE);
-    assert_eq!(
-        pause(&Err(SyncError::Reconcile(ReconcileError::Silent))),
-        FALSE_PAUSE
-    );
-    assert_eq!(pause(&Ok(3)), SYNC_AGAIN);
-    assert_eq!(pause(&Err(SyncError::Timeout)), SYNC_AGAIN);
-    assert_eq!(pause(&Err(SyncError::Open(OpenError::Closed))), BROKEN_PAUSE);
+    let silent = SyncError::Reconcile(ReconcileError::Silent);
+    for error in [SyncError::False, SyncError::Unasked, silent] {
+        assert_eq!(Ended::of(&Err(error)), Ended::False);
+    }
+    let closed = Err(SyncError::Open(OpenError::Closed));
+    assert_eq!(Ended::of(&closed), Ended::Broken);
+    for asked in [Ok(3), Err(SyncError::Timeout)] {
+        assert_eq!(Ended::of(&asked), Ended::Well);
+    }
+    assert_eq!(Ended::False.pause(3), FALSE_PAUSE);
+    assert_eq!(Ended::Broken.pause(3), BROKEN_PAUSE);
+    assert_eq!(Ended::Well.pause(3), SYNC_AGAIN);
+    // With many peers each is asked less often, and somebody as often as before.
+    assert_eq!(Ended::Well.pause(400), 400 * SYNC_EACH);
+    assert_eq!(Ended::Broken.pause(400), BROKEN_PAUSE);
 }
 
 #[test]

@@ -128,3 +128,35 @@ async fn first_release_that_was_seen_says_when_a_repo_was_created() {
     fill(discovery.library(), &discovery.0.index).unwrap();
     check(&discovery);
 }
+
+#[tokio::test]
+async fn what_came_after_the_index_was_written_is_found_when_it_is_opened_again() {
+    let (mut discovery, _data) = discovery().await;
+    let library = discovery.library().clone();
+    let card = Summary::default();
+    take(&discovery, &[told("herring", 1, 9, &card)]);
+    // As when the process ends before it is written.
+    let unseen = |discovery: &Discovery, name: &str| {
+        let taken = discovery.take(&[told(name, 1, 9, &card)], Some(PeerId::random()));
+        assert_eq!(taken.unwrap().new.len(), 1);
+        discovery.close();
+    };
+    unseen(&discovery, "sprat");
+    discovery = Discovery::open(library.clone(), Relay::All).unwrap().0;
+    let all = |discovery: &Discovery| {
+        let ask = SearchAsk {
+            sort: SearchSort::Name,
+            ascending: true,
+            ..SearchAsk::default()
+        };
+        names(discovery, ask)
+    };
+    assert_eq!(all(&discovery), ["herring", "sprat"]);
+    // Also where the index had more than the catalog now has.
+    discovery.0.index.commit(1_000).unwrap();
+    discovery.close();
+    discovery = Discovery::open(library.clone(), Relay::All).unwrap().0;
+    unseen(&discovery, "eel");
+    discovery = Discovery::open(library, Relay::All).unwrap().0;
+    assert_eq!(all(&discovery), ["eel", "herring", "sprat"]);
+}
