@@ -40,6 +40,7 @@ pub use taking::Taken;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
+    time::Instant,
 };
 
 use libp2p::PeerId;
@@ -95,6 +96,10 @@ struct State {
     arrived: u64,
     /// Names whose rows came since the index was written.
     unindexed: Vec<NameKey>,
+    /// When it was written.
+    indexed: Instant,
+    /// The largest number in the index, where it lacks rows with larger ones that are not among those: they are found by going through all.
+    behind: Option<u64>,
     /// How many names are known of a publisher, by a hash of its key: of those about whom it was asked.
     names_of: HashMap<u64, u32>,
     /// Names that were not taken in because they are denied.
@@ -117,10 +122,11 @@ pub(crate) struct News {
 }
 
 impl Discovery {
-    /// Opens the search index; nothing is compared before [`Discovery::read_set`]. Blocking, for long only where the index must be filled.
+    /// Opens the search index; nothing is compared before [`Discovery::read_set`], and what a crash kept from the index is not found. Blocking, for long
+    /// only where the index must be filled.
     pub(crate) fn open(library: Library, relay: Relay) -> Result<(Discovery, Heard), LibraryError> {
         let tally = library.catalog().tally()?;
-        let (index, upto) = searching::open(&library, &tally)?;
+        let (index, upto) = searching::open(&library)?;
         let (heard, hearing) = mpsc::channel(HEARD_MAX);
         let discovery = Discovery(Arc::new(Inner {
             index,
@@ -136,6 +142,8 @@ impl Discovery {
                 // The index may have outlived what it was made of: what comes is newer than all that is in it.
                 arrived: tally.arrived.max(upto).saturating_add(1),
                 unindexed: Vec::new(),
+                indexed: Instant::now(),
+                behind: (upto < tally.arrived).then_some(upto),
                 names_of: HashMap::new(),
                 refused: Refused::default(),
                 syncing: HashMap::new(),
@@ -155,7 +163,11 @@ impl Discovery {
     /// The catalog, the files of releases, or the search index.
     pub async fn alone(library: Library) -> Result<Discovery, LibraryError> {
         let opened = blocking(move || Ok(Discovery::open(library, Relay::All))).await?;
-        Ok(opened?.0)
+        let discovery = opened?.0;
+        if discovery.state().behind.is_some() {
+            discovery.walk().await?;
+        }
+        Ok(discovery)
     }
 
     /// Takes in the releases that lie in files: after the catalog was lost, and those of an older build.

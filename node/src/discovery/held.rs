@@ -74,7 +74,7 @@ impl Discovery {
     /// Reads what is known, to compare it with what peers know; ends when it is read, or the catalog is closed.
     pub(crate) async fn read_set(self) {
         self.state().set = Held::Reading(Vec::new());
-        match self.items().await {
+        match self.walk().await {
             Ok(items) => {
                 let built = blocking(move || Ok(KnownSet::build(items).unwrap_or_default())).await;
                 let Ok(set) = built else { return };
@@ -92,21 +92,42 @@ impl Discovery {
         }
     }
 
-    async fn items(&self) -> Result<Vec<Item>, LibraryError> {
-        let room = usize::try_from(self.state().names).unwrap_or(usize::MAX);
+    /// Goes through all that is known, and returns it; what the search index lacks of it is put in.
+    pub(super) async fn walk(&self) -> Result<Vec<Item>, LibraryError> {
+        let (room, behind) = {
+            let state = self.state();
+            (usize::try_from(state.names).unwrap_or(usize::MAX), state.behind)
+        };
+        let mut lacking = Vec::new();
         let mut items = Vec::with_capacity(room.min(set::ITEMS_MAX));
         let mut after = None;
         loop {
             let library = self.0.library.clone();
             let page = blocking(move || Ok(library.catalog().known_items(after, PAGE_ROWS_MAX))).await??;
-            let Some(last) = page.last() else {
-                return Ok(items);
-            };
+            let Some(last) = page.last() else { break };
             after = Some(last.id.name_half());
+            if let Some(upto) = behind {
+                let later = page.iter().filter(|known| known.arrived > upto);
+                lacking.extend(later.map(|known| known.id.name_half()));
+            }
             let known = page.iter();
             items.extend(known.filter_map(|known| Item::new(known.issued, *known.id.as_bytes()).ok()));
             items.truncate(set::ITEMS_MAX);
         }
+        if behind.is_some() {
+            {
+                let mut state = self.state();
+                state.unindexed.append(&mut lacking);
+                state.behind = None;
+            }
+            let discovery = self.clone();
+            let index = move || {
+                discovery.catch_up();
+                Ok(())
+            };
+            blocking(index).await?;
+        }
+        Ok(items)
     }
 
     /// Waits until what is known here can be compared with what a peer knows.

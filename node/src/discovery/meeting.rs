@@ -63,8 +63,8 @@ const TOLD_OURS_MAX: usize = 32;
 const TOLD_MAX: usize = 8;
 /// News are gathered for so long before they are told.
 const GATHER: Duration = Duration::from_millis(100);
-/// News are gathered for so long before searches see them.
-const INDEX_GATHER: Duration = Duration::from_millis(500);
+/// News are gathered for so long before the index is written, unless a search wants them.
+const INDEX_GATHER: Duration = Duration::from_secs(2);
 /// Releases that a peer is told of when a sync shows that it lacks them: the newest. It finds the rest when it asks.
 const LACKS_MAX: usize = 4 * IDS_MAX;
 /// More than so many at once are no news, but what a sync showed.

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::{Discovery, alike::KnownNames};
 use crate::{
-    catalog::{KnownRow, NameKey, PAGE_ROWS_MAX, Tally, name_key},
+    catalog::{KnownRow, NameKey, name_key},
     denials::Why,
     library::{Library, LibraryError, now},
     search::{Fact, Favoured, Index, Query, SearchError, State as Opened},
@@ -23,6 +23,8 @@ use crate::{
 
 /// Rows that are read and put into the index at a time.
 const ROWS: usize = 1_000;
+/// How old the index may be, at most, where little came since: searches see the rest.
+const FRESH: Duration = Duration::from_millis(300);
 /// How long what the user trusts is remembered: who follows somebody sees it in the next search but a few.
 const FAVOUR_KEPT: Duration = Duration::from_secs(2);
 /// Hits of a page, unless somebody says.
@@ -189,26 +191,25 @@ pub(super) struct Trust {
     known: KnownNames,
 }
 
-/// Opens the index, and puts in what is missing: of a new one everything, a minute for a million. Returns with it the largest number that was in it.
-/// Blocking.
-pub(super) fn open(library: &Library, tally: &Tally) -> Result<(Index, u64), LibraryError> {
+/// Opens the index, and puts everything into one that is new, a minute for a million. Returns with it the largest number that is in it. Blocking.
+pub(super) fn open(library: &Library) -> Result<(Index, u64), LibraryError> {
     let folder = library.data().join("search");
     let of_index = |error: SearchError| LibraryError::Search(Box::new(error));
     let opened = Index::open(&folder).map_err(of_index)?;
     let index = opened.index;
-    let (filled, upto) = match opened.state {
-        Opened::Good { upto } if upto >= tally.arrived => (Ok(()), upto),
-        Opened::Good { upto } => (catch_up(library, &index, upto), upto),
-        Opened::Missing | Opened::Other | Opened::Damaged { .. } => (fill(library, &index), 0),
+    let upto = match opened.state {
+        Opened::Good { upto } => Ok(upto),
+        Opened::Missing | Opened::Other | Opened::Damaged { .. } => fill(library, &index),
     };
-    filled.map_err(|error| match error {
+    let upto = upto.map_err(|error| match error {
         FindError::Library(error) => error,
         error => LibraryError::Search(Box::new(error)),
     })?;
     Ok((index, upto))
 }
 
-fn fill(library: &Library, index: &Index) -> Result<(), FindError> {
+/// Puts everything in, and returns the largest number.
+fn fill(library: &Library, index: &Index) -> Result<u64, FindError> {
     let (mut after, mut upto, mut count) = (None, 0, 0u64);
     loop {
         let page = library
@@ -226,24 +227,7 @@ fn fill(library: &Library, index: &Index) -> Result<(), FindError> {
     if count > 0 {
         info!(releases = count, "the search index was filled");
     }
-    Ok(())
-}
-
-fn catch_up(library: &Library, index: &Index, upto: u64) -> Result<(), FindError> {
-    let (mut after, mut keys, mut last) = (None, Vec::new(), upto);
-    loop {
-        let page = library
-            .catalog()
-            .known_items(after, PAGE_ROWS_MAX)
-            .map_err(LibraryError::from)?;
-        let Some(end) = page.last() else { break };
-        after = Some(end.id.name_half());
-        for item in page.iter().filter(|item| item.arrived > upto) {
-            keys.push(item.id.name_half());
-            last = last.max(item.arrived);
-        }
-    }
-    put(library, index, &keys, last)
+    Ok(upto)
 }
 
 /// Puts rows in as they are now, and has searches see them.
@@ -270,7 +254,8 @@ impl Discovery {
         }
         let (keys, upto) = {
             let mut state = self.state();
-            let upto = state.arrived.saturating_sub(1);
+            let upto = state.behind.unwrap_or(state.arrived.saturating_sub(1));
+            state.indexed = Instant::now();
             (std::mem::take(&mut state.unindexed), upto)
         };
         if let Err(error) = put(&self.0.library, &self.0.index, &keys, upto) {
@@ -279,7 +264,7 @@ impl Discovery {
                 "the search index is filled anew"
             );
             let anew = self.0.index.clear().map_err(FindError::from);
-            if let Err(error) = anew.and_then(|()| fill(&self.0.library, &self.0.index)) {
+            if let Err(error) = anew.and_then(|()| fill(&self.0.library, &self.0.index).map(drop)) {
                 warn!(
                     error = &error as &dyn std::error::Error,
                     "the search index cannot be filled"
@@ -309,6 +294,17 @@ impl Discovery {
         }
     }
 
+    /// The same where it is worth it before a search: what came is not much, and was not put in a moment ago. Else the node does it soon.
+    fn freshen(&self) {
+        let worth = {
+            let state = self.state();
+            (1..=ROWS).contains(&state.unindexed.len()) && state.indexed.elapsed() >= FRESH
+        };
+        if worth {
+            self.catch_up();
+        }
+    }
+
     /// How many names of a publisher searches see. Blocking.
     pub(super) fn names_found(&self, publisher: Publisher) -> Result<u32, LibraryError> {
         let query = Query {
@@ -324,6 +320,7 @@ impl Discovery {
 
     /// Looks for repos; what is denied is left out. Blocking.
     pub fn search(&self, ask: &SearchAsk) -> Result<SearchAnswer, FindError> {
+        self.freshen();
         let after = ask.after.as_ref().map(|after| {
             let wrong = |_| FindError::Cursor(after.clone());
             after.parse().map_err(wrong)

@@ -133,6 +133,7 @@ async fn first_release_that_was_seen_says_when_a_repo_was_created() {
 async fn what_came_after_the_index_was_written_is_found_when_it_is_opened_again() {
     let (mut discovery, _data) = discovery().await;
     let library = discovery.library().clone();
+    let opened = async || Discovery::alone(library.clone()).await.unwrap();
     let card = Summary::default();
     take(&discovery, &[told("herring", 1, 9, &card)]);
     // As when the process ends before it is written.
@@ -142,7 +143,7 @@ async fn what_came_after_the_index_was_written_is_found_when_it_is_opened_again(
         discovery.close();
     };
     unseen(&discovery, "sprat");
-    discovery = Discovery::open(library.clone(), Relay::All).unwrap().0;
+    discovery = opened().await;
     let all = |discovery: &Discovery| {
         let ask = SearchAsk {
             sort: SearchSort::Name,
@@ -155,8 +156,8 @@ async fn what_came_after_the_index_was_written_is_found_when_it_is_opened_again(
     // Also where the index had more than the catalog now has.
     discovery.0.index.commit(1_000).unwrap();
     discovery.close();
-    discovery = Discovery::open(library.clone(), Relay::All).unwrap().0;
+    discovery = opened().await;
     unseen(&discovery, "eel");
-    discovery = Discovery::open(library, Relay::All).unwrap().0;
+    discovery = opened().await;
     assert_eq!(all(&discovery), ["eel", "herring", "sprat"]);
 }
