@@ -96,7 +96,7 @@ impl Node {
             let _ = timeout(SEARCH_AGAIN, async {
                 while !matches!(
                     events.recv().await,
-                    Ok(SwarmEvent::Connected(_) | SwarmEvent::RoutingUpdated(_)) | Err(_)
+                    Ok(SwarmEvent::Connected { .. } | SwarmEvent::RoutingUpdated(_)) | Err(_)
                 ) {}
             })
             .await;

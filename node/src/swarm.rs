@@ -119,7 +119,12 @@ impl SwarmConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SwarmEvent {
     /// The first connection to this peer.
-    Connected(PeerId),
+    Connected {
+        /// The peer.
+        peer: PeerId,
+        /// We made the connection.
+        dialled: bool,
+    },
     /// The last connection to this peer is gone.
     Disconnected(PeerId),
     /// mDNS found this peer on the local network.

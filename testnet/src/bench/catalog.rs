@@ -117,9 +117,9 @@ impl Catalog {
             synced.resident,
         );
         table.note(format!(
-            "Over loopback went {} in all, both ways, headers and handshakes among them; the releases and their cards are {} of it.",
-            human(synced.bytes),
-            human(payload),
+            "Over loopback went {:.2} MB in all, both ways, headers and handshakes among them; the releases and their cards are {:.2} MB of it.",
+            synced.bytes as f64 / 1e6,
+            payload as f64 / 1e6,
         ));
         Ok(table)
     }

@@ -134,7 +134,8 @@ impl Actor {
             self.book.answered(peer, endpoint.get_remote_address(), now.unix);
         }
         if first {
-            self.emit(SwarmEvent::Connected(peer));
+            let dialled = endpoint.is_dialer();
+            self.emit(SwarmEvent::Connected { peer, dialled });
         }
         self.dial_succeeded(connection, peer, now);
     }
