@@ -8,6 +8,7 @@ use node::mirror::{Lack, MirrorView};
 use node::names::Mirror;
 use node::node::Node;
 use node::publish::{PublishRequest, Published};
+use protocol::release::teller_key;
 use protocol::{Alias, Hash, Kind, RepoId, RepoRef};
 use testnet::fixture;
 use testnet::nodes::Testnet;
@@ -117,6 +118,20 @@ async fn mirror_gets_everything_by_itself_and_serves_it_when_its_publisher_has_g
 
     let (scratch, repos) = (net.scratch(), [("model", &model.repo), ("texts", &texts.repo)]);
     net.stop(A).await;
+    // Who looks for its publisher's releases is told to ask the mirror.
+    let (mirror, key) = (net.node(B).swarm().peer_id(), teller_key(model.repo.publisher));
+    let tells = async || {
+        let mut tellers = net.node(C).swarm().providers(key, 16).await.ok()?;
+        while let Some(peer) = tellers.recv().await {
+            if peer == mirror {
+                return Some(());
+            }
+        }
+        None
+    };
+    net.until("the mirror to be found as a teller", tells)
+        .await
+        .unwrap();
     for (name, repo) in repos {
         assert_verifies(net.node(B).library(), repo).await;
         let out = scratch.join(format!("out-{name}"));

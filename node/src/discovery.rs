@@ -202,6 +202,10 @@ impl Discovery {
         if let Some(known) = self.told_of(release)? {
             self.take(&[known], None)?;
         }
+        // A node does that a little later, for many at once.
+        if matches!(self.state().set, Held::No) {
+            self.catch_up();
+        }
         Ok(())
     }
 
@@ -225,8 +229,9 @@ impl Discovery {
         self.len() == 0
     }
 
-    /// Writes the search index no more: the data folder is free for another. Blocking.
+    /// Writes the search index once more, and then no more: the data folder is free for another. Blocking.
     pub(crate) fn close(&self) {
+        self.catch_up();
         *self.indexing() = true;
         self.0.index.close();
     }

@@ -121,6 +121,34 @@ impl Node {
         }
     }
 
+    /// Says in the DHT of whose releases we tell: of ours, and of those whom we mirror, who may be gone.
+    async fn tell_of(&self, told: &mut HashSet<Publisher>) {
+        let library = self.library();
+        let mirrored = library.mirrors().into_iter().map(|(publisher, _)| publisher);
+        let own = [library.publisher()];
+        let has_repos = |publisher: &Publisher| {
+            library
+                .names()
+                .repos_of(*publisher)
+                .is_ok_and(|repos| !repos.is_empty())
+        };
+        let wanted: HashSet<Publisher> = mirrored.chain(own).filter(has_repos).collect();
+        for publisher in told.extract_if(|publisher| !wanted.contains(publisher)) {
+            self.swarm().stop_providing(teller_key(publisher)).await;
+        }
+        for publisher in wanted {
+            if !told.contains(&publisher)
+                && self
+                    .swarm()
+                    .start_providing(teller_key(publisher))
+                    .await
+                    .unwrap_or(false)
+            {
+                told.insert(publisher);
+            }
+        }
+    }
+
     /// Says in the DHT which keys of ours and of those whom the user follows we know something about, as far as that was not said yet.
     async fn tell_keys(&self, told: &mut HashSet<Publisher>) {
         for key in self.library().near() {
@@ -174,7 +202,7 @@ impl Node {
     }
 }
 
-/// Tells the DHT that we tell of our releases, and looks there for tellers of those whom the user follows; ends with the node.
+/// Tells the DHT of whose releases we tell, and looks there for tellers of those whom the user follows; ends with the node.
 pub(crate) async fn keep_following(node: WeakNode) {
     let mut due: HashMap<Publisher, Instant> = HashMap::new();
     let mut told: HashSet<Publisher> = HashSet::new();
@@ -192,17 +220,7 @@ pub(crate) async fn keep_following(node: WeakNode) {
             node.adopt_allowed().await;
         }
         let library = node.library().clone();
-        let own = library.publisher();
-        if !told.contains(&own)
-            && library.names().repos_of(own).is_ok_and(|repos| !repos.is_empty())
-            && node
-                .swarm()
-                .start_providing(teller_key(own))
-                .await
-                .unwrap_or(false)
-        {
-            told.insert(own);
-        }
+        node.tell_of(&mut told).await;
         node.tell_keys(&mut told_of_keys).await;
         let followed: Vec<Publisher> = library
             .following()

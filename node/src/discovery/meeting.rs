@@ -23,6 +23,7 @@ use tokio::{
         Semaphore,
         broadcast::{self, error::RecvError},
     },
+    task::JoinSet,
     time::{Instant as Moment, sleep_until, timeout},
 };
 use tracing::debug;
@@ -30,6 +31,7 @@ use tracing::debug;
 use super::{
     Discovery, Heard, News, Relay,
     reconcile::{Next, Opener, ReconcileError},
+    relay::room,
     set::Item,
     taking::TAKEN_MAX,
 };
@@ -75,8 +77,10 @@ const FEW: usize = 64;
 const PEERS_MAX: usize = 4_096;
 /// Peers that are asked for a card that did not come with its release.
 const CARD_ASKED: usize = 8;
-/// What peers say is new, and is asked for at once.
-const HEARD_MAX: usize = 16;
+/// Peers that are asked for their news at once.
+const HEARD_MAX: usize = 32;
+/// How long one may take to tell a few: somebody else has them as well.
+const HEAR_WAIT: Duration = Duration::from_secs(3);
 /// Peers that are remembered to have what another one is asked for.
 const OTHERS_MAX: usize = 4;
 
@@ -95,10 +99,27 @@ pub(crate) enum SyncError {
     Unasked,
     #[error("longer than {SYNC_WAIT:?}")]
     Timeout,
+    #[error("a few releases took longer than {HEAR_WAIT:?}")]
+    Slow,
     #[error(transparent)]
     Library(#[from] LibraryError),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// How much is let in.
+#[derive(Clone, Copy)]
+struct Allowed {
+    releases: usize,
+    /// How many of them may be of names that are not known.
+    names: usize,
+}
+
+impl Allowed {
+    const ALL: Allowed = Allowed {
+        releases: usize::MAX,
+        names: usize::MAX,
+    };
 }
 
 /// Whether a release names a card that is not here.
@@ -232,19 +253,22 @@ fn last_of(known: &[Known], asked: &[ReleaseId]) -> Option<usize> {
 }
 
 impl Discovery {
-    /// Which of these releases are worth asking for: not those of names of which we know a later one, nor what is denied, nor more `new_names` than are
-    /// let in. Blocking.
-    fn worth(&self, items: &[Item], new_names: usize) -> Result<Vec<ReleaseId>, LibraryError> {
-        let (mut worth, mut left) = (Vec::new(), new_names);
+    /// Which of these releases are worth asking for: not those of names of which we know a later one, nor what is denied, nor more than are let in.
+    /// Blocking.
+    fn worth(&self, items: &[Item], allowed: Allowed) -> Result<Vec<ReleaseId>, LibraryError> {
+        let (mut worth, mut room) = (Vec::new(), allowed.names);
         for item in items {
+            if worth.len() == allowed.releases {
+                break;
+            }
             let mut is_new = true;
             let asked = self.asks_for(item.name(), |known| {
                 is_new = false;
                 known.release.issued <= item.issued()
             })?;
             if asked && is_new {
-                let Some(less) = left.checked_sub(1) else { continue };
-                left = less;
+                let Some(less) = room.checked_sub(1) else { continue };
+                room = less;
             }
             if asked {
                 worth.push(ReleaseId::from_bytes(*item.id()));
@@ -253,11 +277,14 @@ impl Discovery {
         Ok(worth)
     }
 
-    /// How many names of strangers a peer may bring now.
-    fn room_for(&self, peer: PeerId) -> usize {
+    /// What a peer may bring now of strangers.
+    fn room_for(&self, peer: PeerId) -> Allowed {
         let mut state = self.state();
         let known = usize::try_from(state.names).unwrap_or(usize::MAX);
-        state.budget.left(peer, known, Instant::now())
+        Allowed {
+            releases: state.budget.left(peer, known, Instant::now()),
+            names: room(known),
+        }
     }
 
     /// Which of these nobody is asked for at present: this peer is, from now on, until [`Discovery::end_asking`]. Of the others it is remembered that it
@@ -289,11 +316,13 @@ impl Discovery {
         }
     }
 
-    /// Which of these ids are not known here with their cards, nor denied. Blocking.
+    /// Which of these ids are not known here with their cards, nor denied, nor one of too many of their name. Blocking.
     fn unknown(&self, ids: &[ReleaseId]) -> Result<Vec<ReleaseId>, LibraryError> {
         let mut unknown = Vec::new();
         for id in ids {
-            if self.asks_for(id.name_half(), |known| known.id() != *id || lacks_card(known))? {
+            if self.asks_for(id.name_half(), |known| known.id() != *id || lacks_card(known))?
+                && self.state().budget.may_renew(id.name_half(), Instant::now())
+            {
                 unknown.push(*id);
             }
         }
@@ -311,7 +340,8 @@ impl Node {
             let mut new = 0;
             if discovery.0.relay == Relay::All {
                 new += self.sync(peer, &[]).await?;
-                if discovery.room_for(peer) > 0 {
+                let allowed = discovery.room_for(peer);
+                if allowed.releases > 0 && allowed.names > 0 {
                     return Ok(new);
                 }
             }
@@ -372,12 +402,12 @@ impl Node {
             let more = step.have.iter().take(room);
             lacks.extend(more.map(|item| ReleaseId::from_bytes(*item.id())));
             let (worthy, need) = (discovery.clone(), step.need);
-            let new_names = if of.is_empty() {
+            let allowed = if of.is_empty() {
                 discovery.room_for(peer)
             } else {
-                usize::MAX
+                Allowed::ALL
             };
-            let worth = blocking(move || Ok(worthy.worth(&need, new_names))).await??;
+            let worth = blocking(move || Ok(worthy.worth(&need, allowed))).await??;
             new += asking.get(&discovery, peer, worth).await?;
             match step.next {
                 Next::Ask(next) => message = next,
@@ -409,7 +439,8 @@ impl Node {
             let mut asking = Asking::open(self, peer).await?;
             asking.get(&discovery, peer, wanted.clone()).await
         };
-        let had = had.await;
+        let wait = if wanted.len() > FEW { SYNC_WAIT } else { HEAR_WAIT };
+        let had = timeout(wait, had).await.unwrap_or(Err(SyncError::Slow));
         discovery.end_asking(&wanted);
         had
     }
@@ -507,29 +538,47 @@ pub(crate) async fn keep_indexed(node: WeakNode, mut news: broadcast::Receiver<A
     }
 }
 
-/// Asks peers for what they say is new; ends with the node.
+/// Asks peers for what they say is new, each once at a time: what one says meanwhile is gathered, and who does not answer holds up nobody else. Ends with
+/// the node.
 pub(crate) async fn keep_hearing(node: WeakNode, mut heard: Heard, shunned: Arc<Shunned>) {
-    let turns = Arc::new(Semaphore::new(HEARD_MAX));
-    while let Some((peer, ids)) = heard.recv().await {
-        if shunned.has(peer, Instant::now()) {
-            continue;
+    let mut waiting: HashMap<PeerId, Vec<ReleaseId>> = HashMap::new();
+    let (mut asked, mut asking) = (HashMap::new(), JoinSet::new());
+    loop {
+        tokio::select! {
+            news = heard.recv() => {
+                let Some((peer, ids)) = news else { return };
+                if shunned.has(peer, Instant::now()) || waiting.len() >= PEERS_MAX {
+                    continue;
+                }
+                // What is left out is found by the next sync.
+                let waits = waiting.entry(peer).or_default();
+                let room = LACKS_MAX.saturating_sub(waits.len());
+                waits.extend(ids.into_iter().take(room));
+            }
+            Some(ended) = asking.join_next_with_id() => {
+                let task = ended.map_or_else(|error| error.id(), |(task, ())| task);
+                asked.remove(&task);
+            }
         }
-        let Ok(turn) = turns.clone().acquire_owned().await else {
-            return;
-        };
-        let Some(node) = node.upgrade() else { return };
-        let shunned = shunned.clone();
-        tokio::spawn(async move {
-            let _turn = turn;
-            let had = node.hear(peer, ids).await;
-            if Ended::of(&had) == Ended::False {
-                let now = Instant::now();
-                shunned.add(peer, now + FALSE_PAUSE, now);
-            }
-            if let Err(error) = had {
-                debug!(%peer, error = &error as &dyn std::error::Error, "what a peer says is new was not had");
-            }
-        });
+        while asked.len() < HEARD_MAX {
+            let next = waiting
+                .keys()
+                .find(|peer| !asked.values().any(|other| other == *peer));
+            let Some(peer) = next.copied() else { break };
+            let (Some(node), Some(ids)) = (node.upgrade(), waiting.remove(&peer)) else {
+                return;
+            };
+            let shunned = shunned.clone();
+            let task = asking.spawn(async move {
+                let had = node.hear(peer, ids).await;
+                let (now, pause) = (Instant::now(), Ended::of(&had).pause(0));
+                if let Err(error) = had {
+                    debug!(%peer, error = &error as &dyn std::error::Error, "what a peer says is new was not had");
+                    shunned.add(peer, now + pause, now);
+                }
+            });
+            asked.insert(task.id(), peer);
+        }
     }
 }
 
@@ -577,9 +626,13 @@ impl Ended {
         match asked {
             Ok(_) | Err(SyncError::Timeout) => Ended::Well,
             Err(SyncError::False | SyncError::Reconcile(_) | SyncError::Unasked) => Ended::False,
-            Err(SyncError::Open(_) | SyncError::Frame(_) | SyncError::Library(_) | SyncError::Store(_)) => {
-                Ended::Broken
-            }
+            Err(
+                SyncError::Slow
+                | SyncError::Open(_)
+                | SyncError::Frame(_)
+                | SyncError::Library(_)
+                | SyncError::Store(_),
+            ) => Ended::Broken,
         }
     }
 

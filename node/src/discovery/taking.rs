@@ -14,7 +14,12 @@ use protocol::{Decision, Known, Publisher, ReleaseId, SignedRelease, Summary, ra
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use tracing::{debug, warn};
 
-use super::{Discovery, News, Relay, State, relay::NAMES_PER_PUBLISHER_MAX, set::Item, short};
+use super::{
+    Discovery, News, Relay, State,
+    relay::{NAMES_PER_PUBLISHER_MAX, room},
+    set::Item,
+    short,
+};
 use crate::{
     catalog::{Batch, CatalogError, KnownRow},
     library::{LibraryError, now},
@@ -53,6 +58,13 @@ struct Kept {
     row: KnownRow,
     id: ReleaseId,
     old: Option<Item>,
+}
+
+impl Kept {
+    /// The release as an item of the set.
+    fn item(&self) -> Option<Item> {
+        Item::new(self.row.release.issued, *self.id.as_bytes()).ok()
+    }
 }
 
 impl Discovery {
@@ -194,11 +206,12 @@ impl Discovery {
     fn keep(&self, passing: Vec<Passing>, from: Option<PeerId>, now: u64) -> Result<Vec<Kept>, LibraryError> {
         let mut state = self.state();
         let known = usize::try_from(state.names).unwrap_or(usize::MAX);
-        let mut names_left = match from {
-            Some(peer) => state.budget.left(peer, known, Instant::now()),
-            None => usize::MAX,
+        let clock = Instant::now();
+        let (mut left, mut room) = match from {
+            Some(peer) => (state.budget.left(peer, known, clock), room(known)),
+            None => (usize::MAX, usize::MAX),
         };
-        let strangers_before = names_left;
+        let before = left;
         let mut arrived = state.arrived;
         // Whoever is near may have as many as they like.
         for passing in passing.iter().filter(|passing| !passing.near) {
@@ -216,15 +229,25 @@ impl Discovery {
                 let Some(one) = judge(batch, passing, full, arrived, now)? else {
                     continue;
                 };
-                if one.old.is_none() {
-                    if !near {
-                        let Some(left) = names_left.checked_sub(1) else {
-                            continue;
-                        };
-                        names_left = left;
+                let is_new = one.old.is_none();
+                if !near {
+                    let Some(less) = left.checked_sub(1) else { continue };
+                    match (is_new, from) {
+                        (true, _) => {
+                            let Some(less) = room.checked_sub(1) else { continue };
+                            room = less;
+                        }
+                        // A card that comes late is no renewal.
+                        (false, Some(_)) if one.old != one.item() => {
+                            if !state.budget.renews(one.id.name_half(), clock) {
+                                continue;
+                            }
+                        }
+                        (false, _) => {}
                     }
-                    *come = come.saturating_add(1);
+                    left = less;
                 }
+                *come = come.saturating_add(u32::from(is_new));
                 batch.put_known(&one.row)?;
                 arrived = arrived.saturating_add(1);
                 kept.push(one);
@@ -232,14 +255,12 @@ impl Discovery {
             Ok(kept)
         })?;
         if let Some(peer) = from {
-            state.budget.brought(peer, strangers_before - names_left);
+            state.budget.brought(peer, before - left);
         }
         state.arrived = arrived;
         state.unindexed.extend(kept.iter().map(|one| one.id.name_half()));
         for one in &kept {
-            let Ok(item) = Item::new(one.row.release.issued, *one.id.as_bytes()) else {
-                continue;
-            };
+            let Some(item) = one.item() else { continue };
             state.names += u64::from(one.old.is_none());
             if let Err(error) = state.set.put(one.old, item) {
                 warn!(%error, "a release is known and not told of");

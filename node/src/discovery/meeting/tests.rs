@@ -149,7 +149,12 @@ async fn answer(
             CatalogAsk::Get(ids) => {
                 got.send_modify(|got| *got += 1);
                 let known = tells.iter().filter(|(id, ..)| ids.contains(id));
-                CatalogTell::Known(known.map(|(.., known)| known.clone()).collect())
+                let known: Vec<Known> = known.map(|(.., known)| known.clone()).collect();
+                if known.is_empty() {
+                    // It said that it has it, and never tells.
+                    std::future::pending::<()>().await;
+                }
+                CatalogTell::Known(known)
             }
             CatalogAsk::Have(_) | CatalogAsk::Heard(_) => CatalogTell::Have,
             CatalogAsk::Keys { .. } => CatalogTell::Keys(Vec::new()),
@@ -207,6 +212,25 @@ async fn more_false_releases_end_the_sync_and_the_peer_is_not_asked_again_even_i
     let asked = within("a sync", node.sync_with(liar.swarm.peer_id())).await;
     assert!(matches!(asked, Err(SyncError::False)), "{asked:?}");
     assert_eq!(node.discovery().len(), 45);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_much_and_tells_nothing_is_asked_once_and_holds_up_nobody() {
+    let data = TempDir::new().unwrap();
+    let node = node(data.path()).await;
+    let silent = Teller::start(Keypair::generate_ed25519(), Told::new()).await;
+    silent.meets(&node).await;
+    let promised = good(2, 2 * HEARD_MAX + 1);
+    for (id, ..) in &promised {
+        silent.says(&node, *id).await;
+    }
+    // Who has one of them is asked for it in the end.
+    let honest = Teller::start(Keypair::generate_ed25519(), promised[..1].to_vec()).await;
+    honest.meets(&node).await;
+    honest.says(&node, promised[0].0).await;
+    knows(&node, 1).await;
+    assert_eq!(*silent.gets.borrow(), 1);
     node.shutdown().await;
 }
 

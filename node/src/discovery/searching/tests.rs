@@ -2,11 +2,11 @@
 
 use ed25519_dalek::SigningKey;
 use libp2p::PeerId;
-use protocol::{Known, Release, RepoName, SignedRelease};
+use protocol::{Alias, Known, Release, RepoName, SignedRelease};
 use tempfile::TempDir;
 
 use super::*;
-use crate::discovery::Relay;
+use crate::discovery::{Relay, samples};
 
 async fn discovery() -> (Discovery, TempDir) {
     let data = tempfile::tempdir().unwrap();
@@ -140,7 +140,7 @@ async fn what_came_after_the_index_was_written_is_found_when_it_is_opened_again(
     let unseen = |discovery: &Discovery, name: &str| {
         let taken = discovery.take(&[told(name, 1, 9, &card)], Some(PeerId::random()));
         assert_eq!(taken.unwrap().new.len(), 1);
-        discovery.close();
+        discovery.0.index.close();
     };
     unseen(&discovery, "sprat");
     discovery = opened().await;
@@ -155,9 +155,31 @@ async fn what_came_after_the_index_was_written_is_found_when_it_is_opened_again(
     assert_eq!(all(&discovery), ["herring", "sprat"]);
     // Also where the index had more than the catalog now has.
     discovery.0.index.commit(1_000).unwrap();
-    discovery.close();
+    discovery.0.index.close();
     discovery = opened().await;
     unseen(&discovery, "eel");
     discovery = opened().await;
     assert_eq!(all(&discovery), ["eel", "herring", "sprat"]);
+}
+
+#[tokio::test]
+async fn hit_that_could_be_taken_for_a_repo_of_somebody_followed_says_so() {
+    let (discovery, _data) = discovery().await;
+    let names = ["modern-bert", "modem-bert", "modern-bert", "whale"];
+    let releases: Vec<SignedRelease> = (1..)
+        .zip(names)
+        .map(|(seed, name)| samples::signed(seed, name, 1))
+        .collect();
+    let alias = Alias::new("friend").unwrap();
+    let library = discovery.library();
+    library.follow(releases[0].release().publisher, &alias).unwrap();
+    let known: Vec<Known> = releases.iter().map(samples::told).collect();
+    take(&discovery, &known);
+    let hits = discovery.search(&SearchAsk::default()).unwrap().hits;
+    let like = releases.iter().map(|release| {
+        let hit = hits.iter().find(|hit| hit.repo == release.release().repo());
+        hit.unwrap().looks_like.as_deref()
+    });
+    let friend = Some("friend/modern-bert");
+    assert_eq!(like.collect::<Vec<_>>(), [None, friend, friend, None]);
 }

@@ -154,14 +154,32 @@ async fn a_peer_brings_no_more_names_of_strangers_than_its_share() {
         .collect();
     assert_eq!(take(&discovery, &names[..3], Some(greedy)), (2, 1, 0));
     assert_eq!(take(&discovery, &names[3..4], Some(greedy)), (0, 1, 0));
-    // What is followed comes all the same, and so does the next release of a name that is known.
+    // What is followed comes all the same, and not the next release of a stranger's name.
     let next = signed(2, "before", 2);
     assert_eq!(
         take(&discovery, &[told(&followed), told(&next)], Some(greedy)),
-        (2, 0, 0)
+        (1, 1, 0)
     );
     // Nobody else pays for it.
     assert_eq!(take(&discovery, &names, Some(other)), (3, 2, 0));
+    assert_eq!(take(&discovery, &[told(&next)], Some(other)), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn stranger_who_signs_without_end_is_heard_a_few_times_and_whom_the_user_follows_always() {
+    let (discovery, _data) = discovery(Relay::All).await;
+    let followed = signed(1, "model", 1);
+    follow(&discovery, &followed);
+    let taken = |seed: u8| {
+        let releases = (1..=20).map(|seq| told(&signed(seed, "model", seq)));
+        // Each by another peer.
+        let new = releases.map(|told| take(&discovery, &[told], peer()).0);
+        new.sum::<usize>()
+    };
+    assert_eq!(taken(1), 20);
+    let of_stranger = taken(2);
+    assert!((2..=6).contains(&of_stranger), "{of_stranger} releases");
+    assert_eq!(taken(2), 0);
 }
 
 #[tokio::test]
