@@ -62,9 +62,9 @@ const BROKEN_PAUSE: Duration = Duration::from_secs(30);
 const FALSE_MAX: usize = 16;
 /// Peers that are told of what we released: each tells others.
 const TOLD_OURS_MAX: usize = 32;
-/// Peers that are told of what others released: with so many, one node in e⁸ (3,000) hears of it by its next sync only. More would tell most of
+/// Peers that are told of what others released: with so many, one node in e¹⁰ (22,000) hears of it by its next sync only. More would tell most of
 /// them what they know.
-const TOLD_MAX: usize = 8;
+const TOLD_MAX: usize = 10;
 /// News are gathered for so long before they are told.
 const GATHER: Duration = Duration::from_millis(100);
 /// News are gathered for so long before the index is written, unless a search wants them.
