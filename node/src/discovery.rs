@@ -232,6 +232,8 @@ impl Discovery {
     /// Writes the search index once more, and then no more: the data folder is free for another. Blocking.
     pub(crate) fn close(&self) {
         self.catch_up();
+        // Who waits for it need not any more.
+        self.0.is_read.send_replace(true);
         *self.indexing() = true;
         self.0.index.close();
     }

@@ -2,6 +2,7 @@
 
 use libp2p::PeerId;
 use protocol::{CatalogAsk, CatalogTell, Known, ReleaseId, RepoId, SignedStatement, wire::CATALOG_VERSION};
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::{
@@ -10,6 +11,7 @@ use super::{
 };
 use crate::{
     library::LibraryError,
+    limits::ANSWER_WAIT,
     store::{StoreError, blocking},
 };
 
@@ -33,6 +35,9 @@ pub(crate) enum SessionError {
     /// It asks without end.
     #[error("more than {ASKS_MAX} asks in one stream")]
     TooMany,
+    /// What is known here is not read yet.
+    #[error("what is known is not read yet")]
+    NotRead,
     /// It says of keys what nobody signed.
     #[error("a statement about a key")]
     Statement(#[source] protocol::KeyError),
@@ -84,8 +89,8 @@ impl Session {
                 CatalogTell::Attestations(told.await?)
             }
             CatalogAsk::Reconcile { of, message } => {
-                if of.is_empty() {
-                    self.discovery.is_read().await;
+                if of.is_empty() && timeout(ANSWER_WAIT, self.discovery.is_read()).await.is_err() {
+                    return Err(SessionError::NotRead);
                 }
                 let (answerer, discovery) = (self.answerer.take(), self.discovery.clone());
                 let answered = blocking(move || {

@@ -1,7 +1,8 @@
 //! The set as a node holds it: read from the catalog while the node is already at work, a minute for millions on a cold disk.
 
-use std::mem;
+use std::{mem, time::Duration};
 
+use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::{
@@ -13,6 +14,9 @@ use crate::{
     library::LibraryError,
     store::blocking,
 };
+
+/// From a reading that failed to the next one.
+const READ_AGAIN: Duration = Duration::from_secs(60);
 
 /// The known releases as a set.
 #[derive(Default)]
@@ -73,23 +77,34 @@ fn replace(set: &mut KnownSet, old: Option<Item>, new: Item) -> Result<(), SetEr
 impl Discovery {
     /// Reads what is known, to compare it with what peers know; ends when it is read, or the catalog is closed.
     pub(crate) async fn read_set(self) {
-        self.state().set = Held::Reading(Vec::new());
-        match self.walk().await {
-            Ok(items) => {
-                let built = blocking(move || Ok(KnownSet::build(items).unwrap_or_default())).await;
-                let Ok(set) = built else { return };
-                info!(releases = set.len(), "what is known of others' releases");
-                if let Err(error) = self.state().set.end(set) {
-                    warn!(%error, "releases are known and not told of");
+        loop {
+            self.state().set = Held::Reading(Vec::new());
+            match self.build().await {
+                Ok(set) => {
+                    info!(releases = set.len(), "what is known of others' releases");
+                    if let Err(error) = self.state().set.end(set) {
+                        warn!(%error, "releases are known and not told of");
+                    }
+                    self.0.is_read.send_replace(true);
+                    return;
                 }
-                self.0.is_read.send_replace(true);
+                Err(LibraryError::Catalog(CatalogError::Closed)) => {
+                    debug!("closed before all was read");
+                    return;
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    warn!(error, "what is known is not compared with peers yet");
+                }
             }
-            Err(LibraryError::Catalog(CatalogError::Closed)) => debug!("closed before all was read"),
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                warn!(error, "what is known is not compared with peers");
-            }
+            self.state().set = Held::No;
+            sleep(READ_AGAIN).await;
         }
+    }
+
+    async fn build(&self) -> Result<KnownSet, LibraryError> {
+        let items = self.walk().await?;
+        Ok(blocking(move || Ok(KnownSet::build(items).unwrap_or_default())).await?)
     }
 
     /// Goes through all that is known, and returns it; what the search index lacks of it is put in.

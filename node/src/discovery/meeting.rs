@@ -79,8 +79,12 @@ const PEERS_MAX: usize = 4_096;
 const CARD_ASKED: usize = 8;
 /// Peers that are asked for their news at once.
 const HEARD_MAX: usize = 32;
-/// How long one may take to tell a few: somebody else has them as well.
+/// How long one may take to tell [`FEW`]: somebody else has them as well.
 const HEAR_WAIT: Duration = Duration::from_secs(3);
+/// How long one may take to tell many.
+const HEAR_LONGEST: Duration = Duration::from_secs(60);
+/// News that may wait until their peers are asked, of all of them: 8 MB.
+const WAITING_MAX: usize = 64 * LACKS_MAX;
 /// Peers that are remembered to have what another one is asked for.
 const OTHERS_MAX: usize = 4;
 
@@ -99,7 +103,7 @@ pub(crate) enum SyncError {
     Unasked,
     #[error("longer than {SYNC_WAIT:?}")]
     Timeout,
-    #[error("a few releases took longer than {HEAR_WAIT:?}")]
+    #[error("the news took too long")]
     Slow,
     #[error(transparent)]
     Library(#[from] LibraryError),
@@ -256,7 +260,7 @@ impl Discovery {
     /// Which of these releases are worth asking for: not those of names of which we know a later one, nor what is denied, nor more than are let in.
     /// Blocking.
     fn worth(&self, items: &[Item], allowed: Allowed) -> Result<Vec<ReleaseId>, LibraryError> {
-        let (mut worth, mut room) = (Vec::new(), allowed.names);
+        let (mut worth, mut room, now) = (Vec::new(), allowed.names, Instant::now());
         for item in items {
             if worth.len() == allowed.releases {
                 break;
@@ -270,7 +274,7 @@ impl Discovery {
                 let Some(less) = room.checked_sub(1) else { continue };
                 room = less;
             }
-            if asked {
+            if asked && self.state().budget.may_renew(item.name(), now) {
                 worth.push(ReleaseId::from_bytes(*item.id()));
             }
         }
@@ -308,11 +312,15 @@ impl Discovery {
     /// Who was asked for these has told or not: whoever else has them counts as having said so now, which comes to nothing if they are known.
     fn end_asking(&self, ids: &[ReleaseId]) {
         let mut state = self.state();
+        let mut others: HashMap<PeerId, Vec<ReleaseId>> = HashMap::new();
         for id in ids {
             for other in state.asked.remove(id).unwrap_or_default() {
-                // Where too much is said at once, the next sync finds it.
-                let _ = self.0.heard.try_send((other, vec![*id]));
+                others.entry(other).or_default().push(*id);
             }
+        }
+        for said in others {
+            // Where too much is said at once, the next sync finds it.
+            let _ = self.0.heard.try_send(said);
         }
     }
 
@@ -431,7 +439,12 @@ impl Node {
         }
         let asked = discovery.clone();
         let unknown = blocking(move || Ok(asked.unknown(&ids))).await??;
-        let wanted = discovery.begin_asking(peer, unknown);
+        // Only a few: else one could keep much from being asked of anybody else.
+        let is_claimed = unknown.len() <= FEW;
+        let wanted = match is_claimed {
+            true => discovery.begin_asking(peer, unknown),
+            false => unknown,
+        };
         if wanted.is_empty() {
             return Ok(0);
         }
@@ -439,9 +452,12 @@ impl Node {
             let mut asking = Asking::open(self, peer).await?;
             asking.get(&discovery, peer, wanted.clone()).await
         };
-        let wait = if wanted.len() > FEW { SYNC_WAIT } else { HEAR_WAIT };
+        let parts = u32::try_from(wanted.len().div_ceil(FEW)).unwrap_or(u32::MAX);
+        let wait = HEAR_WAIT.saturating_mul(parts).min(HEAR_LONGEST);
         let had = timeout(wait, had).await.unwrap_or(Err(SyncError::Slow));
-        discovery.end_asking(&wanted);
+        if is_claimed {
+            discovery.end_asking(&wanted);
+        }
         had
     }
 
@@ -551,8 +567,9 @@ pub(crate) async fn keep_hearing(node: WeakNode, mut heard: Heard, shunned: Arc<
                     continue;
                 }
                 // What is left out is found by the next sync.
+                let room = WAITING_MAX.saturating_sub(waiting.values().map(Vec::len).sum());
                 let waits = waiting.entry(peer).or_default();
-                let room = LACKS_MAX.saturating_sub(waits.len());
+                let room = LACKS_MAX.saturating_sub(waits.len()).min(room);
                 waits.extend(ids.into_iter().take(room));
             }
             Some(ended) = asking.join_next_with_id() => {
@@ -572,8 +589,10 @@ pub(crate) async fn keep_hearing(node: WeakNode, mut heard: Heard, shunned: Arc<
             let task = asking.spawn(async move {
                 let had = node.hear(peer, ids).await;
                 let (now, pause) = (Instant::now(), Ended::of(&had).pause(0));
-                if let Err(error) = had {
-                    debug!(%peer, error = &error as &dyn std::error::Error, "what a peer says is new was not had");
+                let Err(error) = had else { return };
+                debug!(%peer, error = &error as &dyn std::error::Error, "what a peer says is new was not had");
+                // What went wrong here is nobody's fault.
+                if !matches!(error, SyncError::Library(_) | SyncError::Store(_)) {
                     shunned.add(peer, now + pause, now);
                 }
             });
@@ -593,7 +612,8 @@ impl Shunned {
             peers.retain(|_, until| *until > now);
         }
         if peers.len() < PEERS_MAX {
-            peers.insert(peer, until);
+            let known = peers.entry(peer).or_insert(until);
+            *known = until.max(*known);
         }
     }
 
@@ -656,9 +676,11 @@ pub(crate) async fn keep_in_sync(
     let mut due: HashMap<PeerId, Instant> = HashMap::new();
     let running = Arc::new(Semaphore::new(SYNCS_MAX));
     let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel::<(PeerId, Ended, u64)>();
-    let Some(mut denials) = node.upgrade().map(|node| node.library().denials().changes()) else {
-        return;
-    };
+    let discovery = node.upgrade().map(|node| node.discovery().clone());
+    let Some(discovery) = discovery else { return };
+    let mut denials = discovery.library().denials().changes();
+    discovery.is_read().await;
+    drop(discovery);
     let mut missed = true;
     // Counts when something was allowed that was not taken in: a sync that began before may not have brought it.
     let mut lifts = 0u64;

@@ -25,7 +25,9 @@ const RELEASES_MIN: usize = 5_000;
 const RENEWALS_TIME: Duration = Duration::from_secs(10 * 60);
 /// See [`RENEWALS_TIME`].
 const RENEWALS_MAX: u8 = 4;
-/// Names whose renewals are counted: so many at once are renewed by nobody honest.
+/// How often a full list is swept, at most.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Names whose renewals are counted; what is beyond is not.
 const RENEWED_MAX: usize = 65_536;
 /// Peers whose releases are counted.
 const PEERS_MAX: usize = 4_096;
@@ -46,6 +48,8 @@ pub enum Relay {
 pub(super) struct Budget {
     peers: HashMap<PeerId, (Instant, usize)>,
     renewed: HashMap<NameKey, (Instant, u8)>,
+    /// When what is over was last swept out of a full list.
+    swept: Option<Instant>,
 }
 
 impl Budget {
@@ -55,7 +59,7 @@ impl Budget {
         let share = (free / SHARE).max(RELEASES_MIN);
         if !self.peers.contains_key(&peer) && self.peers.len() >= PEERS_MAX {
             self.peers
-                .retain(|_, (since, _)| now.duration_since(*since) < HOUR);
+                .retain(|_, (since, brought)| *brought > 0 && now.duration_since(*since) < HOUR);
             if self.peers.len() >= PEERS_MAX {
                 return 0;
             }
@@ -85,9 +89,16 @@ impl Budget {
     pub(super) fn renews(&mut self, name: NameKey, now: Instant) -> bool {
         let is_over = |since: &Instant| now.duration_since(*since) >= RENEWALS_TIME;
         if !self.renewed.contains_key(&name) && self.renewed.len() >= RENEWED_MAX {
-            self.renewed.retain(|_, (since, _)| !is_over(since));
+            if self
+                .swept
+                .is_none_or(|swept| now.duration_since(swept) >= SWEEP_EVERY)
+            {
+                self.renewed.retain(|_, (since, _)| !is_over(since));
+                self.swept = Some(now);
+            }
+            // What each peer may bring bounds it all the same, and nobody's flood keeps others' names from being renewed.
             if self.renewed.len() >= RENEWED_MAX {
-                return false;
+                return true;
             }
         }
         let (since, count) = self.renewed.entry(name).or_insert((now, 0));
@@ -150,17 +161,33 @@ mod tests {
             key[..4].copy_from_slice(&name.to_be_bytes());
             budget.renews(key, now);
         }
-        assert!(!budget.renews([4; 16], now), "the list does not grow");
-        assert!(budget.renews([4; 16], now + RENEWALS_TIME));
+        assert_eq!(
+            renewed(&mut budget, 4, now),
+            usize::from(RENEWALS_MAX) * 2,
+            "not counted"
+        );
+        assert_eq!(budget.renewed.len(), RENEWED_MAX);
+        assert_eq!(
+            renewed(&mut budget, 4, now + RENEWALS_TIME),
+            usize::from(RENEWALS_MAX)
+        );
     }
 
     #[test]
     fn many_peers_cannot_make_the_counting_grow() {
         let (mut budget, now) = (Budget::default(), Instant::now());
         for _ in 0..PEERS_MAX {
-            assert!(budget.left(PeerId::random(), 0, now) > 0);
+            let peer = PeerId::random();
+            assert!(budget.left(peer, 0, now) > 0);
+            budget.brought(peer, 1);
         }
         assert_eq!(budget.left(PeerId::random(), 0, now), 0);
+        // Who brought nothing makes room for others.
+        let mut idle = Budget::default();
+        for _ in 0..2 * PEERS_MAX {
+            assert!(idle.left(PeerId::random(), 0, now) > 0);
+        }
+        assert!(idle.peers.len() <= PEERS_MAX);
         assert!(budget.left(PeerId::random(), 0, now + HOUR) > 0);
     }
 }

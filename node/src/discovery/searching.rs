@@ -223,7 +223,8 @@ fn fill(library: &Library, index: &Index) -> Result<u64, FindError> {
         count += rows.len() as u64;
         index.add(&rows)?;
     }
-    index.commit(upto.max(1))?;
+    let upto = upto.max(1);
+    index.commit(upto)?;
     if count > 0 {
         info!(releases = count, "the search index was filled");
     }
@@ -300,7 +301,9 @@ impl Discovery {
             let state = self.state();
             (1..=ROWS).contains(&state.unindexed.len()) && state.indexed.elapsed() >= FRESH
         };
-        if worth {
+        // Whoever writes it now may be at it for long.
+        let is_free = worth && self.0.indexing.try_lock().is_ok();
+        if is_free {
             self.catch_up();
         }
     }

@@ -4,7 +4,7 @@
 mod tests;
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::Instant,
 };
@@ -15,7 +15,7 @@ use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use tracing::{debug, warn};
 
 use super::{
-    Discovery, News, Relay, State,
+    Discovery, News, Relay,
     relay::{NAMES_PER_PUBLISHER_MAX, room},
     set::Item,
     short,
@@ -204,6 +204,13 @@ impl Discovery {
 
     /// Keeps what the ratchet lets pass, and returns it.
     fn keep(&self, passing: Vec<Passing>, from: Option<PeerId>, now: u64) -> Result<Vec<Kept>, LibraryError> {
+        // Whoever is near may have as many as they like.
+        let strangers = passing.iter().filter(|passing| !passing.near);
+        self.count_names(
+            strangers
+                .map(|passing| passing.release.release().publisher)
+                .collect(),
+        );
         let mut state = self.state();
         let known = usize::try_from(state.names).unwrap_or(usize::MAX);
         let clock = Instant::now();
@@ -213,10 +220,6 @@ impl Discovery {
         };
         let before = left;
         let mut arrived = state.arrived;
-        // Whoever is near may have as many as they like.
-        for passing in passing.iter().filter(|passing| !passing.near) {
-            self.count_names(&mut state, passing.release.release().publisher)?;
-        }
         // Names that come now, of each publisher: those of one batch count as those of many.
         let mut coming: HashMap<u64, u32> = HashMap::new();
         let kept = self.0.library.catalog().write_soon(|batch| {
@@ -275,15 +278,24 @@ impl Discovery {
         Ok(kept)
     }
 
-    /// Sees to it that `names_of` tells how many names are known of a publisher.
-    fn count_names(&self, state: &mut State, publisher: Publisher) -> Result<(), LibraryError> {
-        if state.names_of.len() >= COUNTED_MAX {
-            state.names_of.clear();
+    /// Sees to it that `names_of` tells how many names are known of these publishers.
+    fn count_names(&self, mut publishers: HashSet<Publisher>) {
+        {
+            let mut state = self.state();
+            if state.names_of.len() >= COUNTED_MAX {
+                state.names_of.clear();
+            }
+            publishers.retain(|publisher| !state.names_of.contains_key(&short(*publisher)));
         }
-        if let Entry::Vacant(vacant) = state.names_of.entry(short(publisher)) {
-            vacant.insert(self.names_found(publisher)?);
+        // Not while it is locked: the index may lie on a cold disk.
+        for publisher in publishers {
+            let found = self.names_found(publisher).unwrap_or_else(|error| {
+                let error = &error as &dyn std::error::Error;
+                warn!(%publisher, error, "the names of a publisher are not counted");
+                0
+            });
+            self.state().names_of.entry(short(publisher)).or_insert(found);
         }
-        Ok(())
     }
 }
 

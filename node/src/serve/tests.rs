@@ -8,7 +8,7 @@ use super::{
     request::{GET, GET_MANY},
     *,
 };
-use crate::{Config, Node, fetch::transfer, progress::Progress, publish::PublishRequest};
+use crate::{Config, Node, denials::What, fetch::transfer, progress::Progress, publish::PublishRequest};
 use bao_tree::{
     BaoTree, ChunkNum,
     io::{BaoContentItem, sync::DecodeResponseIter},
@@ -19,6 +19,7 @@ use iroh_blobs::{
     store::IROH_BLOCK_SIZE,
 };
 use libp2p::StreamProtocol;
+use protocol::RepoRef;
 use tempfile::TempDir;
 
 async fn node() -> (Node, TempDir) {
@@ -149,4 +150,47 @@ async fn requests_that_do_not_read_end_the_stream_and_nothing_else() {
     assert!(transfer::blob(&link, Hash::EMPTY, 10).await.unwrap().is_empty());
     server.shutdown().await;
     asker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_denied_is_not_sent_to_who_asks_for_it_and_is_again_when_it_is_allowed() {
+    let ((server, _a), (asker, _b)) = (node().await, node().await);
+    let folder = TempDir::new().unwrap();
+    let contents = [content(300_000), content(5_000)];
+    for (index, content) in contents.iter().enumerate() {
+        std::fs::write(folder.path().join(index.to_string()), content).unwrap();
+    }
+    let request = PublishRequest::new(folder.path());
+    let (published, _) = server.publish(request, &Progress::default()).await.unwrap();
+    let hashes = [0, 1].map(|index: usize| blake3::hash(&contents[index]));
+    let sent = async || {
+        let mut sent = Vec::new();
+        for hash in hashes
+            .into_iter()
+            .chain([(*published.manifest.as_bytes()).into()])
+        {
+            let one = postcard::to_stdvec(&GetRequest::blob(hash)).unwrap();
+            let many = GetManyRequest::new(vec![hash.into()], ChunkRangesSeq::all());
+            let many = postcard::to_stdvec(&many).unwrap();
+            let answers = [
+                answer(&asker, &server, GET, one).await,
+                answer(&asker, &server, GET_MANY, many).await,
+            ];
+            assert_eq!(answers[0].is_empty(), answers[1].is_empty());
+            sent.push(!answers[0].is_empty());
+        }
+        sent
+    };
+    assert_eq!(sent().await, [true, true, true]);
+    let library = server.library();
+    let blob = What::Blob(Hash::from_bytes(hashes[0].into()));
+    let reason = || Some("spam".to_owned());
+    library.deny(&blob, reason(), None).await.unwrap();
+    assert_eq!(sent().await, [false, true, true]);
+    let all = What::Repo(RepoRef::Id(published.repo.clone()));
+    library.deny(&all, reason(), None).await.unwrap();
+    assert_eq!(sent().await, [false, false, false]);
+    library.allow(&all).await.unwrap();
+    library.allow(&blob).await.unwrap();
+    assert_eq!(sent().await, [true, true, true]);
 }

@@ -183,3 +183,13 @@ async fn hit_that_could_be_taken_for_a_repo_of_somebody_followed_says_so() {
     let friend = Some("friend/modern-bert");
     assert_eq!(like.collect::<Vec<_>>(), [None, friend, friend, None]);
 }
+
+#[tokio::test]
+async fn the_very_first_that_came_is_found_after_a_crash() {
+    let (discovery, _data) = discovery().await;
+    let told = told("herring", 1, 9, &Summary::default());
+    discovery.take(&[told], Some(PeerId::random())).unwrap();
+    discovery.0.index.close();
+    let again = Discovery::alone(discovery.library().clone()).await.unwrap();
+    assert_eq!(names(&again, SearchAsk::default()), ["herring"]);
+}
