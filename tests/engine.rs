@@ -1,7 +1,7 @@
 //! What a model may do to the process that it runs in, and what the node makes of it: a typed error, in bounded time.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -116,15 +116,22 @@ async fn engine_inherits_no_descriptor_and_no_variable() {
 
 /// The engines that a process started and that have this among their arguments, by Linux's word.
 fn children(parent: u32, of: &str) -> Vec<String> {
-    let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).unwrap();
-    let tasks = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
-    let all: Vec<String> = tasks.collect();
-    let all = all.iter().flat_map(|line| line.split_whitespace());
-    let named = all.filter(|pid| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(of)
-    });
-    named.map(str::to_owned).collect()
+    let parent = parent.to_string();
+    let all = std::fs::read_dir("/proc").unwrap();
+    // Not the lists of the parent's threads: a child is in none of them for a moment when the thread that started it ends.
+    let is_child = |process: &Path| {
+        let stat = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
+        // Behind the name, which may hold anything: the state, then the parent.
+        let behind = stat.rsplit(") ").next().unwrap_or_default();
+        let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
+        behind.split(' ').nth(1) == Some(&parent) && String::from_utf8_lossy(&line).contains(of)
+    };
+    let found = all
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| is_child(path));
+    found
+        .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
