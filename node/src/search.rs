@@ -14,7 +14,9 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use tantivy::{IndexReader, IndexWriter};
 
@@ -37,6 +39,9 @@ use crate::catalog::{KnownRow, NameKey};
 use opening::{begin, guarded, live, payload, writer_of};
 use rank::{Found, Ranking};
 use schema::Fields;
+
+/// How long closing waits for parts that are being merged.
+const MERGES_WAIT: Duration = Duration::from_secs(5);
 
 /// A handle on the index. See the module's own words.
 #[derive(Clone)]
@@ -224,10 +229,19 @@ impl Index {
         guarded(&self.0.folder, || self.reload())
     }
 
-    /// Stops writing, so that the folder is free when it returns. What was not committed is lost; searches go on.
+    /// Stops writing, so that the folder is free when it returns, unless parts are being merged for longer than [`MERGES_WAIT`]: that is done again
+    /// another time. What was not committed is lost; searches go on.
     pub fn close(&self) {
-        // A writer that is dropped waits for its threads.
-        drop(self.writer().take());
+        let Some(writer) = self.writer().take() else {
+            return;
+        };
+        let (ended, ends) = mpsc::channel();
+        thread::spawn(move || {
+            let _ = catch_unwind(AssertUnwindSafe(|| writer.wait_merging_threads()));
+            // Nobody may wait any more.
+            let _ = ended.send(());
+        });
+        let _ = ends.recv_timeout(MERGES_WAIT);
     }
 
     /// Throws everything away and begins an empty index.
